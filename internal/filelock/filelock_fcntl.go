@@ -1,0 +1,111 @@
+//go:build aix || (unix && filelock_fcntl)
+
+package filelock
+
+import (
+	"io"
+	"os"
+	"sync"
+	"syscall"
+)
+
+// POSIX record locks belong to the process: they do not exclude its own other
+// descriptors of the same file, and closing any of these drops the lock. So
+// within the process a table by inode says which file has the lock, and while
+// one has it the others are not closed but handed to it, to be closed after.
+//
+// The build tag filelock_fcntl takes this variant on systems that have flock,
+// to test it there.
+
+type inode struct{ dev, ino uint64 }
+
+type owner struct {
+	f     *os.File
+	close []*os.File // closed while f had the lock
+}
+
+var (
+	mu     sync.Mutex
+	owners = make(map[inode]*owner)
+)
+
+func inodeOf(f *os.File) (inode, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return inode{}, err
+	}
+	st := info.Sys().(*syscall.Stat_t)
+	return inode{uint64(st.Dev), uint64(st.Ino)}, nil
+}
+
+func tryLock(f *os.File) (bool, error) {
+	mu.Lock()
+	defer mu.Unlock()
+	i, err := inodeOf(f)
+	if err != nil {
+		return false, err
+	}
+	if o := owners[i]; o != nil {
+		return o.f == f, nil
+	}
+	switch err := setLock(f, syscall.F_WRLCK); err {
+	case nil:
+		owners[i] = &owner{f: f}
+		return true, nil
+	case syscall.EAGAIN, syscall.EACCES:
+		return false, nil
+	default:
+		return false, &os.PathError{Op: "fcntl", Path: f.Name(), Err: err}
+	}
+}
+
+func unlock(f *os.File) error {
+	mu.Lock()
+	defer mu.Unlock()
+	return release(f)
+}
+
+func release(f *os.File) error {
+	i, err := inodeOf(f)
+	if err != nil {
+		return err
+	}
+	o := owners[i]
+	if o == nil || o.f != f {
+		return nil
+	}
+	delete(owners, i)
+	if err := setLock(f, syscall.F_UNLCK); err != nil {
+		return &os.PathError{Op: "unlock", Path: f.Name(), Err: err}
+	}
+	for _, late := range o.close {
+		late.Close()
+	}
+	return nil
+}
+
+func closeFile(f *os.File) error {
+	mu.Lock()
+	defer mu.Unlock()
+	if err := release(f); err != nil {
+		return err
+	}
+	i, err := inodeOf(f)
+	if err != nil {
+		return err
+	}
+	if o := owners[i]; o != nil {
+		o.close = append(o.close, f)
+		return nil
+	}
+	return f.Close()
+}
+
+func setLock(f *os.File, kind int16) error {
+	lock := syscall.Flock_t{Type: kind, Whence: io.SeekStart, Start: 0, Len: 0}
+	for {
+		if err := syscall.FcntlFlock(f.Fd(), syscall.F_SETLK, &lock); err != syscall.EINTR {
+			return err
+		}
+	}
+}
