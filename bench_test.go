@@ -1,0 +1,69 @@
+//go:build unix
+
+package semaphore_test
+
+import (
+	"context"
+	"os"
+	"runtime"
+	"testing"
+	"time"
+
+	"github.com/procsem/semaphore"
+)
+
+func benchEngines(b *testing.B, f func(b *testing.B, e semaphore.Engine)) {
+	for _, e := range allEngines {
+		if hasEngine(e) {
+			b.Run(e.String(), func(b *testing.B) { f(b, e) })
+		}
+	}
+}
+
+func BenchmarkWaitPost(b *testing.B) {
+	benchEngines(b, func(b *testing.B, e semaphore.Engine) {
+		s := open(b, uniqueName(b), e)
+		b.ReportAllocs()
+		for b.Loop() {
+			if s.Wait() != nil || s.Post() != nil {
+				b.Fatal("failed")
+			}
+		}
+	})
+}
+
+// 10,000 goroutines wait on one handle and are cancelled, all at once. It
+// reports the threads of the process meanwhile, and how long it takes until
+// all have returned.
+func BenchmarkWaiters10000(b *testing.B) {
+	const waiters = 10_000
+	benchEngines(b, func(b *testing.B, e semaphore.Engine) {
+		s := open(b, uniqueName(b), e, semaphore.WithValue(0))
+		goroutines := runtime.NumGoroutine()
+		var threads int
+		var cancelling time.Duration
+		for b.Loop() {
+			ctx, cancel := context.WithCancel(context.Background())
+			errs := make(chan error, waiters)
+			for range waiters {
+				go func() { errs <- s.WaitContext(ctx) }()
+			}
+			waitFor(b, "all in the queue", func() bool { return semaphore.Waiting(s) == waiters })
+			if tasks, err := os.ReadDir("/proc/self/task"); err == nil {
+				threads = max(threads, len(tasks))
+			}
+			start := time.Now()
+			cancel()
+			for range waiters {
+				if err := <-errs; err != context.Canceled {
+					b.Fatal(err)
+				}
+			}
+			cancelling += time.Since(start)
+		}
+		b.ReportMetric(0, "ns/op")
+		b.ReportMetric(float64(threads), "threads")
+		b.ReportMetric(cancelling.Seconds()*1000/float64(b.N), "ms/cancel")
+		waitFor(b, "all gone", func() bool { return runtime.NumGoroutine() <= goroutines })
+	})
+}

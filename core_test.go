@@ -1,0 +1,659 @@
+package semaphore
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// fakeBackend is an engine of channels. It fails the test if the Semaphore
+// breaks its side of the contract of backend.
+type fakeBackend struct {
+	t       *testing.T
+	mu      sync.Mutex
+	free    int
+	stuck   bool // permits are there, but wait and tryWait don't find them yet
+	waiting bool
+	closed  bool
+	posts   int
+	news    chan struct{}
+	slow    func() // called in tryWait, before it looks
+}
+
+func (b *fakeBackend) tryWait(bool) error {
+	if b.slow != nil {
+		b.slow()
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.open("tryWait")
+	if b.stuck || b.free == 0 {
+		return ErrWouldBlock
+	}
+	b.free--
+	return nil
+}
+
+func (b *fakeBackend) open(op string) {
+	if b.closed {
+		b.t.Errorf("%s of a closed backend", op)
+	}
+}
+
+func (b *fakeBackend) wait(t *turn) error {
+	b.mu.Lock()
+	if b.waiting {
+		b.t.Error("two waits at a time")
+	}
+	b.waiting = true
+	b.mu.Unlock()
+	defer func() {
+		b.mu.Lock()
+		b.waiting = false
+		b.mu.Unlock()
+	}()
+	for {
+		if t.stopped() {
+			return errStopped
+		}
+		if err := b.tryWait(false); err != ErrWouldBlock {
+			return err
+		}
+		<-b.news
+	}
+}
+
+func (b *fakeBackend) interrupt() {
+	b.mu.Lock()
+	b.open("interrupt")
+	b.mu.Unlock()
+	select {
+	case b.news <- struct{}{}:
+	default:
+	}
+}
+
+func (b *fakeBackend) post() error {
+	b.mu.Lock()
+	b.open("post")
+	b.free++
+	b.posts++
+	b.mu.Unlock()
+	b.interrupt()
+	return nil
+}
+
+func (b *fakeBackend) value() (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.open("value")
+	return b.free, nil
+}
+
+func (b *fakeBackend) close() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed || b.waiting {
+		b.t.Errorf("close: closed before: %v, a wait in progress: %v", b.closed, b.waiting)
+	}
+	b.closed = true
+	return nil
+}
+
+// os/signal starts its goroutine at the first Notify, which must not be in a
+// bubble of synctest.
+func init() {
+	c := make(chan os.Signal, 1)
+	signal.Notify(c, os.Interrupt)
+	signal.Stop(c)
+}
+
+func fake(t *testing.T, free int, opts ...Option) (*Semaphore, *fakeBackend) {
+	t.Helper()
+	o, err := newOptions(opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &fakeBackend{t: t, free: free, news: make(chan struct{}, 1)}
+	s := newSemaphore("fake", &kind{engine: EngineAuto}, b, &o)
+	t.Cleanup(func() { s.Close() })
+	return s, b
+}
+
+func TestWaitersAreServedInOrder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, _ := fake(t, 0)
+		var got []int
+		for i := range 5 {
+			go func() {
+				if err := s.Wait(); err != nil {
+					t.Error(err)
+				}
+				got = append(got, i)
+			}()
+			synctest.Wait()
+		}
+		for range 5 {
+			s.Post()
+			synctest.Wait()
+		}
+		if diff := cmp.Diff([]int{0, 1, 2, 3, 4}, got); diff != "" {
+			t.Errorf("(-want +got):\n%s", diff)
+		}
+	})
+}
+
+func TestTryWaitDoesNotOvertakeWaiters(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, b := fake(t, 1)
+		b.stuck = true
+		go s.Wait()
+		synctest.Wait()
+		b.mu.Lock()
+		b.stuck = false // a permit is there now, and the waiter's
+		b.mu.Unlock()
+		if err := s.TryWait(); !errors.Is(err, ErrWouldBlock) {
+			t.Errorf("TryWait: %v, want ErrWouldBlock", err)
+		}
+		if _, err := s.TryAcquire(); !errors.Is(err, ErrWouldBlock) {
+			t.Errorf("TryAcquire: %v, want ErrWouldBlock", err)
+		}
+		b.interrupt()
+		synctest.Wait()
+		if b.free != 0 {
+			t.Error("the waiter did not get the permit")
+		}
+	})
+}
+
+// Whoever is cancelled, the head or one behind it, returns at once, and those
+// behind are served in their order.
+func TestCancelCostsOthersNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, b := fake(t, 0)
+		var got []string
+		cancels := make([]context.CancelFunc, 6)
+		for i := range cancels {
+			var ctx context.Context
+			ctx, cancels[i] = context.WithCancel(context.Background())
+			go func() {
+				got = append(got, fmt.Sprint(i, " ", s.WaitContext(ctx)))
+			}()
+			synctest.Wait()
+		}
+		start := time.Now()
+		for _, i := range []int{0, 3, 1} {
+			cancels[i]()
+			synctest.Wait()
+		}
+		if passed := time.Since(start); passed != 0 {
+			t.Errorf("cancelling took %v of the bubble's clock", passed)
+		}
+		for range 3 {
+			s.Post()
+			synctest.Wait()
+		}
+		want := []string{"0 context canceled", "3 context canceled", "1 context canceled", "2 <nil>", "4 <nil>", "5 <nil>"}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("(-want +got):\n%s", diff)
+		}
+		if b.free != 0 {
+			t.Errorf("%d permits left, want 0", b.free)
+		}
+	})
+}
+
+// Cancel and Post at the same moment: the permit goes to the cancelled waiter,
+// to the other one, or stays; it is never lost.
+func TestCancelLosesNoPermit(t *testing.T) {
+	for range 500 {
+		synctest.Test(t, func(t *testing.T) {
+			s, b := fake(t, 0)
+			ctx, cancel := context.WithCancel(context.Background())
+			taken := 0
+			var mu sync.Mutex
+			for _, ctx := range []context.Context{ctx, context.Background()} {
+				go func() {
+					if s.WaitContext(ctx) == nil {
+						mu.Lock()
+						taken++
+						mu.Unlock()
+					}
+				}()
+				synctest.Wait()
+			}
+			go cancel()
+			go s.Post()
+			synctest.Wait()
+			mu.Lock()
+			if taken != 1 || b.free != 0 {
+				t.Fatalf("taken %d, free %d; want 1 and 0", taken, b.free)
+			}
+			mu.Unlock()
+			s.Close() // the loser may wait still
+			synctest.Wait()
+		})
+	}
+}
+
+func TestWaitTimeoutInTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, _ := fake(t, 0)
+		start := time.Now()
+		if err := s.WaitTimeout(time.Hour); !errors.Is(err, ErrTimeout) {
+			t.Errorf("got %v, want ErrTimeout", err)
+		}
+		if got := time.Since(start); got != time.Hour {
+			t.Errorf("it took %v", got)
+		}
+	})
+}
+
+type ownError struct{ context.Context }
+
+var errOwn = errors.New("a context's own error")
+
+func (c ownError) Err() error {
+	if c.Context.Err() != nil {
+		return errOwn
+	}
+	return nil
+}
+
+func TestContextErrorIsBare(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, b := fake(t, 0)
+		for _, behind := range []bool{false, true} {
+			if behind {
+				go s.Wait()
+				synctest.Wait()
+			}
+			ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+			if err := s.WaitContext(ctx); err != context.DeadlineExceeded {
+				t.Errorf("WaitContext: %v, want the bare context.DeadlineExceeded", err)
+			}
+			if _, err := s.Acquire(ctx); err != context.DeadlineExceeded {
+				t.Errorf("Acquire: %v, want the bare context.DeadlineExceeded", err)
+			}
+			cancel()
+			ctx, cancel = context.WithTimeout(context.Background(), time.Second)
+			if err := s.WaitContext(ownError{ctx}); err != errOwn {
+				t.Errorf("WaitContext: %v, want the context's own error", err)
+			}
+			cancel()
+		}
+		s.Post()
+		synctest.Wait()
+		b.mu.Lock()
+		b.free = 1
+		b.mu.Unlock()
+		ctx, cancel := context.WithCancel(context.Background())
+		cancel()
+		if err := s.WaitContext(ctx); err != context.Canceled {
+			t.Errorf("WaitContext of an ended context: %v", err)
+		}
+		if _, err := s.Acquire(ctx); err != context.Canceled {
+			t.Errorf("Acquire of an ended context: %v", err)
+		}
+		if b.free != 1 {
+			t.Error("a permit was taken for a context that had ended")
+		}
+	})
+}
+
+func TestCloseWakesWaiters(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, b := fake(t, 0)
+		errs := make(chan error, 3)
+		for range 3 {
+			go func() { errs <- s.Wait() }()
+		}
+		synctest.Wait()
+		s.Close()
+		for range 3 {
+			if err := <-errs; !errors.Is(err, ErrClosed) {
+				t.Errorf("Wait: %v, want ErrClosed", err)
+			}
+		}
+		if !b.closed {
+			t.Error("the backend was not closed")
+		}
+	})
+}
+
+// A TryWait that is inside the engine when Close comes must not keep the
+// permit: Post on the closed handle would refuse to give it back. And the
+// engine must not be closed under it.
+func TestTakeAgainstClose(t *testing.T) {
+	for _, opts := range [][]Option{nil, {WithStrict(true)}, {WithCloseOnExit(true)}} {
+		synctest.Test(t, func(t *testing.T) {
+			s, b := fake(t, 2, opts...)
+			release := make(chan struct{})
+			b.slow = func() { <-release }
+			errs := make(chan error, 2)
+			go func() { errs <- s.TryWait() }()
+			go func() { _, err := s.TryAcquire(); errs <- err }()
+			synctest.Wait()
+			s.Close()
+			if b.closed {
+				t.Fatal("the backend was closed under a TryWait")
+			}
+			close(release)
+			for range 2 {
+				if err := <-errs; !errors.Is(err, ErrClosed) {
+					t.Errorf("got %v, want ErrClosed", err)
+				}
+			}
+			synctest.Wait()
+			if b.free != 2 || !b.closed {
+				t.Errorf("free %d, closed %v; want 2, true", b.free, b.closed)
+			}
+		})
+	}
+}
+
+func TestCloseOnExitGivesBackOnce(t *testing.T) {
+	s, b := fake(t, 5, WithCloseOnExit(true))
+	s.Wait()
+	s.TryWait()
+	s.Post() // waits less posts: 1
+	released, err := s.TryAcquire()
+	if err != nil {
+		t.Fatal(err)
+	}
+	released.Release()
+	kept, err := s.TryAcquire()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b.free != 3 {
+		t.Fatalf("free %d, want 3", b.free)
+	}
+	s.Close()
+	if b.free != 5 {
+		t.Errorf("free after Close %d, want 5", b.free)
+	}
+	if err := kept.Release(); err != nil {
+		t.Errorf("Release after Close: %v", err)
+	}
+	if b.free != 5 {
+		t.Errorf("free after a Release of what Close gave back: %d, want 5", b.free)
+	}
+}
+
+func TestCloseOnExitNeverGivesBelowZero(t *testing.T) {
+	s, b := fake(t, 0, WithCloseOnExit(true))
+	for range 3 {
+		s.Post()
+	}
+	s.Wait()
+	s.Close()
+	if b.free != 3 {
+		t.Errorf("free %d, want 3: three posts, one wait, one given back", b.free)
+	}
+}
+
+func TestPlainCloseGivesNothingBack(t *testing.T) {
+	s, b := fake(t, 2)
+	s.Wait()
+	p, err := s.TryAcquire()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Close()
+	if b.free != 0 || b.closed {
+		t.Fatalf("free %d, backend closed %v; want 0 and false, for the Permit's sake", b.free, b.closed)
+	}
+	for range 2 {
+		if err := p.Release(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if b.free != 1 || !b.closed {
+		t.Errorf("free %d, backend closed %v; want 1, true", b.free, b.closed)
+	}
+}
+
+func TestStrict(t *testing.T) {
+	s, b := fake(t, 3, WithStrict(true))
+	if err := s.Post(); !errors.Is(err, ErrNotHeld) {
+		t.Errorf("Post of what is not held: %v", err)
+	}
+	if b.posts != 0 {
+		t.Error("a refused Post posted")
+	}
+	if err := s.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	for op, f := range map[string]func() error{
+		"Wait":        s.Wait,
+		"TryWait":     s.TryWait,
+		"WaitTimeout": func() error { return s.WaitTimeout(time.Hour) },
+		"WaitContext": func() error { return s.WaitContext(context.Background()) },
+	} {
+		if err := f(); !errors.Is(err, ErrHeld) {
+			t.Errorf("%s while held: %v", op, err)
+		}
+	}
+	// Permits are their own owners.
+	p, err := s.TryAcquire()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Post(); err != nil {
+		t.Error(err)
+	}
+	if err := s.Post(); !errors.Is(err, ErrNotHeld) {
+		t.Errorf("Post while only a Permit is out: %v", err)
+	}
+	if err := s.TryWait(); err != nil {
+		t.Errorf("TryWait while only a Permit is out: %v", err)
+	}
+	if err := p.Release(); err != nil {
+		t.Error(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := s.Close(); !errors.Is(err, ErrClosed) {
+		t.Errorf("second Close: %v", err)
+	}
+}
+
+// Of waiters of a strict handle the second finds it held by the first.
+func TestStrictWaiters(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, b := fake(t, 0, WithStrict(true))
+		errs := make(chan error, 2)
+		for range 2 {
+			go func() { errs <- s.Wait() }()
+			synctest.Wait()
+		}
+		b.post()
+		b.post()
+		if err := <-errs; err != nil {
+			t.Error(err)
+		}
+		if err := <-errs; !errors.Is(err, ErrHeld) {
+			t.Errorf("second Wait: %v, want ErrHeld", err)
+		}
+		if b.free != 1 {
+			t.Errorf("free %d, want 1", b.free)
+		}
+	})
+}
+
+func TestPostFailureKeepsThePermitHeld(t *testing.T) {
+	for _, opts := range [][]Option{{WithStrict(true)}, {WithCloseOnExit(true)}} {
+		s, b := fake(t, 1, opts...)
+		s.Wait()
+		s.back = failingPost{b}
+		if err := s.Post(); !errors.Is(err, ErrOverflow) {
+			t.Errorf("Post: %v", err)
+		}
+		s.back = b
+		if got := s.held.Load(); got != 1 {
+			t.Errorf("held %d after a Post that failed, want 1", got)
+		}
+	}
+}
+
+type failingPost struct{ backend }
+
+func (failingPost) post() error { return ErrOverflow }
+
+func TestReleaseRepeatsItsResult(t *testing.T) {
+	s, b := fake(t, 1)
+	p, err := s.TryAcquire()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.back = failingPost{b}
+	errs := make(chan error)
+	for range 10 {
+		go func() { errs <- p.Release() }()
+	}
+	for range 10 {
+		if err := <-errs; !errors.Is(err, ErrOverflow) {
+			t.Errorf("Release: %v, want the first call's ErrOverflow", err)
+		}
+	}
+	s.back = b
+	if err := p.Release(); !errors.Is(err, ErrOverflow) {
+		t.Errorf("Release later: %v, want the first call's ErrOverflow", err)
+	}
+	var nobody *Permit
+	for _, p := range []*Permit{nobody, {}} {
+		if err := p.Release(); !errors.Is(err, ErrNotHeld) {
+			t.Errorf("Release of no permit: %v, want ErrNotHeld", err)
+		}
+	}
+}
+
+func TestPollBackoff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fresh := 0
+		var attempts []int
+		o, _ := newOptions([]Option{WithBackoff(func() func(int) time.Duration {
+			fresh++
+			return func(attempt int) time.Duration {
+				attempts = append(attempts, attempt)
+				if attempt == 4 {
+					return -1
+				}
+				return time.Duration(attempt-1) * time.Minute
+			}
+		})})
+		poll := func() (tries int, took time.Duration, err error) {
+			start := time.Now()
+			turn := &turn{opts: &o, closed: func() bool { return false }}
+			err = turn.poll(func() error { tries++; return ErrWouldBlock }, nil)
+			return tries, time.Since(start), err
+		}
+		for range 2 {
+			tries, took, err := poll()
+			if tries != 4 || took != 3*time.Minute || !errors.Is(err, ErrTimeout) {
+				t.Errorf("%d tries in %v: %v; want 4 in 3m: ErrTimeout", tries, took, err)
+			}
+		}
+		if fresh != 2 {
+			t.Errorf("%d fresh states, want one for each wait", fresh)
+		}
+		if diff := cmp.Diff([]int{1, 2, 3, 4, 1, 2, 3, 4}, attempts); diff != "" {
+			t.Errorf("attempts (-want +got):\n%s", diff)
+		}
+	})
+}
+
+func TestDefaultBackoff(t *testing.T) {
+	o, _ := newOptions([]Option{WithBackoff(nil)})
+	var got []time.Duration
+	for attempt, pause := 1, o.backoff(); attempt <= 8; attempt++ {
+		got = append(got, pause(attempt)/time.Millisecond)
+	}
+	if diff := cmp.Diff([]time.Duration{1, 2, 4, 8, 16, 20, 20, 20}, got); diff != "" {
+		t.Errorf("milliseconds (-want +got):\n%s", diff)
+	}
+	if got := o.backoff()(1 << 40); got != 20*time.Millisecond {
+		t.Errorf("after very many tries: %v", got)
+	}
+}
+
+func TestLoggerTellsWhatHappens(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var out bytes.Buffer
+		log := slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{
+			Level: slog.LevelDebug,
+			ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+				if a.Key == slog.TimeKey {
+					return slog.Attr{}
+				}
+				return a
+			},
+		}))
+		s, _ := fake(t, 1, WithLogger(log), WithCloseOnExit(true))
+		s.Wait()
+		go s.Wait()
+		synctest.Wait()
+		s.Post()
+		synctest.Wait()
+		s.Close()
+		var got []string
+		for line := range strings.Lines(out.String()) {
+			line = strings.TrimSpace(strings.NewReplacer("semaphore: ", "", `"`, "").Replace(line))
+			got = append(got, line)
+		}
+		want := []string{
+			"level=DEBUG msg=open engine=auto",
+			"level=DEBUG msg=taken",
+			"level=DEBUG msg=blocked",
+			"level=DEBUG msg=posted",
+			"level=DEBUG msg=taken",
+			"level=WARN msg=permits given back on exit or close permits=1",
+			"level=DEBUG msg=closed",
+		}
+		// The waiter may log before Post does.
+		if len(got) == len(want) && got[3] == want[4] {
+			got[3], got[4] = got[4], got[3]
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("(-want +got):\n%s", diff)
+		}
+	})
+}
+
+func TestOptionsAreChecked(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		opts []Option
+		want error
+		text string
+	}{
+		{"value below 0", []Option{WithValue(-1)}, ErrInvalidValue, "-1; allowed are 0 to 2147483647"},
+		{"value too large", []Option{WithValue(MaxValue + 1)}, ErrInvalidValue, "2147483648; allowed are"},
+		{"mode with a type bit", []Option{WithMode(1 << 31)}, ErrInvalidOption, "permission bits"},
+		{"mode with setuid", []Option{WithMode(0o4600)}, ErrInvalidOption, "permission bits"},
+		{"exclusive without create", []Option{WithCreate(false), WithExclusive(true)}, ErrInvalidOption, "WithCreate(true)"},
+		{"nil option", []Option{WithValue(1), nil}, ErrInvalidOption, "option 2 of 2 is nil"},
+		{"unknown engine", []Option{WithEngine(99)}, ErrInvalidOption, "Engine(99)"},
+		{"negative engine", []Option{WithEngine(-1)}, ErrInvalidOption, "Engine(-1)"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			_, err := Open("checked", tt.opts...)
+			if !errors.Is(err, tt.want) || !strings.Contains(err.Error(), tt.text) || !strings.HasPrefix(err.Error(), `open "checked": semaphore: `) {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+}

@@ -1,0 +1,64 @@
+// Package semaphore limits how many goroutines of how many processes do
+// something at the same time. Its [Semaphore] is modelled on POSIX semaphores
+// (sem_overview(7)): it has a name that all processes of the machine share, and
+// a value, the number of free permits. Wait takes a permit, and blocks while
+// there is none; Post gives one.
+//
+//	s, err := semaphore.Open("build", semaphore.WithValue(4))
+//	...
+//	p, err := s.Acquire(ctx) // at most 4 of all processes are past this line
+//	...
+//	defer p.Release()
+//
+// Programs that use golang.org/x/sync/semaphore too, which limits the
+// goroutines of one process, give one of them another name:
+//
+//	import procsem "github.com/procsem/semaphore"
+//
+// # Engines
+//
+// A semaphore is kept by one of several engines ([Engine]): the C library's own
+// semaphores, shared with programs in C, Python and every other language, in
+// builds with cgo; a counter in a file under flock(2), shared with programs
+// that use this package, in builds without. All have the same interface and
+// POSIX semantics: a bare count, that anybody may post. If a process dies (of
+// SIGKILL, say) while it holds a permit, that permit is lost, until somebody
+// posts in its stead or the semaphore is unlinked. [WithCloseOnExit] covers the
+// signals that a program can see.
+//
+// A name exists in one kind of store only: opening it with an engine of
+// another is [ErrKindMismatch] where the other store can be seen. It cannot be
+// seen where libc keeps its semaphores in the kernel or in a place of its own
+// (macOS, the BSDs, musl) and the build has no cgo, and where two programs have
+// different SEMAPHORE_DIRs.
+//
+// # Guarantees
+//
+// Wait returns nil only with a permit. Waiters of one handle are served in
+// order of arrival, and TryWait does not overtake them; there is no order
+// between handles or processes. However many goroutines wait on a handle, one
+// thread at most is blocked for them. Cancelling returns at once, costs other
+// waiters nothing and loses no permit.
+//
+// What happened before a Post happens before the return of the Wait that it
+// let through, in the sense of the Go memory model, between goroutines as
+// between processes that share memory. The race detector knows.
+//
+// Not offered: taking several permits at once, and fairness between processes.
+//
+// # Names that vanish
+//
+// If a semaphore's file is removed while it is in use, open handles go on with
+// the old semaphore, as POSIX has it, and the next Open makes a new one: the
+// limit silently doubles. systemd removes a user's files in /dev/shm at the end
+// of the last session unless RemoveIPC=no (logind.conf(5)) or it is a system
+// user; cleaners of /tmp do likewise. EngineFlock warns in the log while a Wait
+// blocks; SEMAPHORE_DIR under /run prevents it. Containers share semaphores by
+// sharing /dev/shm or the SEMAPHORE_DIR.
+//
+// # Errors
+//
+// Every error but a context's own is an [*Error] that names operation and
+// semaphore, over a sentinel of this package or one of fs.ErrNotExist,
+// fs.ErrExist and fs.ErrPermission.
+package semaphore

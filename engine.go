@@ -1,0 +1,253 @@
+package semaphore
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"runtime"
+	"strings"
+	"sync/atomic"
+	"time"
+)
+
+// Engine names a way to keep a semaphore; it decides who else can share it.
+type Engine int
+
+const (
+	// EngineAuto is the first engine of this list that the build has.
+	EngineAuto Engine = iota
+
+	// EngineLibc is the C library's sem_open and its kin: shared with every
+	// program of the same libc. It needs cgo and a Unix system.
+	//
+	// libc cannot end a sem_wait from outside. A Wait that is cancelled
+	// returns at once, and the thread that was blocked for it is called back
+	// by a signal (SIGURG, which Go's runtime uses for its own threads). If
+	// it is given a permit in this short time, and nobody else waits on the
+	// handle, it posts it back; another process may then have seen one permit
+	// less for a moment.
+	EngineLibc
+
+	// EngineNative is glibc's semaphores without libc. Not in this version.
+	EngineNative
+
+	// EngineWindows is CreateSemaphore. Not in this version.
+	EngineWindows
+
+	// EngineFlock is a counter in a small file, changed under flock(2):
+	// shared with programs that use this package, on any Unix. Waiting polls
+	// (WithBackoff). The files are in the directory that the environment
+	// variable SEMAPHORE_DIR names, else in /dev/shm, else in /tmp.
+	EngineFlock
+)
+
+var engineNames = [...]string{"auto", "libc", "native", "windows", "flock"}
+
+func (e Engine) String() string {
+	if e < 0 || int(e) >= len(engineNames) {
+		return fmt.Sprintf("Engine(%d)", int(e))
+	}
+	return engineNames[e]
+}
+
+// A backend is one open semaphore of an engine. Its methods return the bare
+// sentinel or system error; the Semaphore adds operation and name.
+//
+// The Semaphore guarantees: at most one wait at a time, and close once, after
+// every other call has returned. All else may be called concurrently.
+type backend interface {
+	// tryWait takes a permit or returns ErrWouldBlock, without blocking. Where
+	// it cannot know at once, it takes some time to find out if the answer is
+	// final, and none if the caller would only go on to wait.
+	tryWait(final bool) error
+	// wait takes a permit, blocking for it. When t.stopped() has become true
+	// and interrupt is called, it returns soon, and unless it has a permit
+	// already it returns errStopped.
+	wait(t *turn) error
+	// interrupt makes the wait in progress, if there is one, look at
+	// t.stopped() again.
+	interrupt()
+	post() error
+	value() (int, error)
+	close() error
+}
+
+// errStopped is what backend.wait returns when it was stopped without a permit.
+var errStopped = errors.New("stopped")
+
+// A turn is one call of backend.wait: what the engine may know of the caller.
+type turn struct {
+	opts      *options
+	cancelled atomic.Bool
+	closed    func() bool
+}
+
+func (t *turn) stopped() bool { return t.cancelled.Load() || t.closed() }
+
+// poll is the wait of engines that have to poll: it calls try until that
+// returns something else than ErrWouldBlock, with the backoff's pauses, which
+// a receive from kick cuts short.
+func (t *turn) poll(try func() error, kick <-chan struct{}) error {
+	pause := t.opts.backoff()
+	for attempt := 1; ; attempt++ {
+		if t.stopped() {
+			return errStopped
+		}
+		if err := try(); err != ErrWouldBlock {
+			return err
+		}
+		d := pause(attempt)
+		if d < 0 {
+			return because(ErrTimeout, "the backoff function ended the wait after %d tries", attempt)
+		}
+		timer := time.NewTimer(d)
+		select {
+		case <-timer.C:
+		case <-kick:
+			timer.Stop()
+		}
+	}
+}
+
+// A kind is a row of the table of engines: one store of named semaphores.
+type kind struct {
+	engine Engine
+	// open is nil where this build can see and remove the store's semaphores
+	// but not use them.
+	open   func(name string, how openHow, o *options) (backend, error)
+	exists func(name string) (bool, error)
+	unlink func(name string) error
+}
+
+type openHow int
+
+const (
+	openExisting openHow = iota
+	openOrCreate
+	createNew
+)
+
+// kinds holds a row for each store of this build, by preference of EngineAuto.
+// Whoever adds an engine adds it here and writes the function in a file of its
+// own, with a nil row where a build does not have it.
+func kinds() []*kind {
+	var rows []*kind
+	for _, k := range []*kind{libcKind, flockKind} {
+		if k != nil {
+			rows = append(rows, k)
+		}
+	}
+	return rows
+}
+
+// chooseKind finds the row for an engine that was asked for.
+func chooseKind(e Engine) (*kind, error) {
+	if e < 0 || int(e) >= len(engineNames) {
+		return nil, because(ErrInvalidOption, "there is no engine %v", e)
+	}
+	var have []string
+	for _, k := range kinds() {
+		if k.open == nil {
+			continue
+		}
+		if e == EngineAuto || e == k.engine {
+			return k, nil
+		}
+		have = append(have, k.engine.String())
+	}
+	if len(have) == 0 {
+		return nil, because(ErrUnsupported, "this package has no engine for %s", runtime.GOOS)
+	}
+	return nil, because(ErrUnsupported, "engine %v on %s (cgo: %v); this build has: %s",
+		e, runtime.GOOS, cgoEnabled, strings.Join(have, ", "))
+}
+
+// openBackend opens name as a semaphore of kind k.
+//
+// Two stores that hold "the" permit of one name would exclude nobody, so a
+// name may exist in one of them only. Whoever creates looks at the other
+// stores and creates under one lock (lockStores): of two programs that race to
+// create two kinds the second one finds the first one's. Opening what exists
+// creates nothing and needs no lock.
+func openBackend(k *kind, name string, o *options) (backend, error) {
+	if !o.exclusive {
+		b, err := k.open(name, openExisting, o)
+		absent := errors.Is(err, fs.ErrNotExist)
+		if err != nil && !absent {
+			return nil, err
+		}
+		if b != nil || !o.create {
+			if other := otherKind(k, name); other != nil {
+				if b != nil {
+					b.close()
+				}
+				return nil, other
+			}
+			return b, err
+		}
+	}
+	unlock, err := lockStores()
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	if err := otherKind(k, name); err != nil {
+		return nil, err
+	}
+	if o.exclusive {
+		return k.open(name, createNew, o)
+	}
+	return k.open(name, openOrCreate, o)
+}
+
+// otherKind returns ErrKindMismatch if name exists in another store than k's,
+// or the error that keeps us from knowing.
+func otherKind(k *kind, name string) error {
+	for _, other := range kinds() {
+		if other == k {
+			continue
+		}
+		exists, err := other.exists(name)
+		if err != nil {
+			return fmt.Errorf("looking for a semaphore of that name of engine %v: %w", other.engine, err)
+		}
+		if exists {
+			return because(ErrKindMismatch, "it is in use by engine %v, not %v", other.engine, k.engine)
+		}
+	}
+	return nil
+}
+
+// unlinkKinds removes name from engine e's store, or with EngineAuto from
+// whichever has it.
+func unlinkKinds(e Engine, name string) error {
+	if e != EngineAuto {
+		k, err := chooseKind(e)
+		if err != nil {
+			return err
+		}
+		return k.unlink(name)
+	}
+	if len(kinds()) == 0 {
+		_, err := chooseKind(e)
+		return err
+	}
+	var errs []error
+	absent := 0
+	for _, k := range kinds() {
+		switch err := k.unlink(name); {
+		case errors.Is(err, fs.ErrNotExist):
+			absent++
+		case err != nil:
+			errs = append(errs, err)
+		}
+	}
+	if absent == len(kinds()) {
+		return errNoSuch
+	}
+	return errors.Join(errs...)
+}
+
+var errNoSuch = fmt.Errorf("no such semaphore: %w", fs.ErrNotExist)
+
+var errExists = fmt.Errorf("semaphore exists: %w", fs.ErrExist)

@@ -1,0 +1,145 @@
+//go:build unix
+
+package semaphore_test
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"io"
+	"log"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/procsem/semaphore"
+)
+
+// A parent hands a child data through a file that both have mapped, and a
+// semaphore tells the child when they are there. The child is this program
+// again; see childMain in the source.
+func Example_parentAndChild() {
+	dir, err := os.MkdirTemp("", "semaphore-example-")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	self, err := os.Executable()
+	if err != nil {
+		log.Fatal(err)
+	}
+	child := exec.Command(self, "example-child", filepath.Join(dir, "shared"))
+	child.Env = append(os.Environ(), "SEMAPHORE_TEST_HELPER=child")
+	if err := parent("example-child", filepath.Join(dir, "shared"), child, os.Stdout); err != nil {
+		log.Fatal(err)
+	}
+	// Output:
+	// the child read: hi there :)
+	// the child ended: signal: interrupt
+}
+
+// parent holds the semaphore, starts the child, writes, posts, and ends the
+// child after a second.
+func parent(name, path string, child *exec.Cmd, out io.Writer) error {
+	s, err := semaphore.Open(name, semaphore.WithExclusive(true), semaphore.WithCloseOnExit(true))
+	if err != nil {
+		return err
+	}
+	defer s.Unlink()
+	defer s.Close()
+	if err := s.Wait(); err != nil {
+		return err
+	}
+	shared, err := mapShared(path)
+	if err != nil {
+		return err
+	}
+	defer unix.Munmap(shared)
+
+	stdout, err := child.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	if err := child.Start(); err != nil {
+		return err
+	}
+	copy(shared, "hi there :)")
+	if err := s.Post(); err != nil {
+		return err
+	}
+	line, err := bufio.NewReader(stdout).ReadString('\n')
+	if err != nil {
+		return err
+	}
+	fmt.Fprint(out, "the child read: ", line)
+	time.Sleep(time.Second)
+	if err := child.Process.Signal(os.Interrupt); err != nil {
+		return err
+	}
+	fmt.Fprintln(out, "the child ended:", child.Wait())
+	return nil
+}
+
+// childMain waits until the parent has written, prints what it reads, and
+// works until it is ended; what it holds then goes back.
+func childMain(args []string) int {
+	s, err := semaphore.Open(args[0], semaphore.WithCreate(false), semaphore.WithCloseOnExit(true))
+	if err != nil {
+		log.Fatal(err)
+	}
+	shared, err := mapShared(args[1])
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := s.Wait(); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Printf("%s\n", bytes.TrimRight(shared, "\x00"))
+	select {}
+}
+
+func mapShared(path string) ([]byte, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if err := f.Truncate(4096); err != nil {
+		return nil, err
+	}
+	return unix.Mmap(int(f.Fd()), 0, 4096, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+}
+
+// The example once more, to look at what is left: the child gave back.
+func TestParentAndChild(t *testing.T) {
+	name := uniqueName(t)
+	path := filepath.Join(t.TempDir(), "shared")
+	child := helper(t, "child", name, path)
+	watch := make(chan *semaphore.Semaphore, 1)
+	go func() { // the name is unlinked when parent returns: look before
+		for {
+			if s, err := semaphore.Open(name, semaphore.WithCreate(false)); err == nil {
+				watch <- s
+				return
+			}
+		}
+	}()
+	var out strings.Builder
+	must(t, parent(name, path, child, &out))
+	if want := "the child read: hi there :)\nthe child ended: signal: interrupt\n"; out.String() != want {
+		t.Errorf("got %q, want %q", &out, want)
+	}
+	status := child.ProcessState.Sys().(syscall.WaitStatus)
+	if !status.Signaled() || status.Signal() != syscall.SIGINT {
+		t.Errorf("%v, want it to die of SIGINT", child.ProcessState)
+	}
+	s := <-watch
+	defer s.Close()
+	becomes(t, s, 1)
+}

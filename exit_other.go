@@ -1,0 +1,10 @@
+//go:build !unix
+
+package semaphore
+
+import "os"
+
+// Systems without an engine have nothing to give back.
+var exitSignals []os.Signal
+
+func dieOf(os.Signal) { os.Exit(1) }

@@ -1,0 +1,4 @@
+package semaphore
+
+// NetworkTypes is the table of statfs types that are refused.
+var NetworkTypes = networkTypes

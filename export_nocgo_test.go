@@ -1,0 +1,5 @@
+//go:build unix && !cgo
+
+package semaphore
+
+const LibcPolls = false

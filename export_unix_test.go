@@ -1,0 +1,8 @@
+//go:build unix
+
+package semaphore
+
+var (
+	CheckLocal     = checkLocal
+	StoresPatience = &storesPatience
+)

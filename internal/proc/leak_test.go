@@ -1,0 +1,128 @@
+//go:build linux
+
+package proc_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"runtime"
+	"testing"
+	"time"
+
+	"github.com/procsem/semaphore"
+	"github.com/procsem/semaphore/internal/proc"
+)
+
+var engines = []semaphore.Engine{semaphore.EngineLibc, semaphore.EngineNative, semaphore.EngineFlock}
+
+func eachEngine(t *testing.T, f func(t *testing.T, open func(suffix string) *semaphore.Semaphore)) {
+	for _, e := range engines {
+		t.Run(e.String(), func(t *testing.T) {
+			base := fmt.Sprintf("leak%d.%v", os.Getpid(), e)
+			f(t, func(suffix string) *semaphore.Semaphore {
+				t.Helper()
+				s, err := semaphore.Open(base+suffix, semaphore.WithEngine(e))
+				if errors.Is(err, semaphore.ErrUnsupported) {
+					t.Skipf("not in this build: engine %v", e)
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(func() {
+					s.Close()
+					if err := s.Unlink(); err != nil && !errors.Is(err, fs.ErrNotExist) {
+						t.Error(err)
+					}
+				})
+				return s
+			})
+		})
+	}
+}
+
+// settles waits until the usage is back at what it was, but for a few that
+// the runtime may need.
+func settles(t *testing.T, before proc.Usage) {
+	t.Helper()
+	const slack = 10
+	var now proc.Usage
+	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+		runtime.GC()
+		var err error
+		if now, err = proc.UsageOf(os.Getpid()); err != nil {
+			t.Fatal(err)
+		}
+		if now.Descriptors <= before.Descriptors && now.Mappings <= before.Mappings+slack {
+			return
+		}
+	}
+	t.Errorf("after: %+v, before: %+v", now, before)
+}
+
+func TestOpenAndCloseLeakNothing(t *testing.T) {
+	eachEngine(t, func(t *testing.T, open func(string) *semaphore.Semaphore) {
+		open("").Close() // what stays for good comes with the first
+		before, err := proc.UsageOf(os.Getpid())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 500 {
+			a, b := open(""), open("")
+			if err := a.Wait(); err != nil {
+				t.Fatal(err)
+			}
+			if err := b.Post(); err != nil {
+				t.Fatal(err)
+			}
+			p, err := a.TryAcquire()
+			if err != nil {
+				t.Fatal(err)
+			}
+			a.Close()
+			b.Close()
+			p.Release()
+		}
+		settles(t, before)
+	})
+}
+
+func TestCancelledWaitersLeakNothing(t *testing.T) {
+	eachEngine(t, func(t *testing.T, open func(string) *semaphore.Semaphore) {
+		s := open("")
+		if err := s.Wait(); err != nil {
+			t.Fatal(err)
+		}
+		goroutines := runtime.NumGoroutine()
+		before, err := proc.UsageOf(os.Getpid())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range 20 {
+			s := open("")
+			ctx, cancel := context.WithCancel(context.Background())
+			done := make(chan error)
+			for range 50 {
+				go func() { done <- s.WaitContext(ctx) }()
+			}
+			if i%2 == 0 {
+				s.Close()
+			}
+			cancel()
+			for range 50 {
+				if err := <-done; err == nil {
+					t.Fatal("a wait got the permit that is taken")
+				}
+			}
+			s.Close()
+		}
+		settles(t, before)
+		for deadline := time.Now().Add(20 * time.Second); runtime.NumGoroutine() > goroutines; time.Sleep(10 * time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("%d goroutines, %d before", runtime.NumGoroutine(), goroutines)
+			}
+		}
+	})
+}

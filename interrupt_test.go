@@ -1,0 +1,121 @@
+//go:build cgo && linux
+
+package semaphore_test
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/procsem/semaphore"
+	"github.com/procsem/semaphore/internal/eintr"
+)
+
+// interruptMain waits, and sends the thread that is blocked for it a signal
+// whose handler lacks SA_RESTART.
+func interruptMain(args []string) int {
+	if err := eintr.Install(syscall.SIGUSR1); err != nil {
+		panic(err)
+	}
+	retry := args[1] == "retry"
+	s, err := semaphore.Open(args[0], semaphore.WithEngine(semaphore.EngineLibc), semaphore.WithRetryOnEINTR(retry))
+	if err != nil {
+		panic(err)
+	}
+	waiting := make(chan error, 2)
+	for range 2 {
+		go func() { waiting <- s.Wait() }()
+	}
+	interrupted := 0
+	for {
+		select {
+		case err = <-waiting:
+			if err != nil && !errors.Is(err, syscall.EINTR) {
+				panic(err)
+			}
+			fmt.Println(errors.Is(err, semaphore.ErrInterrupted), "after", interrupted)
+			if interrupted == 4 {
+				return 0
+			}
+		default:
+		}
+		tid := blockedThread("sem." + args[0])
+		if tid == 0 || eintr.Handled() < interrupted {
+			continue
+		}
+		if interrupted == 3 {
+			// It was seen to be blocked again after three signals.
+			interrupted++
+			s.Post()
+			continue
+		}
+		if interrupted < 3 && (retry || interrupted < 1) {
+			if err := unix.Tgkill(os.Getpid(), tid, unix.SIGUSR1); err != nil {
+				panic(err)
+			}
+			interrupted++
+		} else if !retry && err != nil {
+			interrupted = 4
+			s.Post()
+			err = nil
+		}
+	}
+}
+
+// blockedThread finds the thread that sleeps on a futex in that file.
+func blockedThread(file string) (tid int) {
+	maps, err := os.ReadFile("/proc/self/maps")
+	if err != nil {
+		panic(err)
+	}
+	var from, to uint64
+	for line := range strings.Lines(string(maps)) {
+		if strings.HasSuffix(strings.TrimSpace(line), "/"+file) {
+			fmt.Sscanf(line, "%x-%x", &from, &to)
+		}
+	}
+	tasks, _ := filepath.Glob("/proc/self/task/*")
+	for _, task := range tasks {
+		call, err := os.ReadFile(filepath.Join(task, "syscall"))
+		if err != nil {
+			continue
+		}
+		var number int
+		var at uint64
+		if n, _ := fmt.Sscanf(string(call), "%d 0x%x", &number, &at); n == 2 && number == unix.SYS_FUTEX && from <= at && at < to {
+			tid, _ = strconv.Atoi(filepath.Base(task))
+		}
+	}
+	return tid
+}
+
+// With retry off a signal ends the one Wait at the head, and the next in line
+// waits on; with retry on nobody notices.
+func TestInterruptedWait(t *testing.T) {
+	useHelper("interrupt")
+	needProc(t)
+	if semaphore.LibcPolls {
+		t.Skip("not in this build: a wait that a signal can interrupt")
+	}
+	for retry, want := range map[string][]string{
+		"retry": {"false after 4"},
+		"end":   {"true after 1", "false after 4"},
+	} {
+		t.Run(retry, func(t *testing.T) {
+			s := open(t, uniqueName(t), semaphore.EngineLibc, semaphore.WithValue(0))
+			a := startActorCommand(t, "interrupt", helper(t, "interrupt", s.Name(), retry))
+			for _, want := range want {
+				if got := a.answer(); got != want {
+					t.Errorf("ErrInterrupted %s, want %s", got, want)
+				}
+			}
+		})
+	}
+}

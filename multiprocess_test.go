@@ -1,0 +1,379 @@
+//go:build unix
+
+package semaphore_test
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/procsem/semaphore"
+	"github.com/procsem/semaphore/internal/filelock"
+)
+
+// helpers are what the test binary does instead of testing when it is started
+// as a helper process.
+var helpers = map[string]func(args []string) int{
+	"actor":     actorMain,
+	"create":    createMain,
+	"hammer":    hammerMain,
+	"exit":      exitMain,
+	"interrupt": interruptMain,
+	"child":     childMain,
+}
+
+const helperVariable = "SEMAPHORE_TEST_HELPER"
+
+var helpersUsed struct {
+	sync.Mutex
+	names map[string]bool
+}
+
+// useHelper notes that a test uses a helper, or would if it were not skipped.
+func useHelper(name string) {
+	helpersUsed.Lock()
+	defer helpersUsed.Unlock()
+	if helpersUsed.names == nil {
+		helpersUsed.names = make(map[string]bool)
+	}
+	helpersUsed.names[name] = true
+}
+
+func helper(t testing.TB, name string, args ...string) *exec.Cmd {
+	t.Helper()
+	if helpers[name] == nil {
+		t.Fatalf("no helper %q", name)
+	}
+	useHelper(name)
+	self, err := os.Executable()
+	must(t, err)
+	cmd := exec.Command(self, args...)
+	cmd.Env = append(os.Environ(), helperVariable+"="+name)
+	cmd.Stderr = os.Stderr
+	return cmd
+}
+
+var scratch = sync.OnceValue(func() string {
+	dir, err := os.MkdirTemp("", "semaphore-test-")
+	if err != nil {
+		panic(err)
+	}
+	scratchMade = dir
+	return dir
+})
+
+var scratchMade string
+
+func TestMain(m *testing.M) {
+	if name := os.Getenv(helperVariable); name != "" {
+		os.Exit(helpers[name](os.Args[1:]))
+	}
+	code := m.Run()
+	if scratchMade != "" {
+		os.RemoveAll(scratchMade)
+	}
+	if code == 0 && flag.Lookup("test.run").Value.String() == "" && flag.Lookup("test.list").Value.String() == "" && flag.Lookup("test.skip").Value.String() == "" {
+		code = checkWholeRun()
+	}
+	os.Exit(code)
+}
+
+// checkWholeRun finds what no single test can: helpers that nobody uses, and
+// semaphores that were left behind.
+func checkWholeRun() int {
+	code := 0
+	for name := range helpers {
+		if !helpersUsed.names[name] {
+			fmt.Printf("FAIL: helper %q was not used by any test\n", name)
+			code = 1
+		}
+	}
+	for _, dir := range []string{"/dev/shm", "/tmp"} {
+		left, _ := filepath.Glob(filepath.Join(dir, "*"+namePrefix()+"*"))
+		if len(left) > 0 {
+			fmt.Printf("FAIL: left behind: %v\n", left)
+			code = 1
+		}
+	}
+	return code
+}
+
+// missing skips a test for want of a tool or privilege, which in CI, as root,
+// is a failure.
+func missing(t testing.TB, what string) {
+	t.Helper()
+	if os.Getenv("CI") == "true" && os.Geteuid() == 0 {
+		t.Fatalf("missing: %s", what)
+	}
+	t.Skipf("missing: %s", what)
+}
+
+func needTool(t testing.TB, tool string) {
+	t.Helper()
+	if _, err := exec.LookPath(tool); err != nil {
+		missing(t, tool)
+	}
+}
+
+func needRoot(t testing.TB) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		missing(t, "root")
+	}
+}
+
+// needProc skips where /proc does not show what threads sleep in.
+func needProc(t testing.TB) {
+	t.Helper()
+	if _, err := os.ReadFile("/proc/self/syscall"); err != nil {
+		t.Skipf("not on this system: /proc/self/syscall")
+	}
+}
+
+// eachSharing runs f for every engine with the kinds of actors that share its
+// semaphores.
+func eachSharing(t *testing.T, f func(t *testing.T, e semaphore.Engine, kinds []string)) {
+	eachEngine(t, func(t *testing.T, e semaphore.Engine) { f(t, e, engineKinds(e)) })
+}
+
+// Processes of every kind work under one limit; as many as the limit allows
+// are inside, and never more.
+func TestLimitAcrossProcesses(t *testing.T) {
+	eachSharing(t, func(t *testing.T, e semaphore.Engine, kinds []string) {
+		const limit, each, rounds = 2, 2, 150
+		s := open(t, uniqueName(t), e, semaphore.WithValue(limit))
+		dir := t.TempDir()
+		var actors []*actor
+		for _, kind := range append(kinds, kinds[0]) {
+			for range each {
+				a := startActor(t, kind)
+				a.ok("open /%s", s.Name())
+				actors = append(actors, a)
+			}
+		}
+		for _, a := range actors {
+			a.send("rounds %d %d %s", rounds, limit, dir)
+		}
+		for _, a := range actors {
+			if got := a.answer(); got != "ok" {
+				t.Errorf("%s actor: %s", a.kind, got)
+			}
+		}
+		becomes(t, s, limit)
+		// That the witness sees: with more permits than the limit there are
+		// more inside.
+		for range 4 {
+			must(t, s.Post())
+		}
+		for seen := false; !seen && !t.Failed(); {
+			for _, a := range actors {
+				a.send("rounds %d %d %s", rounds, limit, dir)
+			}
+			for _, a := range actors {
+				seen = strings.HasSuffix(a.answer(), "inside") || seen
+			}
+		}
+	})
+}
+
+// A post in a process of one kind wakes a wait in another of each kind, and
+// thousands of them keep the count.
+func TestPostWakesAcrossProcesses(t *testing.T) {
+	needProc(t)
+	eachSharing(t, func(t *testing.T, e semaphore.Engine, kinds []string) {
+		for _, creator := range kinds {
+			for _, waiter := range kinds {
+				for _, poster := range kinds {
+					t.Run(creator+" "+waiter+" "+poster, func(t *testing.T) {
+						name := uniqueName(t)
+						c, w, p := startActor(t, creator), startActor(t, waiter), startActor(t, poster)
+						c.ok("create /%s 0", name)
+						w.ok("open /%s", name)
+						p.ok("open /%s", name)
+						c.expect("EEXIST", "create /%s 0", name)
+						c.ok("open /%s", name)
+						w.expect("EAGAIN", "trywait")
+						w.send("waits 1")
+						waitFor(t, "a sleeping waiter", w.sleeping)
+						p.ok("posts 1")
+						if got := w.answer(); got != "ok" {
+							t.Fatal(got)
+						}
+						const n = 1500
+						w.send("waits %d", n) // blocked and unblocked, as it comes
+						p.ok("posts %d", n+1)
+						if got := w.answer(); got != "ok" {
+							t.Fatal(got)
+						}
+						c.expect("ok 1", "value")
+						w.ok("trywait")
+						c.expect("ok 0", "value")
+						c.ok("unlink")
+						c.expect("ENOENT", "unlink")
+						w.expect("ENOENT", "open /%s", name)
+					})
+				}
+			}
+		}
+	})
+}
+
+func createMain(args []string) int {
+	var engine semaphore.Engine
+	fmt.Sscan(args[1], &engine)
+	fmt.Println("ready")
+	fmt.Scanln() // the starting gun, for all at once
+	_, err := semaphore.Open(args[0], semaphore.WithEngine(engine), semaphore.WithExclusive(args[2] == "true"))
+	switch {
+	case err == nil:
+		fmt.Println("won")
+	case errors.Is(err, fs.ErrExist):
+		fmt.Println("exists")
+	case errors.Is(err, semaphore.ErrKindMismatch):
+		fmt.Println("mismatch")
+	default:
+		fmt.Println(err)
+	}
+	fmt.Scanln()
+	return 0
+}
+
+// race starts one process for each engine of the list, which create the name
+// at the same moment, and counts their answers.
+func race(t *testing.T, name string, exclusive bool, engines []semaphore.Engine) map[string]int {
+	t.Helper()
+	var actors []*actor
+	for _, e := range engines {
+		a := startActorCommand(t, "create", helper(t, "create", name, fmt.Sprint(int(e)), fmt.Sprint(exclusive)))
+		if got := a.answer(); got != "ready" {
+			t.Fatal(got)
+		}
+		actors = append(actors, a)
+	}
+	for _, a := range actors {
+		a.send("")
+	}
+	got := make(map[string]int)
+	for i, a := range actors {
+		answer := a.answer()
+		got[answer]++
+		if answer == "won" {
+			got[engines[i].String()]++
+		}
+	}
+	for _, a := range actors {
+		a.send("")
+	}
+	return got
+}
+
+func TestExclusiveCreationHasOneWinner(t *testing.T) {
+	eachEngine(t, func(t *testing.T, e semaphore.Engine) {
+		for range 10 {
+			got := race(t, uniqueName(t), true, []semaphore.Engine{e, e, e, e, e, e, e, e})
+			if got["won"] != 1 || got["exists"] != 7 {
+				t.Errorf("got %v, want one winner of eight", got)
+			}
+		}
+	})
+}
+
+// Programs that race to create two kinds of one name: all who succeed have
+// made or opened the same kind.
+func TestRacedCreationOfTwoKinds(t *testing.T) {
+	useHelper("create")
+	needEngine(t, semaphore.EngineLibc)
+	dir, err := os.Open(filepath.Dir(storeFile(semaphore.EngineFlock, "x")))
+	must(t, err)
+	defer dir.Close()
+	for locked := false; !locked; { // somebody else may have it at the moment
+		if locked, err = filelock.TryLock(dir); err != nil {
+			t.Skipf("not on this system: the lock of a directory (%v)", err)
+		}
+	}
+	must(t, filelock.Unlock(dir))
+	l, f := semaphore.EngineLibc, semaphore.EngineFlock
+	for range 20 {
+		got := race(t, uniqueName(t), false, []semaphore.Engine{l, f, l, f, l, f, l, f})
+		if got["won"] != 4 || got["mismatch"] != 4 || got["libc"] != 0 && got["flock"] != 0 {
+			t.Errorf("got %v, want four winners of one kind", got)
+		}
+	}
+}
+
+// hammerMain takes and gives as fast as it can, until it is killed.
+func hammerMain(args []string) int {
+	s, err := semaphore.Open(args[0], semaphore.WithEngine(semaphore.EngineFlock), semaphore.WithCreate(false))
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println("ready")
+	for {
+		if s.Wait() != nil || s.Post() != nil {
+			return 1
+		}
+	}
+}
+
+// Killed at any moment, a process leaves a file with the old counter or the
+// new one: valid, and short of one permit at most for each that was killed.
+func TestFlockSurvivesKills(t *testing.T) {
+	const permits, kills = 1000, 60
+	s := open(t, uniqueName(t), semaphore.EngineFlock, semaphore.WithValue(permits))
+	for range kills {
+		a := startActorCommand(t, "hammer", helper(t, "hammer", s.Name()))
+		if got := a.answer(); got != "ready" {
+			t.Fatal(got)
+		}
+		time.Sleep(time.Duration(rand.Int64N(int64(3 * time.Millisecond)))) // the moment to be killed at
+		must(t, a.cmd.Process.Kill())
+		a.cmd.Wait()
+		n, err := s.Value()
+		must(t, err)
+		if n < permits-kills || n > permits {
+			t.Fatalf("value %d, want %d at the most, less one at the most for each of %d killed", n, permits, kills)
+		}
+		must(t, s.Wait()) // and no lock is left
+		must(t, s.Post())
+	}
+}
+
+// Creators killed in the middle leave nothing that a later Open trips over.
+func TestKilledCreators(t *testing.T) {
+	useHelper("create")
+	eachEngine(t, func(t *testing.T, e semaphore.Engine) {
+		if e == semaphore.EngineLibc {
+			t.Skip("not on this system: glibc's sem_open, killed, leaves its temporary file, with a name that nobody opens")
+		}
+		dir := t.TempDir()
+		t.Setenv("SEMAPHORE_DIR", dir)
+		for range 40 {
+			name := uniqueName(t)
+			a := startActorCommand(t, "create", helper(t, "create", name, fmt.Sprint(int(e)), "false"))
+			if got := a.answer(); got != "ready" {
+				t.Fatal(got)
+			}
+			a.send("")
+			time.Sleep(time.Duration(rand.Int64N(int64(400 * time.Microsecond)))) // the moment to be killed at
+			must(t, a.cmd.Process.Kill())
+			a.cmd.Wait()
+			s := open(t, name, e)
+			must(t, s.TryWait())
+			must(t, s.Post())
+			must(t, s.Close())
+			must(t, s.Unlink())
+		}
+		if left, _ := filepath.Glob(filepath.Join(dir, "*")); len(left) > 0 {
+			t.Errorf("left behind: %v", left)
+		}
+	})
+}

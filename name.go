@@ -1,0 +1,49 @@
+package semaphore
+
+import (
+	"runtime"
+	"strings"
+)
+
+// maxName is the longest name in bytes, without the leading slash. On Linux
+// it is NAME_MAX less glibc's prefix "sem."; our own files have prefixes of
+// the same length. On macOS it is PSEMNAMLEN (31) less the slash.
+var maxName = map[string]int{"darwin": 30, "ios": 30, "windows": 260}[runtime.GOOS]
+
+func init() {
+	if maxName == 0 {
+		maxName = 251
+	}
+}
+
+// CheckName reports whether name can name a semaphore on this system. The
+// rule is the same everywhere: one leading slash is optional and means
+// nothing; then come 1 to N bytes, with no slash and no NUL among them, that
+// are not "." or "..". N is 251 on Linux, 30 on macOS, 260 (MAX_PATH) on
+// Windows and 251 elsewhere: portable programs stay within 30 bytes. The
+// error is ErrInvalidName and names the rule that was broken.
+func CheckName(name string) error {
+	_, err := cleanName("checkname", name)
+	return err
+}
+
+// cleanName returns name without its leading slash.
+func cleanName(op, name string) (string, error) {
+	clean := strings.TrimPrefix(name, "/")
+	var err error
+	switch {
+	case clean == "":
+		err = because(ErrInvalidName, "it is empty; allowed are 1 to %d bytes", maxName)
+	case clean == "." || clean == "..":
+		err = because(ErrInvalidName, "%q means a directory", clean)
+	case strings.Contains(clean, "/"):
+		err = because(ErrInvalidName, "it contains a slash; only one leading slash is allowed")
+	case strings.Contains(clean, "\x00"):
+		err = because(ErrInvalidName, "it contains a NUL byte")
+	case len(clean) > maxName:
+		err = because(ErrInvalidName, "it has %d bytes; at most %d are allowed", len(clean), maxName)
+	default:
+		return clean, nil
+	}
+	return "", &Error{Op: op, Name: name, Err: err}
+}

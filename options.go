@@ -1,0 +1,149 @@
+package semaphore
+
+import (
+	"io/fs"
+	"log/slog"
+	"time"
+)
+
+// MaxValue is the greatest value of a semaphore, glibc's SEM_VALUE_MAX.
+const MaxValue = 1<<31 - 1
+
+// An Option changes how Open, Acquire or Unlink work. Where several set the
+// same thing, the last one counts.
+type Option func(*options)
+
+type options struct {
+	create      bool
+	exclusive   bool
+	value       int
+	mode        fs.FileMode
+	retryEINTR  bool
+	closeOnExit bool
+	strict      bool
+	engine      Engine
+	log         *slog.Logger // nil: silent
+	backoff     func() func(attempt int) time.Duration
+}
+
+func newOptions(opts []Option) (options, error) {
+	o := options{create: true, value: 1, mode: 0o600, retryEINTR: true, backoff: growingBackoff}
+	for i, opt := range opts {
+		if opt == nil {
+			return o, because(ErrInvalidOption, "option %d of %d is nil", i+1, len(opts))
+		}
+		opt(&o)
+	}
+	switch {
+	case o.value < 0 || o.value > MaxValue:
+		return o, because(ErrInvalidValue, "%d; allowed are 0 to %d", o.value, MaxValue)
+	case o.mode&^fs.ModePerm != 0:
+		return o, because(ErrInvalidOption, "mode %#o; only permission bits (0 to 0777) are allowed", uint32(o.mode))
+	case o.exclusive && !o.create:
+		return o, because(ErrInvalidOption, "WithExclusive(true) needs WithCreate(true): it is creation that is exclusive")
+	}
+	return o, nil
+}
+
+// debug and warn log for the handle, if somebody listens.
+func (o *options) debug(msg string, args ...any) {
+	if o.log != nil {
+		o.log.Debug("semaphore: "+msg, args...)
+	}
+}
+
+func (o *options) warn(msg string, args ...any) {
+	if o.log != nil {
+		o.log.Warn("semaphore: "+msg, args...)
+	}
+}
+
+// growingBackoff is the default of WithBackoff: 1 ms, doubling to 20 ms, which
+// are CPython's bounds where it has no sem_timedwait.
+func growingBackoff() func(attempt int) time.Duration {
+	return func(attempt int) time.Duration {
+		return min(time.Millisecond<<min(attempt-1, 5), 20*time.Millisecond)
+	}
+}
+
+// WithCreate says whether Open creates a semaphore that does not exist. The
+// default is true; with false its absence is fs.ErrNotExist.
+func WithCreate(create bool) Option { return func(o *options) { o.create = create } }
+
+// WithExclusive(true) makes Open fail with fs.ErrExist if the semaphore
+// exists (O_EXCL). The default is false.
+func WithExclusive(exclusive bool) Option { return func(o *options) { o.exclusive = exclusive } }
+
+// WithValue sets the value that a semaphore is created with, 0 to MaxValue.
+// The default is 1, a mutex; 0 makes a semaphore that signals. As POSIX has
+// it, the option means nothing to a semaphore that exists already.
+func WithValue(value int) Option { return func(o *options) { o.value = value } }
+
+// WithMode sets the permission bits of a semaphore that is created, subject
+// to the umask: 0666 under a umask of 022 is 0644, and others can't post.
+// The default is 0600. Using a semaphore takes the right to read and to
+// write.
+func WithMode(mode fs.FileMode) Option { return func(o *options) { o.mode = mode } }
+
+// WithRetryOnEINTR says what a Wait does that a signal handler has
+// interrupted: go on (true, the default), or end with ErrInterrupted.
+//
+// Go's runtime, profilers and child processes send signals to any thread, so
+// false is for programs that know their signals. What the kernel reports is
+// then returned, also for handlers with SA_RESTART: timed waits on a futex
+// are never restarted (futex(2), signal(7)). The signal counts if it meets
+// the one thread that is blocked for the handle; the Wait at the head of its
+// queue ends. A program that wants Ctrl-C to end a Wait uses
+// signal.NotifyContext and WaitContext instead. EngineFlock blocks no thread
+// and knows no EINTR.
+func WithRetryOnEINTR(retry bool) Option { return func(o *options) { o.retryEINTR = retry } }
+
+// WithCloseOnExit(true) gives back what the handle holds when SIGINT, SIGTERM
+// or SIGHUP ends the process: its waits less its posts, never less than
+// nothing, and the permits of Acquire that were not released. Then the process
+// dies of that signal, even where the program itself listens for it. Close and
+// CloseAll give back too.
+//
+// SIGINT and SIGHUP that were ignored when the program started (nohup) or that
+// it ignores at the time of Open stay ignored. For SIGTERM that cannot be
+// known: Go's runtime takes it over before any user code runs.
+//
+// Not covered: os.Exit (call CloseAll before it), a panic in another
+// goroutine, SIGKILL. The default is false, because a program that handles its
+// signals still works inside its critical section when they come, and giving
+// its permit away then would break the limit. It is not for semaphores that
+// signal, whose waits are not meant to be undone.
+func WithCloseOnExit(on bool) Option { return func(o *options) { o.closeOnExit = on } }
+
+// WithStrict(true) makes the handle a lock that knows whether it is held:
+// Post while it holds nothing is ErrNotHeld, Wait or TryWait while it holds a
+// permit is ErrHeld, and a second Close is ErrClosed. Permits of Acquire and
+// TryAcquire are their own owners and do not count. The default is false: as
+// POSIX has it, anybody may post, and Close may be repeated.
+func WithStrict(strict bool) Option { return func(o *options) { o.strict = strict } }
+
+// WithEngine takes that engine, or fails with ErrUnsupported. The default is
+// EngineAuto.
+func WithEngine(e Engine) Option { return func(o *options) { o.engine = e } }
+
+// WithLogger logs to l: at Debug what happens (open, blocked, taken, posted,
+// closed, retried), at Warn what should be seen (a system call that failed,
+// permits given back on exit, a name that vanished). The default, nil, is
+// silence.
+func WithLogger(l *slog.Logger) Option { return func(o *options) { o.log = l } }
+
+// WithBackoff sets the pauses between tries where an engine has to poll
+// (EngineFlock, and EngineLibc on systems without a timed wait); other
+// engines ignore it. newBackoff is called for each Wait that blocks; the
+// function it returns gets the number of tries that failed so far, from 1, and
+// returns the pause before the next: 0 tries again at once, a negative pause
+// ends the Wait with ErrTimeout. The default, nil, pauses 1 ms, doubling to
+// 20 ms.
+func WithBackoff(newBackoff func() func(attempt int) time.Duration) Option {
+	return func(o *options) {
+		o.backoff = newBackoff
+		if newBackoff == nil {
+			o.backoff = growingBackoff
+		}
+	}
+}

@@ -1,0 +1,102 @@
+package semaphore
+
+import (
+	"context"
+	"sync"
+)
+
+// A Permit is one permit that Acquire or TryAcquire took. It belongs to
+// whoever has the Permit, not to the handle: it stays valid after the handle
+// is closed (but see WithCloseOnExit).
+type Permit struct {
+	s          *Semaphore
+	ownsHandle bool // of the function Acquire: nobody else knows the handle
+	once       sync.Once
+	err        error
+}
+
+// Acquire opens the semaphore of that name with those options and takes one
+// permit. The Permit's Release closes the handle too.
+func Acquire(ctx context.Context, name string, opts ...Option) (*Permit, error) {
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	s, err := Open(name, opts...)
+	if err != nil {
+		return nil, err
+	}
+	p, err := s.acquire(ctx, "acquire", true)
+	if err != nil {
+		s.shut()
+		return nil, err
+	}
+	return p, nil
+}
+
+// Acquire is WaitContext whose permit has an owner of its own, the Permit.
+func (s *Semaphore) Acquire(ctx context.Context) (*Permit, error) {
+	return s.acquire(ctx, "acquire", false)
+}
+
+// TryAcquire is TryWait whose permit has an owner of its own, the Permit.
+func (s *Semaphore) TryAcquire() (*Permit, error) {
+	return s.acquire(noWait, "tryacquire", false)
+}
+
+func (s *Semaphore) acquire(ctx context.Context, op string, ownsHandle bool) (*Permit, error) {
+	if ctx != noWait && ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	if !s.enter() {
+		return nil, s.fail(op, ErrClosed)
+	}
+	defer s.leave()
+	if err := s.obtain(ctx, false); err == errStopped {
+		return nil, ctx.Err()
+	} else if err != nil {
+		return nil, s.fail(op, err)
+	}
+	p := &Permit{s: s, ownsHandle: ownsHandle}
+	s.life.Add(1) // the permit's own: the backend outlives the handle for it
+	if s.opts.closeOnExit {
+		s.permitsMu.Lock()
+		s.permits[p] = struct{}{}
+		s.permitsMu.Unlock()
+	}
+	if s.closed() {
+		// Close may have missed the permit in its sweep; if it has not, one
+		// of the two releases counts.
+		p.Release()
+		return nil, s.fail(op, ErrClosed)
+	}
+	s.opts.debug("taken")
+	return p, nil
+}
+
+// Release gives the permit back. The first call decides; later ones give
+// nothing and return its result. It never panics; a Permit that nobody
+// acquired is ErrNotHeld.
+func (p *Permit) Release() error {
+	if p == nil || p.s == nil {
+		return &Error{Op: "release", Err: ErrNotHeld}
+	}
+	p.once.Do(func() {
+		s := p.s
+		s.race.release()
+		if err := s.back.post(); err != nil {
+			p.err = s.fail("release", err)
+		} else {
+			s.opts.debug("posted")
+		}
+		if s.opts.closeOnExit {
+			s.permitsMu.Lock()
+			delete(s.permits, p)
+			s.permitsMu.Unlock()
+		}
+		if p.ownsHandle {
+			s.shut()
+		}
+		s.leave()
+	})
+	return p.err
+}

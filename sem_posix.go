@@ -1,0 +1,340 @@
+//go:build cgo && unix
+
+package semaphore
+
+/*
+#cgo !darwin,!android LDFLAGS: -pthread
+#cgo solaris LDFLAGS: -lrt
+#cgo nocallback semaphore_trywait
+#cgo noescape semaphore_trywait
+#cgo nocallback semaphore_post
+#cgo noescape semaphore_post
+#cgo nocallback semaphore_getvalue
+#cgo noescape semaphore_getvalue
+#include <stdlib.h>
+#include "sem_posix.h"
+*/
+import "C"
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"runtime"
+	"sync"
+	"syscall"
+	"time"
+	"unsafe"
+)
+
+const cgoEnabled = true
+
+var libcKind = &kind{
+	engine: EngineLibc,
+	open:   openLibc,
+	exists: libcExists,
+	unlink: func(name string) error {
+		cname := C.CString("/" + name)
+		defer C.free(unsafe.Pointer(cname))
+		return libcError("sem_unlink", C.semaphore_unlink(cname))
+	},
+}
+
+// libcError makes an errno this package's error. Post's EOVERFLOW and
+// TryWait's EAGAIN are ErrOverflow and ErrWouldBlock.
+func libcError(call string, errno C.int) error {
+	switch e := syscall.Errno(errno); e {
+	case 0:
+		return nil
+	case syscall.EAGAIN:
+		return ErrWouldBlock
+	case syscall.EOVERFLOW:
+		return ErrOverflow
+	case syscall.EINTR:
+		return ErrInterrupted
+	case syscall.ENOENT:
+		return errNoSuch
+	case syscall.EEXIST:
+		return errExists
+	case syscall.ENOSYS:
+		return because(ErrUnsupported, "%s: %w", call, e)
+	default:
+		return os.NewSyscallError(call, e)
+	}
+}
+
+// A libc returns one pointer for one semaphore however often a process opens
+// it, and counts (glibc, musl) or should count (musl before 1.2.3 unmaps at
+// the first sem_close). So sem_close is called, as often as sem_open was, only
+// when nobody in this process uses the pointer any more.
+var libcOpen = struct {
+	sync.Mutex
+	uses map[*C.sem_t]*libcUses
+}{uses: make(map[*C.sem_t]*libcUses)}
+
+type libcUses struct{ now, opens int }
+
+func libcClose(sem *C.sem_t) error {
+	libcOpen.Lock()
+	defer libcOpen.Unlock()
+	uses := libcOpen.uses[sem]
+	uses.now--
+	if uses.now > 0 {
+		return nil
+	}
+	delete(libcOpen.uses, sem)
+	var err error
+	for range uses.opens {
+		err = errors.Join(err, libcError("sem_close", C.semaphore_close(sem)))
+	}
+	return err
+}
+
+func openLibc(name string, how openHow, o *options) (backend, error) {
+	flags := os.O_CREATE | os.O_EXCL
+	if how != createNew {
+		flags &^= os.O_EXCL
+		if err := libcCheckFile(name); err != nil {
+			return nil, err
+		}
+	}
+	if how == openExisting {
+		flags = 0
+	}
+	cname := C.CString("/" + name) // POSIX leaves open what a name without the slash means
+	defer C.free(unsafe.Pointer(cname))
+
+	libcOpen.Lock()
+	defer libcOpen.Unlock()
+	var sem *C.sem_t
+	var errno C.int
+	// EEXIST without O_EXCL is glibc 2.37's bug with concurrent creation;
+	// EINTR comes from the open(2) inside.
+	for range 1000 {
+		errno = C.semaphore_open(&sem, cname, C.int(flags), C.uint(o.mode), C.uint(o.value))
+		if e := syscall.Errno(errno); e != syscall.EINTR && (e != syscall.EEXIST || how != openOrCreate) {
+			break
+		}
+	}
+	if errno != 0 {
+		return nil, libcError("sem_open", errno)
+	}
+	uses := libcOpen.uses[sem]
+	if uses == nil {
+		uses = new(libcUses)
+		libcOpen.uses[sem] = uses
+	}
+	uses.now++
+	uses.opens++
+	return &libcSemaphore{sem: sem, kick: make(chan struct{}, 1)}, nil
+}
+
+// libcPath is the file of a semaphore where we know it, else "".
+func libcPath(name string) string {
+	if C.semaphore_is_glibc == 0 {
+		return ""
+	}
+	return "/dev/shm/sem." + name
+}
+
+// libcCheckFile refuses what glibc would map without a look and die of
+// (SIGBUS) at the first use: a file that is too small for a semaphore. One of
+// another size was made by a program of another word size, or by none.
+func libcCheckFile(name string) error {
+	path := libcPath(name)
+	if path == "" {
+		return nil
+	}
+	info, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if !info.Mode().IsRegular() {
+		return because(ErrCorrupt, "%s is no regular file but %v", path, info.Mode().Type())
+	}
+	if size := int64(C.sizeof_sem_t); info.Size() != size {
+		return because(ErrCorrupt, "%s has %d bytes; a semaphore of this word size (%d bits) has %d",
+			path, info.Size(), 8*unsafe.Sizeof(uintptr(0)), size)
+	}
+	return nil
+}
+
+func libcExists(name string) (bool, error) {
+	if path := libcPath(name); path != "" {
+		return fileExists(path)
+	}
+	b, err := openLibc(name, openExisting, &options{})
+	switch {
+	case err == nil:
+		b.close()
+		return true, nil
+	case errors.Is(err, fs.ErrPermission):
+		return true, nil
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, ErrUnsupported):
+		return false, nil
+	}
+	return false, err
+}
+
+// libcPolls says that this libc has no timed wait.
+var libcPolls = C.semaphore_has_timed_wait == 0
+
+// libcSlice is how long a thread stays in libc at a time. It bounds how long an
+// abandoned one does that could not be called back.
+const libcSlice = time.Second
+
+type libcSemaphore struct {
+	sem *C.sem_t
+
+	// One goroutine, and with it one thread, waits in libc for this handle.
+	// A wait that is stopped does not wait for it to return. Until it does,
+	// the goroutine is abandoned: it will serve the next wait, if that comes
+	// before, and posts what it took if none does.
+	mu      sync.Mutex
+	waiter  chan error    // cap 1: whom the goroutine serves, nil if nobody
+	blocked chan struct{} // closed when the goroutine ends; nil if there is none
+	thread  C.pthread_t   // the goroutine's, while blocked is not nil and it has one
+	kicked  bool          // the thread's next EINTR is of our making
+
+	kick chan struct{} // holds one: look whether the wait is stopped
+}
+
+func (s *libcSemaphore) tryWait(final bool) error {
+	err := libcError("sem_trywait", C.semaphore_trywait(s.sem))
+	if final && err == ErrWouldBlock && s.recall() {
+		err = libcError("sem_trywait", C.semaphore_trywait(s.sem))
+	}
+	return err
+}
+
+func (s *libcSemaphore) post() error {
+	return libcError("sem_post", C.semaphore_post(s.sem))
+}
+
+func (s *libcSemaphore) value() (int, error) {
+	s.recall()
+	var value C.int
+	if err := libcError("sem_getvalue", C.semaphore_getvalue(s.sem, &value)); err != nil {
+		return 0, err
+	}
+	return max(int(value), 0), nil // POSIX allows the number of waiters, negative
+}
+
+func (s *libcSemaphore) interrupt() {
+	select {
+	case s.kick <- struct{}{}:
+	default:
+	}
+}
+
+func (s *libcSemaphore) wait(t *turn) error {
+	if libcPolls {
+		return t.poll(func() error { return s.tryWait(false) }, s.kick)
+	}
+	served := make(chan error, 1)
+	s.mu.Lock()
+	s.waiter = served
+	if s.blocked == nil {
+		s.blocked = make(chan struct{})
+		go s.block(t.opts)
+	}
+	s.mu.Unlock()
+
+	for {
+		select {
+		case err := <-served:
+			return err
+		case <-s.kick:
+		}
+		if !t.stopped() {
+			continue
+		}
+		s.mu.Lock()
+		if s.waiter != served {
+			s.mu.Unlock()
+			return <-served // it was on its way: a permit must not be lost
+		}
+		s.waiter = nil
+		s.kickThread()
+		s.mu.Unlock()
+		return errStopped
+	}
+}
+
+// kickThread makes the goroutine return from libc; mu is held. The thread may
+// not be in libc's wait yet, and then does not notice.
+func (s *libcSemaphore) kickThread() {
+	var none C.pthread_t
+	if s.blocked != nil && s.thread != none {
+		s.kicked = true
+		C.semaphore_kick(s.thread)
+	}
+}
+
+// recall brings an abandoned goroutine back, and with it the permit that it
+// may have taken. It reports whether there was one.
+func (s *libcSemaphore) recall() bool {
+	for was := false; ; was = true {
+		s.mu.Lock()
+		if s.blocked == nil || s.waiter != nil {
+			s.mu.Unlock()
+			return was
+		}
+		s.kickThread()
+		back := s.blocked
+		s.mu.Unlock()
+		select {
+		case <-back:
+		case <-time.After(100 * time.Microsecond): // kicked before it was in libc
+		}
+	}
+}
+
+// block waits in libc until it has served a waiter, or finds that there is
+// none.
+func (s *libcSemaphore) block(o *options) {
+	// The thread must stay ours while others may send it signals.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	s.mu.Lock()
+	s.thread = C.pthread_self()
+	for s.waiter != nil {
+		s.mu.Unlock()
+		err := libcError("sem_wait", C.semaphore_wait_for(s.sem, C.longlong(libcSlice)))
+		s.mu.Lock()
+
+		timeout := errors.Is(err, syscall.ETIMEDOUT)
+		interrupted := err == ErrInterrupted
+		retry := interrupted && (s.kicked || o.retryEINTR)
+		if interrupted && !s.kicked && retry {
+			o.debug("retried", "after", "EINTR")
+		}
+		if interrupted {
+			s.kicked = false
+		}
+		if timeout || retry {
+			continue
+		}
+		if s.waiter != nil {
+			s.waiter <- err
+			s.waiter = nil
+		} else if err == nil {
+			if err := s.post(); err != nil {
+				o.warn("a permit taken for a cancelled wait could not be given back", "error", err)
+			}
+		}
+	}
+	var none C.pthread_t
+	s.thread, s.kicked = none, false
+	close(s.blocked)
+	s.blocked = nil
+	s.mu.Unlock()
+}
+
+func (s *libcSemaphore) close() error {
+	s.recall() // it needs the memory
+	return libcClose(s.sem)
+}

@@ -1,0 +1,440 @@
+package semaphore
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/procsem/semaphore/internal/waitqueue"
+)
+
+// A Semaphore is a handle on a named semaphore, opened with Open. All methods
+// are safe for concurrent use. It must not be copied.
+type Semaphore struct {
+	name string
+	kind *kind
+	back backend
+	opts *options
+	race raceSync
+
+	// queue orders the waiters of this handle. Its head alone calls
+	// back.wait, so one thread at most is blocked for all of them.
+	queue waitqueue.Queue
+
+	// life counts the calls in progress and the permits out, and holds
+	// closedBit once the handle is closed. Whoever brings it to exactly
+	// closedBit ends the backend: nobody is inside, nobody can enter.
+	life  atomic.Int64
+	ended chan struct{} // closed after that
+
+	// held counts what Wait and TryWait took less what Post gave, for strict
+	// and close-on-exit handles only: others save themselves the write.
+	held atomic.Int64
+
+	// permits are those that Close has to give back (close-on-exit).
+	permitsMu sync.Mutex
+	permits   map[*Permit]struct{}
+}
+
+const closedBit = 1 << 62
+
+// Open opens the semaphore of that name, and creates it if it does not exist,
+// unless the options say otherwise. CheckName has the rule for names.
+//
+// Errors: ErrInvalidName, ErrInvalidOption, ErrInvalidValue, ErrUnsupported,
+// fs.ErrExist, fs.ErrNotExist, fs.ErrPermission, ErrKindMismatch if the name
+// is in use for another kind of semaphore, ErrCorrupt if what stands in its
+// place is none.
+func Open(name string, opts ...Option) (*Semaphore, error) {
+	clean, err := cleanName("open", name)
+	if err != nil {
+		return nil, err
+	}
+	fail := func(err error) (*Semaphore, error) {
+		return nil, &Error{Op: "open", Name: clean, Err: err}
+	}
+	o, err := newOptions(opts)
+	if err != nil {
+		return fail(err)
+	}
+	if o.log != nil {
+		o.log = o.log.With("name", clean)
+	}
+	k, err := chooseKind(o.engine)
+	if err != nil {
+		return fail(err)
+	}
+	b, err := openBackend(k, clean, &o)
+	if err != nil {
+		return fail(err)
+	}
+	return newSemaphore(clean, k, b, &o), nil
+}
+
+func newSemaphore(name string, k *kind, b backend, o *options) *Semaphore {
+	s := &Semaphore{
+		name:  name,
+		kind:  k,
+		back:  b,
+		opts:  o,
+		race:  newRaceSync(k.engine.String() + "/" + name),
+		ended: make(chan struct{}),
+	}
+	if o.closeOnExit {
+		s.permits = make(map[*Permit]struct{})
+	}
+	register(s)
+	o.debug("open", "engine", k.engine)
+	return s
+}
+
+// Name returns the semaphore's name without the leading slash.
+func (s *Semaphore) Name() string { return s.name }
+
+// Engine returns the engine that keeps the semaphore; it is never EngineAuto.
+func (s *Semaphore) Engine() Engine { return s.kind.engine }
+
+// Wait takes a permit, and blocks until there is one. It returns nil only
+// with a permit.
+//
+// Waiters of one handle are served in the order of their arrival; between
+// handles and processes there is no order. What happened before the Post that
+// made the permit available happens before Wait returns.
+//
+// Errors: ErrClosed if the handle is closed before or meanwhile,
+// ErrInterrupted with WithRetryOnEINTR(false), ErrHeld on a strict handle,
+// ErrTimeout if a WithBackoff function ended the wait.
+func (s *Semaphore) Wait() error {
+	return s.wait(context.Background(), "wait")
+}
+
+// WaitContext is Wait that ends with the bare ctx.Err() when ctx ends. A
+// context that had ended before the call takes nothing, even where a permit
+// is free.
+func (s *Semaphore) WaitContext(ctx context.Context) error {
+	return s.wait(ctx, "wait")
+}
+
+// WaitTimeout is Wait that ends with ErrTimeout after d. If d is 0 or less it
+// tries once, without blocking.
+func (s *Semaphore) WaitTimeout(d time.Duration) error {
+	var err error
+	if d <= 0 {
+		err = s.wait(noWait, "wait")
+	} else {
+		ctx, cancel := context.WithTimeout(context.Background(), d)
+		defer cancel()
+		err = s.wait(ctx, "wait")
+	}
+	if err == context.DeadlineExceeded || errors.Is(err, ErrWouldBlock) {
+		return &Error{Op: "wait", Name: s.name, Err: because(ErrTimeout, "no permit within %v", max(d, 0))}
+	}
+	return err
+}
+
+// TryWait takes a permit if one is free. It never blocks. If none is free, or
+// others wait on the same handle, it returns ErrWouldBlock.
+func (s *Semaphore) TryWait() error {
+	return s.wait(noWait, "trywait")
+}
+
+// noWait stands for the context of a call that does not block.
+var noWait context.Context
+
+// wait is all four of them.
+func (s *Semaphore) wait(ctx context.Context, op string) error {
+	if ctx != noWait && ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if !s.enter() {
+		return s.fail(op, ErrClosed)
+	}
+	defer s.leave()
+	if err := s.obtain(ctx, true); err == errStopped {
+		return ctx.Err()
+	} else if err != nil {
+		return s.fail(op, err)
+	}
+	if s.closed() {
+		// Post would refuse to give it back. Close gives back what a
+		// close-on-exit handle holds; the one of us two that brings the
+		// count down posts.
+		if !s.counts() || s.uncount() {
+			s.giveBack()
+		}
+		return s.fail(op, ErrClosed)
+	}
+	s.opts.debug("taken")
+	return nil
+}
+
+// obtain takes a permit from the backend, for the handle itself (mine) or for
+// a Permit, and counts it where that is asked for. If ctx ends first it returns
+// errStopped.
+func (s *Semaphore) obtain(ctx context.Context, mine bool) error {
+	strict := mine && s.opts.strict
+	if strict && s.held.Load() > 0 {
+		return ErrHeld
+	}
+	if s.queue.Idle() {
+		if err := s.back.tryWait(ctx == noWait); err != ErrWouldBlock {
+			return s.taken(err, mine)
+		}
+	} else if ctx != noWait {
+		s.opts.debug("blocked", "by", "others on this handle")
+	}
+	if ctx == noWait {
+		return ErrWouldBlock
+	}
+	if err := s.queue.Enter(ctx); err == waitqueue.ErrClosed {
+		return ErrClosed
+	} else if err != nil {
+		return errStopped
+	}
+	defer s.queue.Leave()
+	if strict && s.held.Load() > 0 {
+		return ErrHeld
+	}
+	err := s.back.tryWait(false)
+	if err == ErrWouldBlock {
+		err = s.lead(ctx)
+	}
+	return s.taken(err, mine)
+}
+
+// lead blocks in the backend, as the head of the queue.
+func (s *Semaphore) lead(ctx context.Context) error {
+	t := &turn{opts: s.opts, closed: s.closed}
+	if ctx.Done() != nil {
+		stop := context.AfterFunc(ctx, func() {
+			t.cancelled.Store(true)
+			s.interrupt()
+		})
+		defer stop()
+	}
+	s.opts.debug("blocked")
+	err := s.back.wait(t)
+	if err == errStopped && s.closed() {
+		return ErrClosed
+	}
+	return err
+}
+
+// interrupt makes the head look whether it has to stop. The caller may be a
+// late context.AfterFunc, when the handle is closed and its backend gone.
+func (s *Semaphore) interrupt() {
+	if s.enter() {
+		s.back.interrupt()
+		s.leave()
+	}
+}
+
+// taken settles the accounts of a permit that the backend gave, if it did.
+func (s *Semaphore) taken(err error, mine bool) error {
+	if err != nil {
+		return err
+	}
+	s.race.acquire()
+	switch {
+	case mine && s.opts.strict:
+		if !s.held.CompareAndSwap(0, 1) {
+			s.giveBack() // another goroutine was faster
+			return ErrHeld
+		}
+	case mine && s.opts.closeOnExit:
+		s.held.Add(1)
+	}
+	return nil
+}
+
+// counts says whether held is kept.
+func (s *Semaphore) counts() bool { return s.opts.strict || s.opts.closeOnExit }
+
+// uncount takes one from held, unless it is 0.
+func (s *Semaphore) uncount() bool {
+	for {
+		n := s.held.Load()
+		if n == 0 {
+			return false
+		}
+		if s.held.CompareAndSwap(n, n-1) {
+			return true
+		}
+	}
+}
+
+// giveBack posts a permit that no caller will post.
+func (s *Semaphore) giveBack() {
+	s.race.release()
+	if err := s.back.post(); err != nil {
+		s.opts.warn("a permit could not be given back", "error", err)
+	}
+}
+
+// Post gives a permit, and wakes a waiter if there is one. As POSIX has it,
+// anybody may post, whoever waited; WithStrict changes that.
+//
+// Errors: ErrClosed, ErrOverflow if the value is MaxValue, ErrNotHeld on a
+// strict handle.
+func (s *Semaphore) Post() error {
+	if !s.enter() {
+		return s.fail("post", ErrClosed)
+	}
+	defer s.leave()
+	// Counted before it is given: were it the other way round, the process
+	// could end between the two and a signal give the same permit twice.
+	counted := s.counts() && s.uncount()
+	if s.counts() && !counted {
+		if s.closed() {
+			// Close set the bit before it swept, and may have given back
+			// what this call was to give.
+			return s.fail("post", ErrClosed)
+		}
+		if s.opts.strict {
+			return s.fail("post", ErrNotHeld)
+		}
+	}
+	s.race.release()
+	if err := s.back.post(); err != nil {
+		if counted {
+			s.held.Add(1)
+		}
+		return s.fail("post", err)
+	}
+	s.opts.debug("posted")
+	return nil
+}
+
+// Value returns the number of free permits at some moment during the call.
+// ErrUnsupported where the system cannot say (macOS through libc).
+func (s *Semaphore) Value() (int, error) {
+	if !s.enter() {
+		return 0, s.fail("value", ErrClosed)
+	}
+	defer s.leave()
+	n, err := s.back.value()
+	if err != nil {
+		return 0, s.fail("value", err)
+	}
+	return n, nil
+}
+
+// Close closes the handle. Who waits on it gets ErrClosed. It is safe at any
+// moment, also while other goroutines are inside its methods, and may be
+// repeated (WithStrict: ErrClosed).
+//
+// As POSIX has it, Close gives no permit back, and what Acquire took stays
+// with its Permit. WithCloseOnExit changes both: Close then gives back all
+// that was taken through the handle.
+func (s *Semaphore) Close() error {
+	if !s.shut() && s.opts.strict {
+		return s.fail("close", ErrClosed)
+	}
+	return nil
+}
+
+// shut closes the handle, if nobody did.
+func (s *Semaphore) shut() bool {
+	for {
+		n := s.life.Load()
+		if n&closedBit != 0 {
+			return false
+		}
+		if s.life.CompareAndSwap(n, (n+1)|closedBit) { // and be inside ourselves
+			break
+		}
+	}
+	defer s.leave()
+	// From here on nobody enters, and who is inside finds closed() true: a
+	// waiter when it is woken below, a taker after its taking.
+	s.queue.Close()
+	s.back.interrupt()
+	if s.opts.closeOnExit {
+		s.giveAllBack()
+	}
+	unregister(s)
+	s.opts.debug("closed")
+	return true
+}
+
+// giveAllBack posts what a close-on-exit handle holds. A taker that counts its
+// permit after the swap sees the closed bit, which was set before, and gives
+// it back itself.
+func (s *Semaphore) giveAllBack() {
+	n := s.held.Swap(0)
+	for range n {
+		s.giveBack()
+	}
+	s.permitsMu.Lock()
+	permits := make([]*Permit, 0, len(s.permits))
+	for p := range s.permits {
+		permits = append(permits, p)
+	}
+	s.permitsMu.Unlock()
+	for _, p := range permits {
+		p.Release()
+	}
+	if total := int(n) + len(permits); total > 0 {
+		s.opts.warn("permits given back on exit or close", "permits", total)
+	}
+}
+
+// enter makes the caller one that Close has to reckon with.
+func (s *Semaphore) enter() bool {
+	for {
+		n := s.life.Load()
+		if n&closedBit != 0 {
+			return false
+		}
+		if s.life.CompareAndSwap(n, n+1) {
+			return true
+		}
+	}
+}
+
+func (s *Semaphore) leave() {
+	if s.life.Add(-1) != closedBit {
+		return
+	}
+	if err := s.back.close(); err != nil {
+		s.opts.warn("closing failed", "error", err)
+	}
+	close(s.ended)
+}
+
+func (s *Semaphore) closed() bool { return s.life.Load()&closedBit != 0 }
+
+// Unlink removes the semaphore's name, as the function Unlink does for the
+// handle's engine. It works on a closed handle too.
+func (s *Semaphore) Unlink() error {
+	if err := s.kind.unlink(s.name); err != nil {
+		return s.fail("unlink", err)
+	}
+	return nil
+}
+
+// Unlink removes the name of a semaphore of whichever kind there is; with
+// WithEngine of that engine's only. Other options mean nothing here. Who has
+// it open keeps using it; the next Open makes a new one. fs.ErrNotExist if
+// there is none.
+func Unlink(name string, opts ...Option) error {
+	clean, err := cleanName("unlink", name)
+	if err != nil {
+		return err
+	}
+	o, err := newOptions(opts)
+	if err == nil {
+		err = unlinkKinds(o.engine, clean)
+	}
+	if err != nil {
+		return &Error{Op: "unlink", Name: clean, Err: err}
+	}
+	return nil
+}
+
+// fail gives an error its operation and name.
+func (s *Semaphore) fail(op string, err error) error {
+	return &Error{Op: op, Name: s.name, Err: err}
+}

@@ -1,0 +1,671 @@
+//go:build unix
+
+// The conformance table: every test here runs over every engine of the build.
+
+package semaphore_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/procsem/semaphore"
+)
+
+var allEngines = []semaphore.Engine{semaphore.EngineLibc, semaphore.EngineNative, semaphore.EngineFlock}
+
+// hasEngine reports whether this build has e on this system.
+func hasEngine(e semaphore.Engine) bool {
+	_, err := semaphore.Open("any", semaphore.WithEngine(e), semaphore.WithCreate(false))
+	return !errors.Is(err, semaphore.ErrUnsupported)
+}
+
+func needEngine(t testing.TB, e semaphore.Engine) {
+	t.Helper()
+	if !hasEngine(e) {
+		t.Skipf("not in this build: engine %v", e)
+	}
+}
+
+func eachEngine(t *testing.T, f func(t *testing.T, e semaphore.Engine)) {
+	for _, e := range allEngines {
+		t.Run(e.String(), func(t *testing.T) {
+			needEngine(t, e)
+			f(t, e)
+		})
+	}
+}
+
+var names atomic.Int64
+
+// uniqueName returns a name of this process and test, gone when the test ends.
+func uniqueName(t testing.TB) string {
+	name := fmt.Sprintf("%s%d", namePrefix(), names.Add(1))
+	t.Cleanup(func() {
+		if err := semaphore.Unlink(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			t.Error(err)
+		}
+	})
+	return name
+}
+
+func namePrefix() string { return fmt.Sprintf("semtest%d.", os.Getpid()) }
+
+func open(t testing.TB, name string, e semaphore.Engine, opts ...semaphore.Option) *semaphore.Semaphore {
+	t.Helper()
+	s, err := semaphore.Open(name, append([]semaphore.Option{semaphore.WithEngine(e)}, opts...)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+func wantErr(t testing.TB, what string, err, want error) {
+	t.Helper()
+	if !errors.Is(err, want) {
+		t.Errorf("%s: got %v, want %v", what, err, want)
+	}
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// hang is how long something that should come at once may take on a busy
+// machine.
+const hang = 20 * time.Second
+
+func waitFor(t testing.TB, what string, cond func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(hang); !cond(); time.Sleep(200 * time.Microsecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%s: not after %v", what, hang)
+		}
+	}
+}
+
+// becomes waits for a value: EngineLibc may hold a permit for a moment that it
+// took for a wait that was cancelled, before it gives it back.
+func becomes(t testing.TB, s *semaphore.Semaphore, want int) {
+	t.Helper()
+	got := -1
+	defer func() {
+		if got != want {
+			t.Errorf("value %d, want %d", got, want)
+		}
+	}()
+	waitFor(t, fmt.Sprint("value ", want), func() bool {
+		var err error
+		got, err = s.Value()
+		if errors.Is(err, semaphore.ErrUnsupported) {
+			got, err = countByTaking(t, s), nil
+		}
+		must(t, err)
+		return got == want
+	})
+}
+
+// countByTaking is Value where the system cannot say.
+func countByTaking(t testing.TB, s *semaphore.Semaphore) int {
+	n := 0
+	for s.TryWait() == nil {
+		n++
+	}
+	for range n {
+		must(t, s.Post())
+	}
+	return n
+}
+
+func result(t testing.TB, c <-chan error) error {
+	t.Helper()
+	select {
+	case err := <-c:
+		return err
+	case <-time.After(hang):
+		t.Fatalf("no result after %v", hang)
+		return nil
+	}
+}
+
+// inBackground calls f in a goroutine.
+func inBackground(f func() error) <-chan error {
+	c := make(chan error, 1)
+	go func() { c <- f() }()
+	return c
+}
+
+// blocked starts f and returns when it waits in s's queue.
+func blocked(t testing.TB, s *semaphore.Semaphore, f func() error) <-chan error {
+	t.Helper()
+	before := semaphore.Waiting(s)
+	c := inBackground(f)
+	waitFor(t, "a blocked waiter", func() bool { return semaphore.Waiting(s) > before })
+	return c
+}
+
+func TestConformanceCounting(t *testing.T) {
+	eachEngine(t, func(t *testing.T, e semaphore.Engine) {
+		s := open(t, "/"+uniqueName(t), e, semaphore.WithValue(3))
+		if s.Engine() != e || !strings.HasPrefix(s.Name(), namePrefix()) {
+			t.Errorf("Engine %v, Name %q", s.Engine(), s.Name())
+		}
+		for free := 3; free > 0; free-- {
+			becomes(t, s, free)
+			must(t, s.TryWait())
+		}
+		err := s.TryWait()
+		wantErr(t, "TryWait of 0", err, semaphore.ErrWouldBlock)
+		wantErr(t, "TryWait of 0", err, syscall.EAGAIN)
+		var se *semaphore.Error
+		if !errors.As(err, &se) || se.Op != "trywait" || se.Name != s.Name() || se.Timeout() {
+			t.Errorf("got %#v", err)
+		}
+		becomes(t, s, 0)
+		must(t, s.Post())
+		must(t, s.Wait())
+		must(t, s.Post())
+		must(t, s.WaitTimeout(hang))
+		must(t, s.Post())
+		must(t, s.WaitContext(context.Background()))
+		for range 4 { // anybody may post, more than was there to begin with
+			must(t, s.Post())
+		}
+		becomes(t, s, 4)
+	})
+}
+
+func TestConformanceHandlesShare(t *testing.T) {
+	eachEngine(t, func(t *testing.T, e semaphore.Engine) {
+		name := uniqueName(t)
+		a := open(t, name, e, semaphore.WithValue(0))
+		b := open(t, "/"+name, e, semaphore.WithValue(7)) // exists: the value means nothing
+		becomes(t, b, 0)
+		for range 50 {
+			waiting := blocked(t, a, a.Wait)
+			must(t, b.Post())
+			must(t, result(t, waiting))
+		}
+		must(t, a.Close())
+		must(t, b.Post())
+		must(t, b.Wait())
+	})
+}
+
+func TestConformanceTimeout(t *testing.T) {
+	eachEngine(t, func(t *testing.T, e semaphore.Engine) {
+		s := open(t, uniqueName(t), e)
+		must(t, s.WaitTimeout(0))
+		for _, d := range []time.Duration{0, -time.Hour, time.Millisecond, 30 * time.Millisecond} {
+			start := time.Now()
+			err := s.WaitTimeout(d)
+			for _, want := range []error{semaphore.ErrTimeout, os.ErrDeadlineExceeded, syscall.EAGAIN, syscall.ETIMEDOUT} {
+				wantErr(t, fmt.Sprintf("WaitTimeout(%v)", d), err, want)
+			}
+			var se *semaphore.Error
+			if !errors.As(err, &se) || !se.Timeout() || se.Op != "wait" {
+				t.Errorf("WaitTimeout(%v): got %#v", d, err)
+			}
+			if time.Since(start) < d {
+				t.Errorf("WaitTimeout(%v) ended early", d)
+			}
+		}
+		must(t, s.Post())
+		becomes(t, s, 1)
+		must(t, s.WaitTimeout(-1))
+	})
+}
+
+func TestConformanceContext(t *testing.T) {
+	eachEngine(t, func(t *testing.T, e semaphore.Engine) {
+		s := open(t, uniqueName(t), e)
+		ended, cancel := context.WithCancel(context.Background())
+		cancel()
+		if err := s.WaitContext(ended); err != context.Canceled {
+			t.Errorf("WaitContext with a permit free and an ended context: %v", err)
+		}
+		becomes(t, s, 1)
+		must(t, s.Wait())
+		for range 20 {
+			ctx, cancel := context.WithCancel(context.Background())
+			waiting := blocked(t, s, func() error { return s.WaitContext(ctx) })
+			cancel()
+			if err := result(t, waiting); err != context.Canceled {
+				t.Errorf("cancelled WaitContext: %v", err)
+			}
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), time.Millisecond)
+		defer cancel()
+		if err := s.WaitContext(ctx); err != context.DeadlineExceeded {
+			t.Errorf("WaitContext past its deadline: %v", err)
+		}
+		must(t, s.Post())
+		becomes(t, s, 1)
+	})
+}
+
+func TestConformanceOrder(t *testing.T) {
+	eachEngine(t, func(t *testing.T, e semaphore.Engine) {
+		s := open(t, uniqueName(t), e, semaphore.WithValue(0))
+		order := make(chan int, 10)
+		for i := range cap(order) {
+			blocked(t, s, func() error {
+				err := s.Wait()
+				order <- i
+				return err
+			})
+		}
+		wantErr(t, "TryWait while others wait", s.TryWait(), semaphore.ErrWouldBlock)
+		for want := range cap(order) {
+			must(t, s.Post())
+			select {
+			case got := <-order:
+				if got != want {
+					t.Fatalf("waiter %d was served, want %d", got, want)
+				}
+			case <-time.After(hang):
+				t.Fatal("nobody was served")
+			}
+		}
+	})
+}
+
+// Cancelling while posts come loses neither a permit nor a wake-up: in the end
+// the permits are all there.
+func TestConformanceCancelStress(t *testing.T) {
+	eachEngine(t, func(t *testing.T, e semaphore.Engine) {
+		name := uniqueName(t)
+		const permits, workers, rounds = 3, 12, 60
+		handles := []*semaphore.Semaphore{
+			open(t, name, e, semaphore.WithValue(permits)), open(t, name, e), open(t, name, e),
+		}
+		var inside atomic.Int64
+		var all sync.WaitGroup
+		for w := range workers {
+			s := handles[w%len(handles)]
+			all.Go(func() {
+				for range rounds {
+					ctx, cancel := context.WithTimeout(context.Background(), time.Duration(rand.Int64N(int64(2*time.Millisecond))))
+					if err := s.WaitContext(ctx); err == nil {
+						if n := inside.Add(1); n > permits {
+							t.Errorf("%d inside", n)
+						}
+						inside.Add(-1)
+						if err := s.Post(); err != nil {
+							t.Error(err)
+						}
+					} else if err != context.DeadlineExceeded {
+						t.Error(err)
+					}
+					cancel()
+				}
+			})
+		}
+		all.Wait()
+		becomes(t, handles[0], permits)
+		for range permits {
+			must(t, handles[1].WaitTimeout(hang))
+		}
+	})
+}
+
+func TestConformanceClose(t *testing.T) {
+	eachEngine(t, func(t *testing.T, e semaphore.Engine) {
+		name := uniqueName(t)
+		other := open(t, name, e)
+		s := open(t, name, e)
+		must(t, s.Wait())
+		waiting := []<-chan error{blocked(t, s, s.Wait), blocked(t, s, s.Wait)}
+		must(t, s.Close())
+		for _, w := range waiting {
+			err := result(t, w)
+			wantErr(t, "Wait during Close", err, semaphore.ErrClosed)
+			wantErr(t, "Wait during Close", err, os.ErrClosed)
+		}
+		must(t, s.Close())
+		value := func() error { _, err := s.Value(); return err }
+		try := func() error { _, err := s.TryAcquire(); return err }
+		acquire := func() error { _, err := s.Acquire(context.Background()); return err }
+		short := func() error { return s.WaitTimeout(time.Millisecond) }
+		for what, f := range map[string]func() error{
+			"Wait": s.Wait, "TryWait": s.TryWait, "Post": s.Post, "Value": value,
+			"TryAcquire": try, "Acquire": acquire, "WaitTimeout": short,
+		} {
+			wantErr(t, what+" of a closed handle", f(), semaphore.ErrClosed)
+		}
+		becomes(t, other, 0) // closing gives nothing back
+		must(t, other.Post())
+		becomes(t, other, 1)
+		must(t, s.Unlink()) // works all the same
+	})
+}
+
+// Close at any moment, whatever others are doing with the handle.
+func TestConformanceCloseUnderFire(t *testing.T) {
+	eachEngine(t, func(t *testing.T, e semaphore.Engine) {
+		name := uniqueName(t)
+		keeper := open(t, name, e, semaphore.WithValue(2))
+		for range 60 {
+			s := open(t, name, e)
+			var all sync.WaitGroup
+			for range 2 {
+				for _, take := range []func() error{s.TryWait, s.Wait} {
+					all.Go(func() {
+						for {
+							switch err := take(); {
+							case err == nil:
+								if errors.Is(s.Post(), semaphore.ErrClosed) {
+									must(t, keeper.Post()) // ours, from before Close
+									return
+								}
+							case errors.Is(err, semaphore.ErrClosed):
+								return
+							case !errors.Is(err, semaphore.ErrWouldBlock):
+								t.Error(err)
+								return
+							}
+						}
+					})
+				}
+				all.Go(func() {
+					for {
+						if _, err := s.Value(); errors.Is(err, semaphore.ErrClosed) {
+							return
+						}
+						p, err := s.TryAcquire()
+						if err == nil {
+							if err := p.Release(); err != nil {
+								t.Error(err)
+							}
+						} else if errors.Is(err, semaphore.ErrClosed) {
+							return
+						}
+					}
+				})
+			}
+			for range rand.IntN(300) {
+				s.Name()
+			}
+			must(t, s.Close())
+			all.Wait()
+			becomes(t, keeper, 2)
+		}
+	})
+}
+
+func TestConformancePermits(t *testing.T) {
+	eachEngine(t, func(t *testing.T, e semaphore.Engine) {
+		name := uniqueName(t)
+		watch := open(t, name, e, semaphore.WithValue(2))
+		s := open(t, name, e)
+		a, err := s.Acquire(context.Background())
+		must(t, err)
+		b, err := s.TryAcquire()
+		must(t, err)
+		_, err = s.TryAcquire()
+		wantErr(t, "TryAcquire of 0", err, semaphore.ErrWouldBlock)
+		ctx, cancel := context.WithCancel(context.Background())
+		waiting := blocked(t, s, func() error { _, err := s.Acquire(ctx); return err })
+		cancel()
+		if err := result(t, waiting); err != context.Canceled {
+			t.Errorf("cancelled Acquire: %v", err)
+		}
+		must(t, s.Close())
+		becomes(t, watch, 0)
+		for range 3 { // after Close too, and once
+			must(t, a.Release())
+			becomes(t, watch, 1)
+		}
+		must(t, b.Release())
+		becomes(t, watch, 2)
+
+		handles := semaphore.OpenHandles()
+		p, err := semaphore.Acquire(context.Background(), name, semaphore.WithEngine(e))
+		must(t, err)
+		if got := semaphore.OpenHandles(); got != handles+1 {
+			t.Errorf("%d handles, want %d", got, handles+1)
+		}
+		becomes(t, watch, 1)
+		must(t, p.Release())
+		must(t, p.Release())
+		becomes(t, watch, 2)
+		if _, err := semaphore.Acquire(ctx, name, semaphore.WithEngine(e)); err != context.Canceled {
+			t.Errorf("Acquire with an ended context: %v", err)
+		}
+		must(t, watch.Wait())
+		must(t, watch.Wait())
+		short, cancel := context.WithTimeout(context.Background(), time.Millisecond)
+		defer cancel()
+		if _, err := semaphore.Acquire(short, name, semaphore.WithEngine(e)); err != context.DeadlineExceeded {
+			t.Errorf("Acquire past its deadline: %v", err)
+		}
+		if got := semaphore.OpenHandles(); got != handles {
+			t.Errorf("%d handles, want %d: an Acquire left one open", got, handles)
+		}
+	})
+}
+
+func TestConformanceOverflow(t *testing.T) {
+	eachEngine(t, func(t *testing.T, e semaphore.Engine) {
+		s := open(t, uniqueName(t), e, semaphore.WithValue(semaphore.MaxValue))
+		err := s.Post()
+		wantErr(t, "Post at the maximum", err, semaphore.ErrOverflow)
+		wantErr(t, "Post at the maximum", err, syscall.EOVERFLOW)
+		p, err := s.TryAcquire()
+		must(t, err)
+		must(t, s.Post())
+		for range 2 {
+			wantErr(t, "Release at the maximum", p.Release(), semaphore.ErrOverflow)
+		}
+		if n, err := s.Value(); !errors.Is(err, semaphore.ErrUnsupported) && n != semaphore.MaxValue {
+			t.Errorf("Value %d, %v", n, err)
+		}
+	})
+}
+
+func TestConformanceOpenModes(t *testing.T) {
+	eachEngine(t, func(t *testing.T, e semaphore.Engine) {
+		name := uniqueName(t)
+		engine := semaphore.WithEngine(e)
+		_, err := semaphore.Open(name, engine, semaphore.WithCreate(false))
+		wantErr(t, "Open of an absent one", err, fs.ErrNotExist)
+		wantErr(t, "Unlink of an absent one", semaphore.Unlink(name), fs.ErrNotExist)
+		wantErr(t, "Unlink of an absent one", semaphore.Unlink(name, engine), fs.ErrNotExist)
+
+		s := open(t, name, e, semaphore.WithExclusive(true), semaphore.WithValue(2))
+		_, err = semaphore.Open(name, engine, semaphore.WithExclusive(true))
+		wantErr(t, "exclusive Open of an existing one", err, fs.ErrExist)
+		open(t, name, e, semaphore.WithCreate(false))
+
+		must(t, semaphore.Unlink(name, engine))
+		wantErr(t, "Unlink, again", s.Unlink(), fs.ErrNotExist)
+		must(t, s.Wait()) // who has it open keeps it
+		becomes(t, s, 1)
+		fresh := open(t, name, e, semaphore.WithValue(5), semaphore.WithExclusive(true))
+		becomes(t, fresh, 5)
+		becomes(t, s, 1)
+		must(t, fresh.Close())
+		must(t, fresh.Unlink()) // a closed handle knows its name
+		_, err = semaphore.Open(name, engine, semaphore.WithCreate(false))
+		wantErr(t, "Open after Unlink", err, fs.ErrNotExist)
+	})
+}
+
+func TestConformanceNames(t *testing.T) {
+	long := namePrefix() + strings.Repeat("n", 400)
+	limit := semaphore.MaxName()
+	eachEngine(t, func(t *testing.T, e semaphore.Engine) {
+		for _, name := range []string{long[:limit], "/" + long[:limit], namePrefix() + "\n\xff \\%", namePrefix() + "..", namePrefix() + "日本"} {
+			s := open(t, name, e, semaphore.WithExclusive(true))
+			must(t, s.Wait())
+			must(t, s.Unlink())
+		}
+		for _, name := range []string{"", "/", ".", "..", "/.", "//a", "a/b", "a/", "a\x00b", long[:limit+1]} {
+			for what, err := range map[string]error{
+				"CheckName": semaphore.CheckName(name),
+				"Open":      func() error { _, err := semaphore.Open(name, semaphore.WithEngine(e)); return err }(),
+				"Acquire": func() error {
+					_, err := semaphore.Acquire(context.Background(), name, semaphore.WithEngine(e))
+					return err
+				}(),
+				"Unlink": semaphore.Unlink(name),
+			} {
+				var se *semaphore.Error
+				if !errors.Is(err, semaphore.ErrInvalidName) || !errors.As(err, &se) || se.Name != name {
+					t.Errorf("%s(%q): %v", what, name, err)
+				}
+			}
+		}
+		must(t, semaphore.CheckName("/"+long[:limit]))
+	})
+}
+
+func TestNameErrorsNameTheRule(t *testing.T) {
+	for name, rule := range map[string]string{
+		"":                       "empty",
+		"/":                      "empty",
+		"..":                     "directory",
+		"a/b":                    "slash",
+		"a\x00":                  "NUL",
+		strings.Repeat("n", 999): fmt.Sprintf("999 bytes; at most %d", semaphore.MaxName()),
+	} {
+		if err := semaphore.CheckName(name); err == nil || !strings.Contains(err.Error(), rule) {
+			t.Errorf("CheckName(%.10q): %v, want it to speak of %q", name, err, rule)
+		}
+	}
+}
+
+func TestConformanceMode(t *testing.T) {
+	eachEngine(t, func(t *testing.T, e semaphore.Engine) {
+		for _, tt := range []struct {
+			umask      int
+			mode, want fs.FileMode
+		}{{0o022, 0o666, 0o644}, {0, 0o666, 0o666}, {0o077, 0o660, 0o600}} {
+			name := uniqueName(t)
+			old := syscall.Umask(tt.umask)
+			s, err := semaphore.Open(name, semaphore.WithEngine(e), semaphore.WithMode(tt.mode))
+			syscall.Umask(old)
+			must(t, err)
+			s.Close()
+			path := storeFile(e, name)
+			if path == "" {
+				t.Skipf("not on this system: a file for engine %v", e)
+			}
+			info, err := os.Stat(path)
+			must(t, err)
+			if got := info.Mode(); got != tt.want {
+				t.Errorf("umask %#o, mode %#o: %#o, want %#o", tt.umask, tt.mode, got, tt.want)
+			}
+		}
+		name := uniqueName(t)
+		open(t, name, e)
+		if info, err := os.Stat(storeFile(e, name)); err != nil || info.Mode() != 0o600 {
+			t.Errorf("default mode: %v, %v; want 0600", info.Mode(), err)
+		}
+	})
+}
+
+// Ordinary data guarded by two handles of one semaphore: with -race this fails
+// if the detector is not told what the semaphore orders.
+func TestConformanceMemory(t *testing.T) {
+	eachEngine(t, func(t *testing.T, e semaphore.Engine) {
+		name := uniqueName(t)
+		counter := 0
+		var all sync.WaitGroup
+		for i := range 4 {
+			s := open(t, name, e)
+			all.Go(func() {
+				for range 50 {
+					if i%2 == 0 {
+						must(t, s.Wait())
+						counter++
+						must(t, s.Post())
+					} else {
+						p, err := s.Acquire(context.Background())
+						must(t, err)
+						counter++
+						must(t, p.Release())
+					}
+				}
+			})
+		}
+		all.Wait()
+		if counter != 200 {
+			t.Errorf("counter %d, want 200", counter)
+		}
+	})
+}
+
+func TestConformanceCloseAll(t *testing.T) {
+	eachEngine(t, func(t *testing.T, e semaphore.Engine) {
+		name := uniqueName(t)
+		watch := open(t, name, e, semaphore.WithValue(2))
+		open(t, name, e, semaphore.WithCloseOnExit(true)).Wait()
+		strict := open(t, name, e, semaphore.WithStrict(true))
+		strict.Wait()
+		waiting := blocked(t, watch, watch.Wait)
+		must(t, semaphore.CloseAll())
+		// The waiter may have got the permit that one of the handles gave back
+		// before its own was closed; it then has it no more.
+		if err := result(t, waiting); err != nil {
+			wantErr(t, "Wait during CloseAll", err, semaphore.ErrClosed)
+		} else {
+			poster := open(t, name, e)
+			must(t, poster.Post())
+			must(t, poster.Close())
+		}
+		wantErr(t, "second Close of a strict handle", strict.Close(), semaphore.ErrClosed)
+		if got := semaphore.OpenHandles(); got != 0 {
+			t.Errorf("%d handles open after CloseAll", got)
+		}
+		becomes(t, open(t, name, e), 1) // the one that closes on exit gave back
+	})
+}
+
+// Waiters cost goroutines, not threads.
+func TestConformanceOneThreadBlocks(t *testing.T) {
+	eachEngine(t, func(t *testing.T, e semaphore.Engine) {
+		if _, err := os.ReadDir("/proc/self/task"); err != nil {
+			t.Skip("not on this system: /proc/self/task")
+		}
+		threads := func() int {
+			tasks, err := os.ReadDir("/proc/self/task")
+			must(t, err)
+			return len(tasks)
+		}
+		s := open(t, uniqueName(t), e, semaphore.WithValue(0))
+		first := blocked(t, s, s.Wait)
+		before := threads()
+		ctx, cancel := context.WithCancel(context.Background())
+		const waiters = 2000
+		errs := make(chan error, waiters)
+		for range waiters {
+			go func() { errs <- s.WaitContext(ctx) }()
+		}
+		waitFor(t, "all in the queue", func() bool { return semaphore.Waiting(s) == waiters+1 })
+		if grown := threads() - before; grown > 8 { // the runtime's own come and go
+			t.Errorf("%d waiters made %d threads", waiters, grown)
+		}
+		cancel()
+		for range waiters {
+			if err := result(t, errs); err != context.Canceled {
+				t.Fatal(err)
+			}
+		}
+		must(t, s.Post())
+		must(t, result(t, first))
+	})
+}

@@ -1,0 +1,33 @@
+package semaphore_test
+
+import (
+	"os"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/procsem/semaphore"
+)
+
+// No network filesystem can be mounted here, so a local one's type stands in.
+func TestFlockRefusesNetworkFilesystem(t *testing.T) {
+	dir := t.TempDir()
+	t.Setenv("SEMAPHORE_DIR", dir)
+	must(t, semaphore.CheckLocal(dir))
+	var st unix.Statfs_t
+	must(t, unix.Statfs(dir, &st))
+	semaphore.NetworkTypes[uint32(st.Type)] = "pretended"
+	defer delete(semaphore.NetworkTypes, uint32(st.Type))
+	_, err := semaphore.Open("x", semaphore.WithEngine(semaphore.EngineFlock))
+	wantErr(t, "Open", err, semaphore.ErrUnsupported)
+	if err == nil || !strings.Contains(err.Error(), dir) || !strings.Contains(err.Error(), "pretended") {
+		t.Errorf("%v: names neither directory nor filesystem", err)
+	}
+	if entries, _ := os.ReadDir(dir); len(entries) != 0 {
+		t.Errorf("left behind: %v", entries)
+	}
+	if semaphore.NetworkTypes[unix.NFS_SUPER_MAGIC] != "NFS" {
+		t.Error("NFS is not in the table")
+	}
+}

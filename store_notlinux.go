@@ -1,0 +1,13 @@
+//go:build unix && !linux
+
+package semaphore
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+)
+
+func publishUnnamed(string, string, []byte, fs.FileMode) (*os.File, error) {
+	return nil, errors.ErrUnsupported
+}

@@ -1,0 +1,401 @@
+//go:build unix
+
+// Files: what may stand in a semaphore's place, and two kinds of one name.
+
+package semaphore_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/procsem/semaphore"
+	"github.com/procsem/semaphore/internal/filelock"
+)
+
+// storeFile is where an engine keeps a name, "" where it is in no file that we
+// know.
+func storeFile(e semaphore.Engine, name string) string {
+	switch {
+	case e == semaphore.EngineFlock:
+		dir := os.Getenv("SEMAPHORE_DIR")
+		if dir == "" {
+			dir = "/tmp"
+			if info, err := os.Stat("/dev/shm"); err == nil && info.IsDir() {
+				dir = "/dev/shm"
+			}
+		}
+		return filepath.Join(dir, "flk."+name)
+	case runtime.GOOS == "linux":
+		return filepath.Join("/dev/shm", "sem."+name)
+	}
+	return ""
+}
+
+const flockHeader = "flocksem\x01\x00\x00\x00"
+
+func TestFlockFileFormat(t *testing.T) {
+	name := uniqueName(t)
+	s := open(t, name, semaphore.EngineFlock, semaphore.WithValue(0x01020304))
+	got, err := os.ReadFile(storeFile(semaphore.EngineFlock, name))
+	must(t, err)
+	if want := flockHeader + "\x04\x03\x02\x01"; string(got) != want {
+		t.Errorf("file %q, want %q", got, want)
+	}
+	must(t, s.Wait())
+	got, _ = os.ReadFile(storeFile(semaphore.EngineFlock, name))
+	if want := flockHeader + "\x03\x03\x02\x01"; string(got) != want {
+		t.Errorf("file after Wait %q, want %q", got, want)
+	}
+}
+
+// Whatever stands in its place is refused, at once, and left as it is.
+func TestFlockRefusesWhatIsNoSemaphore(t *testing.T) {
+	file := func(content string) func(path string) error {
+		return func(path string) error { return os.WriteFile(path, []byte(content), 0o600) }
+	}
+	good := flockHeader + "\x01\x00\x00\x00"
+	for _, tt := range []struct {
+		what string
+		make func(path string) error
+		text string // that the error contains
+	}{
+		{"empty", file(""), "0 bytes"},
+		{"truncated", file(good[:15]), "15 bytes"},
+		{"too long", file(good + "\x00"), "17 bytes"},
+		{"foreign", file("#!/bin/sh\nexit 0"), "begins with"},
+		{"of the future", file("flocksem\x02\x00\x00\x00\x01\x00\x00\x00"), "version 2"},
+		{"with an impossible value", file(flockHeader + "\xff\xff\xff\xff"), "4294967295"},
+		{"symbolic link", func(path string) error {
+			target := path + ".t"
+			t.Cleanup(func() { os.Remove(target) })
+			if err := file(good)(target); err != nil {
+				return err
+			}
+			return os.Symlink(target, path)
+		}, "no regular file"},
+		{"dangling link", func(path string) error { return os.Symlink(path+".absent", path) }, "no regular file"},
+		{"directory", func(path string) error { return os.Mkdir(path, 0o700) }, "no regular file"},
+		{"fifo", func(path string) error { return unix.Mkfifo(path, 0o600) }, "no regular file"},
+		{"socket", func(path string) error {
+			fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM, 0)
+			if err != nil {
+				return err
+			}
+			defer unix.Close(fd)
+			return unix.Bind(fd, &unix.SockaddrUnix{Name: path})
+		}, "no regular file"},
+	} {
+		t.Run(tt.what, func(t *testing.T) {
+			dir := t.TempDir()
+			t.Setenv("SEMAPHORE_DIR", dir)
+			path := filepath.Join(dir, "flk.x")
+			must(t, tt.make(path))
+			before, err := os.Lstat(path)
+			must(t, err)
+			content, _ := os.ReadFile(path + ".t")
+			if before.Mode().IsRegular() {
+				content, _ = os.ReadFile(path)
+			}
+			for _, opts := range [][]semaphore.Option{nil, {semaphore.WithCreate(false)}, {semaphore.WithValue(9)}} {
+				opened := inBackground(func() error {
+					_, err := semaphore.Open("x", append(opts, semaphore.WithEngine(semaphore.EngineFlock))...)
+					return err
+				})
+				err := result(t, opened)
+				wantErr(t, "Open", err, semaphore.ErrCorrupt)
+				if !strings.Contains(err.Error(), tt.text) || !strings.HasPrefix(err.Error(), `open "x": `) {
+					t.Errorf("error %q, want it to name operation and semaphore, and to contain %q", err, tt.text)
+				}
+			}
+			_, err = semaphore.Open("x", semaphore.WithEngine(semaphore.EngineFlock), semaphore.WithExclusive(true))
+			wantErr(t, "exclusive Open", err, fs.ErrExist)
+			after, err := os.Lstat(path)
+			must(t, err)
+			now, _ := os.ReadFile(path + ".t")
+			if after.Mode().IsRegular() {
+				now, _ = os.ReadFile(path)
+			}
+			if !os.SameFile(before, after) || before.Mode() != after.Mode() || !bytes.Equal(content, now) {
+				t.Errorf("the file was changed: %v %q, before %v %q", after.Mode(), now, before.Mode(), content)
+			}
+			entries, _ := os.ReadDir(dir)
+			for _, e := range entries {
+				if e.Name() != "flk.x" && e.Name() != "flk.x.t" {
+					t.Errorf("left behind: %s", e.Name())
+				}
+			}
+		})
+	}
+}
+
+func TestFlockDamagedAfterOpen(t *testing.T) {
+	for what, damage := range map[string]func(path string) error{
+		"truncated": func(path string) error { return os.Truncate(path, 9) },
+		"scribbled": func(path string) error {
+			return os.WriteFile(path, []byte("0123456789abcdef"), 0o600)
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			name := uniqueName(t)
+			s := open(t, name, semaphore.EngineFlock, semaphore.WithValue(0))
+			waiting := blocked(t, s, s.Wait)
+			path := storeFile(semaphore.EngineFlock, name)
+			must(t, damage(path))
+			damaged, _ := os.ReadFile(path)
+			wantErr(t, "the blocked Wait", result(t, waiting), semaphore.ErrCorrupt)
+			wantErr(t, "TryWait", s.TryWait(), semaphore.ErrCorrupt)
+			wantErr(t, "Post", s.Post(), semaphore.ErrCorrupt)
+			_, err := s.Value()
+			wantErr(t, "Value", err, semaphore.ErrCorrupt)
+			if now, _ := os.ReadFile(path); !bytes.Equal(now, damaged) {
+				t.Errorf("the file was changed: %q", now)
+			}
+		})
+	}
+}
+
+func TestFlockDirectory(t *testing.T) {
+	flock := semaphore.WithEngine(semaphore.EngineFlock)
+	dir := t.TempDir()
+	t.Setenv("SEMAPHORE_DIR", dir)
+	s, err := semaphore.Open("here", flock)
+	must(t, err)
+	defer s.Close()
+	if _, err := os.Stat(filepath.Join(dir, "flk.here")); err != nil {
+		t.Error(err)
+	}
+	must(t, s.Unlink())
+
+	t.Setenv("SEMAPHORE_DIR", "relative/path")
+	_, err = semaphore.Open("here", flock)
+	wantErr(t, "a relative SEMAPHORE_DIR", err, semaphore.ErrInvalidOption)
+	wantErr(t, "a relative SEMAPHORE_DIR", semaphore.Unlink("here", flock), semaphore.ErrInvalidOption)
+
+	t.Setenv("SEMAPHORE_DIR", filepath.Join(dir, "absent"))
+	_, err = semaphore.Open("here", flock)
+	wantErr(t, "an absent SEMAPHORE_DIR", err, fs.ErrNotExist)
+	if err == nil || !strings.Contains(err.Error(), filepath.Join(dir, "absent")) {
+		t.Errorf("%v: the directory is not named", err)
+	}
+}
+
+// A process that is stopped in the few microseconds in which it holds the
+// file's lock holds nobody up for ever, but a Post, which must not fail.
+func TestFlockLockHeldByAnother(t *testing.T) {
+	name := uniqueName(t)
+	s := open(t, name, semaphore.EngineFlock)
+	f, err := os.OpenFile(storeFile(semaphore.EngineFlock, name), os.O_RDWR, 0)
+	must(t, err)
+	defer filelock.Close(f)
+	if locked, err := filelock.TryLock(f); !locked {
+		t.Fatalf("the lock was not free: %v", err)
+	}
+	wantErr(t, "TryWait", s.TryWait(), semaphore.ErrWouldBlock)
+	wantErr(t, "WaitTimeout", s.WaitTimeout(time.Millisecond), semaphore.ErrTimeout)
+	ctx, cancel := context.WithCancel(context.Background())
+	waiting := blocked(t, s, func() error { return s.WaitContext(ctx) })
+	cancel()
+	if err := result(t, waiting); err != context.Canceled {
+		t.Errorf("WaitContext: %v", err)
+	}
+	posting := inBackground(s.Post)
+	waitFor(t, "a Post inside", func() bool { return semaphore.Inside(s) == 1 })
+	must(t, s.Close()) // while a Post is inside
+	select {
+	case err := <-posting:
+		t.Errorf("Post did not wait for the lock: %v", err)
+	default:
+	}
+	must(t, filelock.Unlock(f))
+	must(t, result(t, posting))
+	becomes(t, open(t, name, semaphore.EngineFlock), 2)
+}
+
+func TestFlockWarnsOfVanishedName(t *testing.T) {
+	name := uniqueName(t)
+	var log syncBuffer
+	s := open(t, name, semaphore.EngineFlock, semaphore.WithValue(0), semaphore.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
+	waiting := blocked(t, s, s.Wait)
+	must(t, s.Unlink())
+	waitFor(t, "a warning", func() bool { return strings.Contains(log.String(), "the name was removed") })
+	must(t, s.Post()) // and goes on with the old one
+	must(t, result(t, waiting))
+	if strings.Count(log.String(), "\n") != 1 || !strings.Contains(log.String(), "level=WARN") || !strings.Contains(log.String(), name) {
+		t.Errorf("log %q, want one warning with the name", log.String())
+	}
+}
+
+type syncBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *syncBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *syncBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}
+
+// Engines that poll use the backoff function, those that don't ignore it.
+func TestConformanceBackoff(t *testing.T) {
+	eachEngine(t, func(t *testing.T, e semaphore.Engine) {
+		polls := e == semaphore.EngineFlock || e == semaphore.EngineLibc && semaphore.LibcPolls
+		waits := make(chan struct{}, 100)
+		s := open(t, uniqueName(t), e, semaphore.WithValue(0), semaphore.WithBackoff(func() func(int) time.Duration {
+			waits <- struct{}{}
+			return func(attempt int) time.Duration {
+				if attempt > 3 {
+					return -1
+				}
+				return 0
+			}
+		}))
+		if !polls {
+			wantErr(t, "WaitTimeout", s.WaitTimeout(30*time.Millisecond), semaphore.ErrTimeout)
+			if len(waits) != 0 {
+				t.Error("an engine that does not poll used the backoff function")
+			}
+			return
+		}
+		for range 2 {
+			wantErr(t, "Wait", s.Wait(), semaphore.ErrTimeout)
+		}
+		must(t, s.Post())
+		must(t, s.Wait())
+		if len(waits) != 2 {
+			t.Errorf("%d fresh states for two waits that blocked", len(waits))
+		}
+	})
+}
+
+func TestTwoKindsOfOneName(t *testing.T) {
+	kinds := []semaphore.Engine{semaphore.EngineLibc, semaphore.EngineFlock}
+	for i, e := range kinds {
+		other := kinds[1-i]
+		t.Run(e.String()+" first", func(t *testing.T) {
+			needEngine(t, other)
+			name := uniqueName(t)
+			plant(t, e, name)
+			for what, opts := range map[string][]semaphore.Option{
+				"Open":           nil,
+				"without create": {semaphore.WithCreate(false)},
+				"exclusive":      {semaphore.WithExclusive(true)},
+			} {
+				_, err := semaphore.Open(name, append(opts, semaphore.WithEngine(other))...)
+				wantErr(t, what, err, semaphore.ErrKindMismatch)
+				if err == nil || !strings.Contains(err.Error(), e.String()) {
+					t.Errorf("%s: %v: does not name the kind that exists", what, err)
+				}
+			}
+			wantErr(t, "Unlink of the other kind", semaphore.Unlink(name, semaphore.WithEngine(other)), fs.ErrNotExist)
+			must(t, semaphore.Unlink(name)) // whichever kind exists
+			s := open(t, name, other)
+			// The other kind comes later, from a program that cannot know.
+			plant(t, e, name+".x")
+			must(t, os.Rename(storeFile(e, name+".x"), storeFile(e, name)))
+			_, err := semaphore.Open(name, semaphore.WithEngine(other))
+			wantErr(t, "Open while both exist", err, semaphore.ErrKindMismatch)
+			must(t, s.Unlink())
+			must(t, semaphore.Unlink(name))
+			wantErr(t, "Unlink when both are gone", semaphore.Unlink(name), fs.ErrNotExist)
+		})
+	}
+}
+
+// plant makes a semaphore of kind e, without e's engine where the build has
+// none.
+func plant(t *testing.T, e semaphore.Engine, name string) {
+	t.Helper()
+	path := storeFile(e, name)
+	if path == "" {
+		t.Skipf("not on this system: a file for engine %v", e)
+	}
+	if hasEngine(e) {
+		s, err := semaphore.Open(name, semaphore.WithEngine(e), semaphore.WithExclusive(true))
+		must(t, err)
+		must(t, s.Close())
+		return
+	}
+	must(t, os.WriteFile(path, make([]byte, 32), 0o600))
+}
+
+// The lock under which kinds are created: who holds it for too long is told of.
+func TestCreationLockHeldByAnother(t *testing.T) {
+	dir := t.TempDir()
+	t.Setenv("SEMAPHORE_DIR", dir)
+	f, err := os.Open(dir)
+	must(t, err)
+	defer f.Close()
+	if locked, err := filelock.TryLock(f); !locked {
+		t.Skipf("not on this system: the lock of a directory (%v)", err)
+	}
+	old := *semaphore.StoresPatience
+	*semaphore.StoresPatience = time.Millisecond
+	defer func() { *semaphore.StoresPatience = old }()
+	_, err = semaphore.Open("x", semaphore.WithEngine(semaphore.EngineFlock))
+	if err == nil || !strings.Contains(err.Error(), "lock of "+dir) {
+		t.Errorf("got %v, want it to name the directory's lock", err)
+	}
+	must(t, filelock.Unlock(f))
+	s, err := semaphore.Open("x", semaphore.WithEngine(semaphore.EngineFlock))
+	must(t, err)
+	must(t, s.Close())
+	must(t, s.Unlink())
+}
+
+func TestLibcRefusesWhatIsNoSemaphore(t *testing.T) {
+	needEngine(t, semaphore.EngineLibc)
+	if runtime.GOOS != "linux" {
+		t.Skip("not on this system: libc's files")
+	}
+	for what, size := range map[string]int{"empty": 0, "another word size": 16, "too long": 33} {
+		name := uniqueName(t)
+		path := storeFile(semaphore.EngineLibc, name)
+		must(t, os.WriteFile(path, make([]byte, size), 0o600))
+		_, err := semaphore.Open(name, semaphore.WithEngine(semaphore.EngineLibc))
+		wantErr(t, what, err, semaphore.ErrCorrupt)
+		_, err = semaphore.Open(name, semaphore.WithEngine(semaphore.EngineLibc), semaphore.WithExclusive(true))
+		wantErr(t, what+", exclusive", err, fs.ErrExist)
+	}
+	name := uniqueName(t)
+	must(t, unix.Mkfifo(storeFile(semaphore.EngineLibc, name), 0o600))
+	_, err := semaphore.Open(name, semaphore.WithEngine(semaphore.EngineLibc))
+	wantErr(t, "fifo", err, semaphore.ErrCorrupt)
+}
+
+func TestErrnoIdentities(t *testing.T) {
+	for _, tt := range []struct{ err, is error }{
+		{semaphore.ErrWouldBlock, syscall.EAGAIN},
+		{semaphore.ErrTimeout, syscall.EAGAIN},
+		{semaphore.ErrTimeout, syscall.ETIMEDOUT},
+		{semaphore.ErrTimeout, os.ErrDeadlineExceeded},
+		{semaphore.ErrInterrupted, syscall.EINTR},
+		{semaphore.ErrClosed, os.ErrClosed},
+		{semaphore.ErrOverflow, syscall.EOVERFLOW},
+		{semaphore.ErrUnsupported, errors.ErrUnsupported},
+	} {
+		wantErr(t, tt.err.Error(), tt.err, tt.is)
+	}
+	if errors.Is(semaphore.ErrWouldBlock, semaphore.ErrTimeout) || errors.Is(semaphore.ErrTimeout, semaphore.ErrWouldBlock) {
+		t.Error("ErrWouldBlock and ErrTimeout are each other")
+	}
+}
