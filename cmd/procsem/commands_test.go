@@ -1,0 +1,272 @@
+//go:build unix
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/procsem/semaphore"
+	"golang.org/x/sys/unix"
+)
+
+func unixName(sig syscall.Signal) string { return unix.SignalName(sig) }
+
+func TestRoundTrip(t *testing.T) {
+	name := newName(t)
+	for _, step := range []struct {
+		command string
+		status  int
+		stdout  string
+		says    string // part of the line on stderr, "" for none
+	}{
+		{"value", 66, "", "no such semaphore"},
+		{"wait", 66, "", "no such semaphore"},
+		{"try", 66, "", "no such semaphore"},
+		{"post", 66, "", "no such semaphore"},
+		{"unlink", 66, "", "no such semaphore"},
+		{"create -n 0 --posix", 0, "", ""},
+		{"value", 0, "0\n", ""},
+		{"try", 75, "", "no permit"},
+		{"try -E 1", 1, "", "no permit"},
+		{"wait -w 0", 75, "", "no permit"},
+		{"wait -w 0.01 -E 8", 8, "", "within 10ms"},
+		{"post", 0, "", ""},
+		{"post", 0, "", ""},
+		{"value", 0, "2\n", ""},
+		{"wait", 0, "", ""},
+		{"try", 0, "", ""},
+		{"value", 0, "0\n", ""},
+		{"create -n 3", 0, "", "exists"},
+		{"create -x", 73, "", "exists"},
+		{"value", 0, "0\n", ""},
+		{"unlink", 0, "", ""},
+		{"create --exclusive", 0, "", ""},
+		{"value", 0, "1\n", ""},
+	} {
+		got := run(t, append(strings.Fields(step.command), name)...)
+		want := outcome{status: step.status, stdout: step.stdout, stderr: got.stderr}
+		if diff := cmp.Diff(want, got, cmp.AllowUnexported(outcome{})); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", step.command, diff)
+		}
+		if step.says == "" && got.stderr != "" || step.says != "" && (!isOneLine(got.stderr) || !strings.Contains(got.stderr, step.says)) {
+			t.Errorf("%s: stderr = %q, want %q in one line", step.command, got.stderr, step.says)
+		}
+	}
+}
+
+func TestWaitReturnsAfterPost(t *testing.T) {
+	name := newSemaphore(t, 0)
+	cmd := procsemCommand(t, "wait", name)
+	start(t, cmd)
+	if got := run(t, "post", name); got.status != 0 {
+		t.Fatalf("post: %+v", got)
+	}
+	if got := wait(t, cmd); got.status != 0 {
+		t.Errorf("wait: %+v", got)
+	}
+	checkValue(t, name, 0)
+}
+
+func TestCreateMode(t *testing.T) {
+	name := newName(t)
+	cmd := procsemCommand(t)
+	cmd.Path, cmd.Args = "/bin/sh", []string{"sh", "-c", `umask 0; exec "$@"`, "sh", self(t), "create", "--mode", "0666", name}
+	if got := runCmd(t, cmd); got.status != 0 {
+		t.Fatalf("create: %+v", got)
+	}
+	found := false
+	for _, path := range []string{"/dev/shm/sem." + name, "/dev/shm/flk." + name, "/tmp/flk." + name} {
+		if info, err := os.Stat(path); err == nil {
+			found = true
+			if got := info.Mode().Perm(); got != 0o666 {
+				t.Errorf("mode of %s = %#o, want 0666", path, got)
+			}
+		}
+	}
+	if !found {
+		t.Skip("this system's libc does not keep semaphores in files that are known")
+	}
+}
+
+func TestUsageErrors(t *testing.T) {
+	dir := t.TempDir()
+	for _, tt := range []struct {
+		args string
+		says string
+	}{
+		{"", "no command given"},
+		{"frobnicate", `unknown command "frobnicate"; allowed are run, create`},
+		{"--frobnicate", "frobnicate"},
+		{"help frobnicate", "frobnicate"},
+		{"run", "NAME is missing"},
+		{"run -- true", "NAME is missing"},
+		{"run a", "no command to run"},
+		{"run a true", "one NAME is allowed, and the command comes after --"},
+		{"run a b -- true", "2 names (a, b)"},
+		{"run a --", "no command after --"},
+		{"run a -c true -- true", "both -c and a command"},
+		{"run a --frobnicate -- true", "frobnicate"},
+		{"run a -n -- true", "needs an argument"},
+		{"run a -n 0 -- true", `"0": a whole number from 1 to 2147483647`},
+		{"run a -n -1 -- true", `"-1"`},
+		{"run a -n four -- true", `"four"`},
+		{"run a -n 1.5 -- true", `"1.5"`},
+		{"run a -n 2147483648 -- true", `"2147483648"`},
+		{"run a -n 99999999999999999999 -- true", "from 1 to"},
+		{"run a -w -1 -- true", `--timeout "-1": seconds`},
+		{"run a -w -1s -- true", `"-1s"`},
+		{"run a -w soon -- true", `"soon"`},
+		{"run a -w . -- true", `"."`},
+		{"run a -w= -- true", `""`},
+		{"run a -w 1e3 -- true", `"1e3"`},
+		{"run a -w NaN -- true", `"NaN"`},
+		{"run a -w 99999999999 -- true", `"99999999999"`},
+		{"run a -E 256 -- true", `"256": an exit status from 0 to 255`},
+		{"run a -E -1 -- true", `"-1"`},
+		{"run a/b -- true", "slash"},
+		{"run .. -- true", "directory"},
+		{"create", "NAME is missing"},
+		{"create a b", "2 names (a, b)"},
+		{"create -n -1 a", "from 0 to"},
+		{"create --mode 0800 a", `"0800": permission bits in octal`},
+		{"create --mode 01777 a", "0 to 0777"},
+		{"create --mode rw a", `"rw"`},
+		{"create --posix=perhaps a", "perhaps"},
+		{"wait", "NAME is missing"},
+		{"wait a b", "2 names"},
+		{"wait -w x a", `"x"`},
+		{"try -w 3 a", "-w"},
+		{"try -E x a", `"x"`},
+		{"post", "NAME is missing"},
+		{"post -n 2 a", "-n"},
+		{"value", "NAME is missing"},
+		{"value a/b", "slash"},
+		{"unlink", "NAME is missing"},
+	} {
+		t.Run(tt.args, func(t *testing.T) {
+			cmd := procsemCommand(t, strings.Fields(tt.args)...)
+			cmd.Env = append(cmd.Env, "SEMAPHORE_DIR="+dir)
+			got := runCmd(t, cmd)
+			if got.status != 64 || got.stdout != "" || !isOneLine(got.stderr) || !strings.Contains(got.stderr, tt.says) || !strings.Contains(got.stderr, "--help") {
+				t.Errorf("got %+v, want status 64 and one line on stderr with %q and a hint to --help", got, tt.says)
+			}
+		})
+	}
+}
+
+// A semaphore may be named like a command of the parser's own.
+func TestSemaphoreNamedHelp(t *testing.T) {
+	cmd := procsemCommand(t, "value", "help")
+	if got := runCmd(t, cmd); got.status == 0 && strings.Contains(got.stdout, "USAGE") {
+		t.Errorf("value help printed the help: %+v", got)
+	}
+}
+
+func TestHelpMentionsEveryExitStatus(t *testing.T) {
+	for _, args := range [][]string{{"--help"}, {"help"}, {"run", "--help"}, {"help", "run"}} {
+		got := run(t, args...)
+		if got.status != 0 || got.stderr != "" {
+			t.Errorf("%q: got %+v, want status 0 and nothing on stderr", args, got)
+		}
+		for _, status := range []int{0, statusUsage, statusDataErr, statusNoInput, statusUnavailable, statusOSErr,
+			statusCantCreate, statusTempFail, statusNoPerm, statusCannotExec, statusNotFound} {
+			if !strings.Contains(got.stdout, fmt.Sprintf("\n   %d - ", status)) {
+				t.Errorf("%q does not explain exit status %d", args, status)
+			}
+		}
+		if !strings.Contains(got.stdout, "128+") {
+			t.Errorf("%q does not explain 128+N", args)
+		}
+	}
+}
+
+func TestVersion(t *testing.T) {
+	got := run(t, "--version")
+	if want := "procsem version " + version() + "\n"; got.status != 0 || got.stdout != want {
+		t.Errorf("got %+v, want %q", got, want)
+	}
+}
+
+func TestStatusOfErrors(t *testing.T) {
+	for err, want := range map[error]int{
+		semaphore.ErrInvalidName:   64,
+		semaphore.ErrInvalidOption: 64,
+		semaphore.ErrCorrupt:       65,
+		semaphore.ErrKindMismatch:  65,
+		fs.ErrNotExist:             66,
+		semaphore.ErrUnsupported:   69,
+		semaphore.ErrOverflow:      71,
+		fs.ErrExist:                73,
+		fs.ErrPermission:           77,
+	} {
+		wrapped := &semaphore.Error{Op: "open", Name: "x", Err: fmt.Errorf("because: %w", err)}
+		if got := statusOf(wrapped); got != want {
+			t.Errorf("statusOf(%v) = %d, want %d", err, got, want)
+		}
+	}
+}
+
+func TestParseTimeout(t *testing.T) {
+	for s, want := range map[string]time.Duration{
+		"0": 0, "30": 30 * time.Second, "0.5": time.Second / 2, ".5": time.Second / 2,
+		"1m30s": 90 * time.Second, "10ms": 10 * time.Millisecond, "0s": 0,
+	} {
+		if got, err := parseTimeout("-w", s); err != nil || got != want {
+			t.Errorf("parseTimeout(%q) = %v, %v, want %v", s, got, err, want)
+		}
+	}
+}
+
+func TestDamagedSemaphoreIsDataError(t *testing.T) {
+	name, dir := newName(t), t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "flk."+name), []byte("hello"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := procsemCommand(t, "value", name)
+	cmd.Env = append(cmd.Env, "SEMAPHORE_DIR="+dir)
+	if got := runCmd(t, cmd); got.status != 65 || !isOneLine(got.stderr) {
+		t.Errorf("got %+v, want status 65 and a line on stderr", got)
+	}
+}
+
+// A flock-counter is found also where libc's semaphores are the default.
+func TestFindsSemaphoreOfOtherEngine(t *testing.T) {
+	name := newName(t)
+	s, err := semaphore.Open(name, semaphore.WithEngine(semaphore.EngineFlock), semaphore.WithValue(2))
+	if errors.Is(err, semaphore.ErrUnsupported) {
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	for _, step := range []struct {
+		args   []string
+		stdout string
+		value  int
+	}{
+		{[]string{"value", name}, "2\n", 2},
+		{[]string{"wait", name}, "", 1},
+		{[]string{"run", name, "--", "echo", "inside"}, "inside\n", 1},
+		{[]string{"post", name}, "", 2},
+		{[]string{"try", name}, "", 1},
+		{[]string{"unlink", name}, "", 1},
+	} {
+		got := run(t, step.args...)
+		if got.status != 0 || got.stdout != step.stdout || got.stderr != "" {
+			t.Errorf("%q: got %+v, want status 0 and stdout %q", step.args, got, step.stdout)
+		}
+		if n, err := s.Value(); err != nil || n != step.value {
+			t.Errorf("after %q: value %d, %v; want %d", step.args, n, err, step.value)
+		}
+	}
+}

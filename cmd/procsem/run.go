@@ -1,0 +1,139 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+
+	"github.com/urfave/cli/v3"
+)
+
+func (inv *invocation) run(_ context.Context, cmd *cli.Command) (err error) {
+	name, err := oneName(cmd)
+	if err != nil {
+		return err
+	}
+	limit := 1
+	if cmd.IsSet(limitFlag) {
+		if limit, err = parsed(cmd, limitFlag, parseValue(1)); err != nil {
+			return err
+		}
+	}
+	p, err := patienceOf(cmd)
+	if err != nil {
+		return err
+	}
+	argv, err := inv.commandLine(cmd)
+	if err != nil {
+		return err
+	}
+
+	// Before the permit is taken, so that there is no moment at which a signal
+	// kills us while we hold it.
+	w := watch(slices.Concat(endSignals, childSignals))
+	s, existed, err := openOrCreate(name, limit, 0o600)
+	if err != nil {
+		return err
+	}
+	if existed && cmd.IsSet(limitFlag) {
+		complain(inv.stderr, "%s exists: its value stands, -n %d is not used", s.Name(), limit)
+	}
+	defer s.Close() // see takeAndKeep
+	permit, err := take(s, p, w)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if lost := permit.Release(); lost != nil {
+			complain(inv.stderr, "the permit could not be given back: %v", lost)
+		}
+	}()
+	return inv.runCommand(argv, w)
+}
+
+// commandLine returns the command to run.
+func (inv *invocation) commandLine(cmd *cli.Command) ([]string, error) {
+	switch shell := cmd.IsSet(shellFlag); {
+	case shell && inv.command != nil:
+		return nil, usageError(cmd.FullName(), "both -c and a command after --; one of them is allowed")
+	case shell:
+		return []string{"sh", "-c", cmd.String(shellFlag)}, nil
+	case inv.command == nil:
+		return nil, usageError(cmd.FullName(), "no command to run; it comes after --, or as a shell line with -c")
+	case len(inv.command) == 0:
+		return nil, usageError(cmd.FullName(), "no command after --")
+	}
+	return inv.command, nil
+}
+
+// runCommand runs the command to its end, in our process group and with our
+// streams, and returns its status.
+func (inv *invocation) runCommand(argv []string, w *watcher) error {
+	command := exec.Command(argv[0], argv[1:]...)
+	command.Stdin, command.Stdout, command.Stderr = inv.stdin, inv.stdout, inv.stderr
+	if errors.Is(command.Err, exec.ErrDot) {
+		command.Err = nil // a "." in PATH is the user's choice, as in a shell
+	}
+
+	// A signal that ends us is not for a command that has not started: it was
+	// sent to somebody who only waits.
+	for _, sig := range w.pending() {
+		if ends(sig) {
+			return signalled{sig}
+		}
+		w.early = append(w.early, sig)
+	}
+	if err := command.Start(); err != nil {
+		return startError(argv[0], err)
+	}
+	// What came since may have come before there was a command that the
+	// terminal could have reached. To say it twice to a command that has just
+	// begun is better than not at all.
+	for _, sig := range append(w.early, w.pending()...) {
+		tell(command.Process, sig)
+	}
+
+	ended := make(chan error, 1)
+	go func() { ended <- command.Wait() }()
+	for {
+		select {
+		case sig := <-w.arrived:
+			if !terminalSends(sig) || !inForeground() {
+				tell(command.Process, sig)
+			}
+		case err := <-ended:
+			if command.ProcessState == nil {
+				return err
+			}
+			return statusOfCommand(command.ProcessState)
+		}
+	}
+}
+
+// tell signals the command. That fails if it has ended (os.Process knows, and
+// never signals a process id that was given away) or has become another user's
+// (sudo): there is nobody else to tell then.
+func tell(p *os.Process, sig os.Signal) { _ = p.Signal(sig) }
+
+func startError(name string, err error) error {
+	status := statusCannotExec
+	if errors.Is(err, exec.ErrNotFound) && !onPath(name) || errors.Is(err, fs.ErrNotExist) {
+		status = statusNotFound
+	}
+	return &failure{status, err}
+}
+
+// onPath tells a file that cannot be executed from none at all, which
+// exec.LookPath does not.
+func onPath(name string) bool {
+	for _, dir := range filepath.SplitList(os.Getenv("PATH")) {
+		if info, err := os.Stat(filepath.Join(dir, name)); err == nil && !info.IsDir() {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,25 @@
+package main
+
+import (
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// setDefaultAction makes sig do what it does to a program without a handler.
+// signal.Reset gives it to Go's runtime, which ends with status 2 and a dump of
+// all goroutines on SIGQUIT.
+func setDefaultAction(sig syscall.Signal) bool {
+	// The structures of the architectures differ, but all are zero for
+	// SIG_DFL without flags and mask, and smaller than this. The size of the
+	// kernel's signal set is 8, but 16 on MIPS.
+	var action [64]byte
+	for _, setSize := range []uintptr{8, 16} {
+		_, _, errno := unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(sig), uintptr(unsafe.Pointer(&action)), 0, setSize, 0, 0)
+		if errno == 0 {
+			return true
+		}
+	}
+	return false
+}

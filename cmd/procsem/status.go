@@ -1,0 +1,116 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+
+	"github.com/procsem/semaphore"
+)
+
+// The exit statuses of sysexits.h, and those of shells for commands that
+// cannot be run.
+const (
+	statusUsage       = 64
+	statusDataErr     = 65
+	statusNoInput     = 66
+	statusUnavailable = 69
+	statusOSErr       = 71
+	statusCantCreate  = 73
+	statusTempFail    = 75
+	statusNoPerm      = 77
+	statusCannotExec  = 126
+	statusNotFound    = 127
+	statusSignal      = 128 // plus the signal's number
+)
+
+const statusHelp = `EXIT STATUS:
+
+0 - success; for run, the command's own status, whatever it is
+64 - usage: wrong flags, arguments or semaphore name
+65 - not a semaphore, a damaged one, or one of another kind
+66 - no such semaphore
+69 - not supported on this system
+71 - any other error of the operating system
+73 - create --exclusive: the semaphore exists
+75 - gave up waiting for a permit (-E sets another status)
+77 - permission denied
+126 - run: the command was found but could not be executed
+127 - run: the command was not found
+128+N - run: signal N killed the command
+
+When a signal ends a wait, procsem dies of that same signal.`
+
+// failure is an error with an exit status of its own.
+type failure struct {
+	status int
+	err    error
+}
+
+func (f *failure) Error() string { return f.err.Error() }
+func (f *failure) Unwrap() error { return f.err }
+
+// usageError says what was wrong with the command line and what is allowed.
+// where is the command whose help has the rest.
+func usageError(where, format string, args ...any) error {
+	return &failure{statusUsage, fmt.Errorf("%w (see %s --help)", fmt.Errorf(format, args...), where)}
+}
+
+// commandStatus is the status of a command that was run, whatever it is: the
+// command has said itself what there was to say.
+type commandStatus int
+
+func (s commandStatus) Error() string { return fmt.Sprintf("the command ended with status %d", int(s)) }
+
+// signalled means that a signal ended procsem's work before it was done.
+type signalled struct{ sig os.Signal }
+
+func (s signalled) Error() string { return fmt.Sprintf("ended by signal: %v", s.sig) }
+
+// report says on stderr what went wrong, and turns it into an exit status.
+func report(err error, stderr io.Writer) int {
+	if err == nil {
+		return 0
+	}
+	if status, ok := err.(commandStatus); ok {
+		return int(status)
+	}
+	if s, ok := err.(signalled); ok {
+		return dieOf(s.sig)
+	}
+	complain(stderr, "%v", err)
+	return statusOf(err)
+}
+
+func statusOf(err error) int {
+	var f *failure
+	if errors.As(err, &f) {
+		return f.status
+	}
+	for _, row := range []struct {
+		target error
+		status int
+	}{
+		{semaphore.ErrInvalidName, statusUsage},
+		{semaphore.ErrInvalidValue, statusUsage},
+		{semaphore.ErrInvalidOption, statusUsage}, // SEMAPHORE_DIR
+		{semaphore.ErrCorrupt, statusDataErr},
+		{semaphore.ErrKindMismatch, statusDataErr},
+		{semaphore.ErrUnsupported, statusUnavailable},
+		{fs.ErrNotExist, statusNoInput},
+		{fs.ErrExist, statusCantCreate},
+		{fs.ErrPermission, statusNoPerm},
+	} {
+		if errors.Is(err, row.target) {
+			return row.status
+		}
+	}
+	return statusOSErr
+}
+
+// complain writes a line of procsem's own.
+func complain(stderr io.Writer, format string, args ...any) {
+	fmt.Fprintf(stderr, "procsem: "+format+"\n", args...)
+}

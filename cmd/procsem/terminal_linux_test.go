@@ -1,0 +1,82 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// openTerminal returns both ends of a pseudoterminal.
+func openTerminal(t *testing.T) (master, slave *os.File) {
+	t.Helper()
+	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|syscall.O_NOCTTY, 0)
+	if err != nil {
+		t.Skipf("no pseudoterminals here: %v", err)
+	}
+	t.Cleanup(func() { master.Close() })
+	if err := unix.IoctlSetPointerInt(int(master.Fd()), unix.TIOCSPTLCK, 0); err != nil {
+		t.Fatal(err)
+	}
+	n, err := unix.IoctlGetUint32(int(master.Fd()), unix.TIOCGPTN)
+	if err != nil {
+		t.Fatal(err)
+	}
+	slave, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|syscall.O_NOCTTY, 0)
+	if err != nil {
+		t.Skipf("no pseudoterminals here: %v", err)
+	}
+	t.Cleanup(func() { slave.Close() })
+	return master, slave
+}
+
+// In the foreground the terminal's signals reach the command by themselves,
+// once.
+func TestRunInForegroundLeavesSIGINTToTerminal(t *testing.T) {
+	name := newName(t)
+	master, slave := openTerminal(t)
+	cmd := procsemCommand(t, append([]string{"run", name, "--"}, helperCommand(t, "listen")...)...)
+	cmd.Stdin, cmd.Stderr = slave, slave
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true, Ctty: 0}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	start(t, cmd)
+	heard := readLines(out)
+	heard.want(t, "ready")
+	signal := func(sig syscall.Signal) {
+		t.Helper()
+		if err := cmd.Process.Signal(sig); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	signal(syscall.SIGINT) // not passed on, or it would be heard before the next
+	signal(syscall.SIGUSR1)
+	heard.want(t, "SIGUSR1")
+
+	for _, key := range []struct {
+		char byte
+		want string
+	}{{3, "SIGINT"}, {0o34, "SIGQUIT"}} {
+		if _, err := master.Write([]byte{key.char}); err != nil {
+			t.Fatal(err)
+		}
+		heard.want(t, key.want)
+		signal(syscall.SIGUSR2)
+		heard.want(t, "SIGUSR2") // and not a second SIGINT
+	}
+
+	signal(syscall.SIGTERM)
+	heard.want(t, "SIGTERM")
+	if got := wait(t, cmd); got.status != 7 {
+		t.Errorf("got %+v, want the command's status, 7", got)
+	}
+	checkValue(t, name, 1)
+}
+
+// Elsewhere Go's runtime does not let a process die of SIGQUIT.
+func quitElsewhere(syscall.Signal, outcome) bool { return false }
