@@ -25,7 +25,9 @@ const (
 	// by a signal (SIGURG, which Go's runtime uses for its own threads). If
 	// it is given a permit in this short time, and nobody else waits on the
 	// handle, it posts it back; another process may then have seen one permit
-	// less for a moment.
+	// less for a moment. Close waits for the thread, so close the handle, or
+	// call CloseAll, before the process ends: a thread that dies with a permit
+	// in its hands takes it along.
 	EngineLibc
 
 	// EngineNative is glibc's semaphores without libc. Not in this version.
