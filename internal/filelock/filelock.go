@@ -1,3 +1,5 @@
+//go:build unix
+
 // Package filelock locks open files against other processes. The kernel drops
 // a lock when its holder dies, however it dies.
 package filelock
