@@ -2,6 +2,7 @@ package waitqueue
 
 import (
 	"context"
+	"sync"
 	"testing"
 	"testing/synctest"
 
@@ -12,10 +13,13 @@ import (
 // own, and reports to entered who becomes the head. A head stays until its
 // leave channel is closed.
 func line(q *Queue, ctxs []context.Context, report func(i int, err error), leave []chan struct{}) {
+	var mu sync.Mutex
 	for i, ctx := range ctxs {
 		go func() {
 			err := q.Enter(ctx)
+			mu.Lock()
 			report(i, err)
+			mu.Unlock()
 			if err == nil {
 				<-leave[i]
 				q.Leave()
