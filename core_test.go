@@ -23,8 +23,9 @@ type fakeBackend struct {
 	t       *testing.T
 	mu      sync.Mutex
 	free    int
-	stuck   bool // permits are there, but wait and tryWait don't find them yet
-	waiting bool
+	polls   bool
+	stuck   bool // permits are there, but tryWait does not find them yet
+	serving bool
 	closed  bool
 	posts   int
 	news    chan struct{}
@@ -51,27 +52,23 @@ func (b *fakeBackend) open(op string) {
 	}
 }
 
-func (b *fakeBackend) wait(t *turn) error {
+func (b *fakeBackend) serve(t *turn) {
 	b.mu.Lock()
-	if b.waiting {
-		b.t.Error("two waits at a time")
+	if b.serving {
+		b.t.Error("two serves at a time")
 	}
-	b.waiting = true
+	b.serving = true
 	b.mu.Unlock()
-	defer func() {
-		b.mu.Lock()
-		b.waiting = false
-		b.mu.Unlock()
-	}()
-	for {
-		if t.stopped() {
-			return errStopped
-		}
-		if err := b.tryWait(false); err != ErrWouldBlock {
-			return err
+	for !t.look() {
+		if b.polls {
+			t.poll(b.news)
+			break
 		}
 		<-b.news
 	}
+	b.mu.Lock()
+	b.serving = false
+	b.mu.Unlock()
 }
 
 func (b *fakeBackend) interrupt() {
@@ -104,8 +101,8 @@ func (b *fakeBackend) value() (int, error) {
 func (b *fakeBackend) close() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.closed || b.waiting {
-		b.t.Errorf("close: closed before: %v, a wait in progress: %v", b.closed, b.waiting)
+	if b.closed || b.serving {
+		b.t.Errorf("close: closed before: %v, a serve in progress: %v", b.closed, b.serving)
 	}
 	b.closed = true
 	return nil
@@ -326,6 +323,7 @@ func TestCloseWakesWaiters(t *testing.T) {
 				t.Errorf("Wait: %v, want ErrClosed", err)
 			}
 		}
+		synctest.Wait()
 		if !b.closed {
 			t.Error("the backend was not closed")
 		}
@@ -471,25 +469,23 @@ func TestStrict(t *testing.T) {
 	}
 }
 
-// Of waiters of a strict handle the second finds it held by the first.
+// A Wait of a strict handle that began while the handle held nothing stays in
+// line; if the semaphore has another permit for it, the handle still takes one.
 func TestStrictWaiters(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, b := fake(t, 0, WithStrict(true))
-		errs := make(chan error, 2)
-		for range 2 {
+		errs := make(chan error, 3)
+		for range 3 {
 			go func() { errs <- s.Wait() }()
 			synctest.Wait()
 		}
 		b.post()
-		b.post()
 		if err := <-errs; err != nil {
 			t.Error(err)
 		}
+		b.post()
 		if err := <-errs; !errors.Is(err, ErrHeld) {
-			t.Errorf("second Wait: %v, want ErrHeld", err)
-		}
-		if b.free != 1 {
-			t.Errorf("free %d, want 1", b.free)
+			t.Errorf("second Wait, while the first's permit is held: %v, want ErrHeld", err)
 		}
 	})
 }
@@ -555,23 +551,22 @@ func TestPollBackoff(t *testing.T) {
 				return time.Duration(attempt-1) * time.Minute
 			}
 		})})
-		poll := func() (tries int, took time.Duration, err error) {
-			start := time.Now()
-			turn := &turn{opts: &o, closed: func() bool { return false }}
-			err = turn.poll(func() error { tries++; return ErrWouldBlock }, nil)
-			return tries, time.Since(start), err
-		}
+		s, b := fake(t, 0)
+		s.opts = &o
+		b.polls = true
 		for range 2 {
-			tries, took, err := poll()
-			if tries != 4 || took != 3*time.Minute || !errors.Is(err, ErrTimeout) {
-				t.Errorf("%d tries in %v: %v; want 4 in 3m: ErrTimeout", tries, took, err)
+			attempts = nil
+			start := time.Now()
+			err := s.Wait()
+			if took := time.Since(start); took != 3*time.Minute || !errors.Is(err, ErrTimeout) {
+				t.Errorf("in %v: %v; want 3m: ErrTimeout", took, err)
+			}
+			if diff := cmp.Diff([]int{1, 2, 3, 4}, attempts); diff != "" {
+				t.Errorf("attempts (-want +got):\n%s", diff)
 			}
 		}
 		if fresh != 2 {
 			t.Errorf("%d fresh states, want one for each wait", fresh)
-		}
-		if diff := cmp.Diff([]int{1, 2, 3, 4, 1, 2, 3, 4}, attempts); diff != "" {
-			t.Errorf("attempts (-want +got):\n%s", diff)
 		}
 	})
 }

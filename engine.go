@@ -6,8 +6,9 @@ import (
 	"io/fs"
 	"runtime"
 	"strings"
-	"sync/atomic"
 	"time"
+
+	"github.com/procsem/semaphore/internal/waitqueue"
 )
 
 // Engine names a way to keep a semaphore; it decides who else can share it.
@@ -55,52 +56,63 @@ func (e Engine) String() string {
 // A backend is one open semaphore of an engine. Its methods return the bare
 // sentinel or system error; the Semaphore adds operation and name.
 //
-// The Semaphore guarantees: at most one wait at a time, and close once, after
+// The Semaphore guarantees: at most one serve at a time, and close once, after
 // every other call has returned. All else may be called concurrently.
 type backend interface {
 	// tryWait takes a permit or returns ErrWouldBlock, without blocking. Where
 	// it cannot know at once, it takes some time to find out if the answer is
 	// final, and none if the caller would only go on to wait.
 	tryWait(final bool) error
-	// wait takes a permit, blocking for it. When t.stopped() has become true
-	// and interrupt is called, it returns soon, and unless it has a permit
-	// already it returns errStopped.
-	wait(t *turn) error
-	// interrupt makes the wait in progress, if there is one, look at
-	// t.stopped() again.
+	// serve calls t.look whenever a permit may be free, first of all at once,
+	// and returns when that says that nobody waits. In between it blocks.
+	serve(t *turn)
+	// interrupt makes the serve in progress, if there is one, look again.
 	interrupt()
 	post() error
 	value() (int, error)
 	close() error
 }
 
-// errStopped is what backend.wait returns when it was stopped without a permit.
+// errStopped is what a wait ends with whose context has ended.
 var errStopped = errors.New("stopped")
 
-// A turn is one call of backend.wait: what the engine may know of the caller.
-type turn struct {
-	opts      *options
-	cancelled atomic.Bool
-	closed    func() bool
+// A turn is what the server of a handle's queue knows of those who wait.
+type turn struct{ s *Semaphore }
+
+// look takes permits for those who wait, and reports whether nobody waits.
+func (t *turn) look() (done bool) {
+	return t.s.queue.Serve(func() error { return t.s.back.tryWait(false) }, ErrWouldBlock)
 }
 
-func (t *turn) stopped() bool { return t.cancelled.Load() || t.closed() }
+// took passes on a permit that the engine took without being asked by tryWait.
+func (t *turn) took() {
+	if !t.s.queue.Give() {
+		t.s.giveBack() // they have all left meanwhile
+	}
+}
 
-// poll is the wait of engines that have to poll: it calls try until that
-// returns something else than ErrWouldBlock, with the backoff's pauses, which
-// a receive from kick cuts short.
-func (t *turn) poll(try func() error, kick <-chan struct{}) error {
-	pause := t.opts.backoff()
-	for attempt := 1; ; attempt++ {
-		if t.stopped() {
-			return errStopped
+// fail ends the wait in front.
+func (t *turn) fail(err error) { t.s.queue.Dismiss(t.s.queue.Front(), err) }
+
+// poll is the serve of engines that have to poll: it looks, with the backoff's
+// pauses, which a receive from kick cuts short.
+func (t *turn) poll(kick <-chan struct{}) {
+	var front *waitqueue.Waiter
+	var pause func(int) time.Duration
+	var attempt int
+	for !t.look() {
+		// Each wait has its own backoff, from the moment it is in front.
+		if f := t.s.queue.Front(); f == nil {
+			continue // gone since the look
+		} else if f != front {
+			front, pause, attempt = f, t.s.opts.backoff(), 0
 		}
-		if err := try(); err != ErrWouldBlock {
-			return err
-		}
+		attempt++
 		d := pause(attempt)
 		if d < 0 {
-			return because(ErrTimeout, "the backoff function ended the wait after %d tries", attempt)
+			t.s.queue.Dismiss(front, because(ErrTimeout, "the backoff function ended the wait after %d tries", attempt))
+			front = nil
+			continue
 		}
 		timer := time.NewTimer(d)
 		select {
@@ -114,6 +126,9 @@ func (t *turn) poll(try func() error, kick <-chan struct{}) error {
 // A kind is a row of the table of engines: one store of named semaphores.
 type kind struct {
 	engine Engine
+	// serverTakes says that serve may take a permit by itself when nobody
+	// waits any more, and then gives it back.
+	serverTakes bool
 	// open is nil where this build can see and remove the store's semaphores
 	// but not use them.
 	open   func(name string, how openHow, o *options) (backend, error)

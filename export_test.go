@@ -3,7 +3,8 @@ package semaphore
 // Waiting returns how many goroutines are in the handle's queue.
 func Waiting(s *Semaphore) int { return s.queue.Len() }
 
-// Inside returns how many calls on the handle are in progress.
+// Inside returns how many calls on the handle are in progress, its server
+// among them.
 func Inside(s *Semaphore) int { return int(s.life.Load() &^ closedBit) }
 
 // OpenHandles returns how many handles this process has open.

@@ -82,8 +82,7 @@ func (p *Permit) Release() error {
 	}
 	p.once.Do(func() {
 		s := p.s
-		s.race.release()
-		if err := s.back.post(); err != nil {
+		if err := s.give(); err != nil {
 			p.err = s.fail("release", err)
 		} else {
 			s.opts.debug("posted")

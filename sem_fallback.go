@@ -89,8 +89,11 @@ type flockSemaphore struct {
 	// while its holder waits for a process that was stopped inside.
 	mu sync.Mutex
 
-	kick     chan struct{} // holds one: there may be news for the waiter
-	vanished atomic.Bool   // the warning that the name is gone was given
+	opts *options
+	kick chan struct{} // holds one: there may be news for those who wait
+
+	looked   atomic.Int64 // when we last looked whether the name is gone, Unix time
+	vanished atomic.Bool  // the warning that it is was given
 }
 
 func openFlock(name string, how openHow, o *options) (backend, error) {
@@ -108,7 +111,7 @@ func openFlock(name string, how openHow, o *options) (backend, error) {
 		if how != createNew {
 			f, err := openFlockFile(path, o)
 			if err == nil {
-				return newFlock(f), nil
+				return newFlock(f, o), nil
 			}
 			if how == openExisting || !errors.Is(err, fs.ErrNotExist) {
 				return nil, err
@@ -120,7 +123,7 @@ func openFlock(name string, how openHow, o *options) (backend, error) {
 		f, err := publish(dir, flockPrefix+name, content, o.mode)
 		switch {
 		case err == nil:
-			return newFlock(f), nil
+			return newFlock(f, o), nil
 		case !errors.Is(err, fs.ErrExist):
 			return nil, err
 		case how == createNew:
@@ -129,8 +132,10 @@ func openFlock(name string, how openHow, o *options) (backend, error) {
 	}
 }
 
-func newFlock(f *os.File) *flockSemaphore {
-	return &flockSemaphore{f: f, kick: make(chan struct{}, 1)}
+func newFlock(f *os.File, o *options) *flockSemaphore {
+	s := &flockSemaphore{f: f, opts: o, kick: make(chan struct{}, 1)}
+	s.looked.Store(time.Now().Unix())
+	return s
 }
 
 // openFlockFile opens what stands at path if it is a flock-counter that we may
@@ -287,30 +292,29 @@ func (s *flockSemaphore) tryWait(final bool) error {
 	}
 	err := s.update(patience, take)
 	if err == errLocked {
-		return ErrWouldBlock
+		err = ErrWouldBlock
+	}
+	if err == ErrWouldBlock {
+		s.warnIfVanished()
 	}
 	return err
 }
 
-func (s *flockSemaphore) wait(t *turn) error {
-	looked := time.Now()
-	return t.poll(func() error {
-		if time.Since(looked) >= time.Second {
-			looked = time.Now()
-			s.warnIfVanished(t.opts)
-		}
-		return s.tryWait(false)
-	}, s.kick)
-}
+func (s *flockSemaphore) serve(t *turn) { t.poll(s.kick) }
 
-// warnIfVanished tells the log, once, that the file's name was removed: who
-// opens it now gets another semaphore, and the limit is doubled.
-func (s *flockSemaphore) warnIfVanished(o *options) {
+// warnIfVanished looks, once a second at the most, whether the file's name was
+// removed, and tells the log, once: who opens it now gets another semaphore, and
+// the limit is doubled.
+func (s *flockSemaphore) warnIfVanished() {
+	now := time.Now().Unix()
+	if s.looked.Swap(now) == now {
+		return
+	}
 	info, err := s.f.Stat()
 	if err != nil || info.Sys().(*syscall.Stat_t).Nlink > 0 || s.vanished.Swap(true) {
 		return
 	}
-	o.warn("the name was removed; new openers get another semaphore", "path", s.f.Name())
+	s.opts.warn("the name was removed; new openers get another semaphore", "path", s.f.Name())
 }
 
 func (s *flockSemaphore) interrupt() {
@@ -327,7 +331,7 @@ func (s *flockSemaphore) post() error {
 		}
 		return value + 1, nil
 	})
-	s.interrupt() // our own waiter need not wait for its next try
+	s.interrupt() // our own waiters need not wait for the next try
 	return err
 }
 

@@ -30,9 +30,10 @@ import (
 const cgoEnabled = true
 
 var libcKind = &kind{
-	engine: EngineLibc,
-	open:   openLibc,
-	exists: libcExists,
+	engine:      EngineLibc,
+	serverTakes: !libcPolls,
+	open:        openLibc,
+	exists:      libcExists,
 	unlink: func(name string) error {
 		cname := C.CString("/" + name)
 		defer C.free(unsafe.Pointer(cname))
@@ -126,7 +127,7 @@ func openLibc(name string, how openHow, o *options) (backend, error) {
 	}
 	uses.now++
 	uses.opens++
-	return &libcSemaphore{sem: sem, kick: make(chan struct{}, 1)}, nil
+	return &libcSemaphore{sem: sem, opts: o, kick: make(chan struct{}, 1)}, nil
 }
 
 // libcPath is the file of a semaphore where we know it, else "".
@@ -187,35 +188,30 @@ var libcPolls = C.semaphore_has_timed_wait == 0
 const libcSlice = time.Second
 
 type libcSemaphore struct {
-	sem *C.sem_t
+	sem  *C.sem_t
+	opts *options
 
-	// One goroutine, and with it one thread, waits in libc for this handle.
-	// A wait that is stopped does not wait for it to return. Until it does,
-	// the goroutine is abandoned: it will serve the next wait, if that comes
-	// before, and posts what it took if none does.
-	mu      sync.Mutex
-	waiter  chan error    // cap 1: whom the goroutine serves, nil if nobody
-	blocked chan struct{} // closed when the goroutine ends; nil if there is none
-	thread  C.pthread_t   // the goroutine's, while blocked is not nil and it has one
-	kicked  bool          // the thread's next EINTR is of our making
+	mu     sync.Mutex
+	inside bool // serve is running, on thread
+	thread C.pthread_t
+	kicked bool // the thread's next EINTR is of our making
 
-	kick chan struct{} // holds one: look whether the wait is stopped
+	kick chan struct{} // holds one; where libc is polled
 }
 
-func (s *libcSemaphore) tryWait(final bool) error {
-	err := libcError("sem_trywait", C.semaphore_trywait(s.sem))
-	if final && err == ErrWouldBlock && s.recall() {
-		err = libcError("sem_trywait", C.semaphore_trywait(s.sem))
+func (s *libcSemaphore) tryWait(bool) error {
+	return libcError("sem_trywait", C.semaphore_trywait(s.sem))
+}
+
+func (s *libcSemaphore) post() error {
+	err := libcError("sem_post", C.semaphore_post(s.sem))
+	if libcPolls {
+		s.interrupt() // our own waiters need not wait for the next try
 	}
 	return err
 }
 
-func (s *libcSemaphore) post() error {
-	return libcError("sem_post", C.semaphore_post(s.sem))
-}
-
 func (s *libcSemaphore) value() (int, error) {
-	s.recall()
 	var value C.int
 	if err := libcError("sem_getvalue", C.semaphore_getvalue(s.sem, &value)); err != nil {
 		return 0, err
@@ -223,118 +219,59 @@ func (s *libcSemaphore) value() (int, error) {
 	return max(int(value), 0), nil // POSIX allows the number of waiters, negative
 }
 
-func (s *libcSemaphore) interrupt() {
-	select {
-	case s.kick <- struct{}{}:
-	default:
-	}
-}
+func (s *libcSemaphore) close() error { return libcClose(s.sem) }
 
-func (s *libcSemaphore) wait(t *turn) error {
+// serve waits in libc. Nobody can call it back from there, so it may be given a
+// permit when nobody waits for it any more (took then posts it).
+func (s *libcSemaphore) serve(t *turn) {
 	if libcPolls {
-		return t.poll(func() error { return s.tryWait(false) }, s.kick)
+		t.poll(s.kick)
+		return
 	}
-	served := make(chan error, 1)
-	s.mu.Lock()
-	s.waiter = served
-	if s.blocked == nil {
-		s.blocked = make(chan struct{})
-		go s.block(t.opts)
-	}
-	s.mu.Unlock()
-
-	for {
-		select {
-		case err := <-served:
-			return err
-		case <-s.kick:
-		}
-		if !t.stopped() {
-			continue
-		}
-		s.mu.Lock()
-		if s.waiter != served {
-			s.mu.Unlock()
-			return <-served // it was on its way: a permit must not be lost
-		}
-		s.waiter = nil
-		s.kickThread()
-		s.mu.Unlock()
-		return errStopped
-	}
-}
-
-// kickThread makes the goroutine return from libc; mu is held. The thread may
-// not be in libc's wait yet, and then does not notice.
-func (s *libcSemaphore) kickThread() {
-	var none C.pthread_t
-	if s.blocked != nil && s.thread != none {
-		s.kicked = true
-		C.semaphore_kick(s.thread)
-	}
-}
-
-// recall brings an abandoned goroutine back, and with it the permit that it
-// may have taken. It reports whether there was one.
-func (s *libcSemaphore) recall() bool {
-	for was := false; ; was = true {
-		s.mu.Lock()
-		if s.blocked == nil || s.waiter != nil {
-			s.mu.Unlock()
-			return was
-		}
-		s.kickThread()
-		back := s.blocked
-		s.mu.Unlock()
-		select {
-		case <-back:
-		case <-time.After(100 * time.Microsecond): // kicked before it was in libc
-		}
-	}
-}
-
-// block waits in libc until it has served a waiter, or finds that there is
-// none.
-func (s *libcSemaphore) block(o *options) {
 	// The thread must stay ours while others may send it signals.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	s.mu.Lock()
-	s.thread = C.pthread_self()
-	for s.waiter != nil {
-		s.mu.Unlock()
+	s.inside, s.thread = true, C.pthread_self()
+	s.mu.Unlock()
+	for !t.look() {
 		err := libcError("sem_wait", C.semaphore_wait_for(s.sem, C.longlong(libcSlice)))
 		s.mu.Lock()
-
-		timeout := errors.Is(err, syscall.ETIMEDOUT)
-		interrupted := err == ErrInterrupted
-		retry := interrupted && (s.kicked || o.retryEINTR)
-		if interrupted && !s.kicked && retry {
-			o.debug("retried", "after", "EINTR")
-		}
-		if interrupted {
-			s.kicked = false
-		}
-		if timeout || retry {
-			continue
-		}
-		if s.waiter != nil {
-			s.waiter <- err
-			s.waiter = nil
-		} else if err == nil {
-			if err := s.post(); err != nil {
-				o.warn("a permit taken for a cancelled wait could not be given back", "error", err)
-			}
+		kicked := s.kicked
+		s.kicked = false
+		s.mu.Unlock()
+		switch {
+		case err == nil:
+			t.took()
+		case errors.Is(err, syscall.ETIMEDOUT):
+		case err != ErrInterrupted:
+			t.fail(err)
+		case kicked:
+		case s.opts.retryEINTR:
+			s.opts.debug("retried", "after", "EINTR")
+		default:
+			t.fail(err)
 		}
 	}
-	var none C.pthread_t
-	s.thread, s.kicked = none, false
-	close(s.blocked)
-	s.blocked = nil
+	s.mu.Lock()
+	s.inside = false
 	s.mu.Unlock()
 }
 
-func (s *libcSemaphore) close() error {
-	s.recall() // it needs the memory
-	return libcClose(s.sem)
+// interrupt makes serve return from libc. If its thread is not there yet it
+// does not notice; who needs to be sure repeats it (settle).
+func (s *libcSemaphore) interrupt() {
+	if libcPolls {
+		select {
+		case s.kick <- struct{}{}:
+		default:
+		}
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.inside {
+		s.kicked = true
+		C.semaphore_kick(s.thread)
+	}
 }

@@ -19,12 +19,12 @@ type Semaphore struct {
 	opts *options
 	race raceSync
 
-	// queue orders the waiters of this handle. Its head alone calls
-	// back.wait, so one thread at most is blocked for all of them.
+	// queue orders the waiters of this handle. Its server alone is in
+	// back.serve, so one thread at most is blocked for all of them.
 	queue waitqueue.Queue
 
-	// life counts the calls in progress and the permits out, and holds
-	// closedBit once the handle is closed. Whoever brings it to exactly
+	// life counts the calls in progress, the queue's server and the permits
+	// out, and holds closedBit once the handle is closed. Whoever brings it to exactly
 	// closedBit ends the backend: nobody is inside, nobody can enter.
 	life  atomic.Int64
 	ended chan struct{} // closed after that
@@ -179,56 +179,64 @@ func (s *Semaphore) obtain(ctx context.Context, mine bool) error {
 		return ErrHeld
 	}
 	if s.queue.Idle() {
-		if err := s.back.tryWait(ctx == noWait); err != ErrWouldBlock {
+		err := s.back.tryWait(ctx == noWait)
+		if err == ErrWouldBlock && ctx == noWait && s.settle() {
+			err = s.back.tryWait(true)
+		}
+		if err != ErrWouldBlock {
 			return s.taken(err, mine)
 		}
-	} else if ctx != noWait {
-		s.opts.debug("blocked", "by", "others on this handle")
 	}
 	if ctx == noWait {
 		return ErrWouldBlock
 	}
-	if err := s.queue.Enter(ctx); err == waitqueue.ErrClosed {
-		return ErrClosed
-	} else if err != nil {
-		return errStopped
-	}
-	defer s.queue.Leave()
-	if strict && s.held.Load() > 0 {
-		return ErrHeld
-	}
-	err := s.back.tryWait(false)
-	if err == ErrWouldBlock {
-		err = s.lead(ctx)
-	}
-	return s.taken(err, mine)
-}
-
-// lead blocks in the backend, as the head of the queue.
-func (s *Semaphore) lead(ctx context.Context) error {
-	t := &turn{opts: s.opts, closed: s.closed}
-	if ctx.Done() != nil {
-		stop := context.AfterFunc(ctx, func() {
-			t.cancelled.Store(true)
-			s.interrupt()
-		})
-		defer stop()
-	}
 	s.opts.debug("blocked")
-	err := s.back.wait(t)
-	if err == errStopped && s.closed() {
+	w, serve, err := s.queue.Join()
+	if err != nil {
 		return ErrClosed
 	}
-	return err
+	if serve {
+		s.life.Add(1)
+		go s.serve()
+	}
+	select {
+	case <-w.Ready:
+	case <-ctx.Done():
+		if left, last := s.queue.Leave(w); left {
+			if last {
+				s.back.interrupt() // nobody to serve
+			}
+			return errStopped
+		}
+		// It has been given a permit at the same moment, and keeps it.
+	}
+	if w.Err == waitqueue.ErrClosed {
+		return ErrClosed
+	}
+	return s.taken(w.Err, mine)
 }
 
-// interrupt makes the head look whether it has to stop. The caller may be a
-// late context.AfterFunc, when the handle is closed and its backend gone.
-func (s *Semaphore) interrupt() {
-	if s.enter() {
-		s.back.interrupt()
-		s.leave()
+// serve looks for permits until nobody waits for one.
+func (s *Semaphore) serve() {
+	defer s.leave()
+	t := &turn{s}
+	for {
+		s.back.serve(t)
+		if s.queue.Retire() {
+			return
+		}
 	}
+}
+
+// settle waits until the server of an empty queue has retired, where it might
+// have a permit in its hands, and reports whether it had to.
+func (s *Semaphore) settle() (waited bool) {
+	for s.kind.serverTakes && s.queue.Idle() && s.queue.Served() {
+		waited = true
+		s.back.interrupt()
+		time.Sleep(20 * time.Microsecond)
+	}
+	return waited
 }
 
 // taken settles the accounts of a permit that the backend gave, if it did.
@@ -265,10 +273,23 @@ func (s *Semaphore) uncount() bool {
 	}
 }
 
-// giveBack posts a permit that no caller will post.
-func (s *Semaphore) giveBack() {
+// handOvers bounds how many permits in a row are given from goroutine to
+// goroutine of a handle, where other processes don't get to see them. The next
+// one is posted for all.
+const handOvers = 64
+
+// give gives a permit to the handle's own waiter in front, or posts it.
+func (s *Semaphore) give() error {
 	s.race.release()
-	if err := s.back.post(); err != nil {
+	if !s.queue.Idle() && s.queue.Pass(handOvers) {
+		return nil
+	}
+	return s.back.post()
+}
+
+// giveBack gives a permit that no caller will give.
+func (s *Semaphore) giveBack() {
+	if err := s.give(); err != nil {
 		s.opts.warn("a permit could not be given back", "error", err)
 	}
 }
@@ -296,8 +317,7 @@ func (s *Semaphore) Post() error {
 			return s.fail("post", ErrNotHeld)
 		}
 	}
-	s.race.release()
-	if err := s.back.post(); err != nil {
+	if err := s.give(); err != nil {
 		if counted {
 			s.held.Add(1)
 		}
@@ -314,6 +334,7 @@ func (s *Semaphore) Value() (int, error) {
 		return 0, s.fail("value", ErrClosed)
 	}
 	defer s.leave()
+	s.settle()
 	n, err := s.back.value()
 	if err != nil {
 		return 0, s.fail("value", err)
@@ -347,10 +368,11 @@ func (s *Semaphore) shut() bool {
 		}
 	}
 	defer s.leave()
-	// From here on nobody enters, and who is inside finds closed() true: a
-	// waiter when it is woken below, a taker after its taking.
+	// From here on nobody enters. Waiters are sent away below; a taker that is
+	// inside finds closed() true after its taking.
 	s.queue.Close()
 	s.back.interrupt()
+	s.settle()
 	if s.opts.closeOnExit {
 		s.giveAllBack()
 	}

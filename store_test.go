@@ -211,6 +211,7 @@ func TestFlockLockHeldByAnother(t *testing.T) {
 	if err := result(t, waiting); err != context.Canceled {
 		t.Errorf("WaitContext: %v", err)
 	}
+	waitFor(t, "nobody inside", func() bool { return semaphore.Inside(s) == 0 })
 	posting := inBackground(s.Post)
 	waitFor(t, "a Post inside", func() bool { return semaphore.Inside(s) == 1 })
 	must(t, s.Close()) // while a Post is inside

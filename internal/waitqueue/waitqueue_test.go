@@ -1,164 +1,191 @@
 package waitqueue
 
 import (
-	"context"
+	"errors"
 	"sync"
 	"testing"
-	"testing/synctest"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 )
 
-// line lets n goroutines enter one after the other, each in a place of its
-// own, and reports to entered who becomes the head. A head stays until its
-// leave channel is closed.
-func line(q *Queue, ctxs []context.Context, report func(i int, err error), leave []chan struct{}) {
-	var mu sync.Mutex
-	for i, ctx := range ctxs {
-		go func() {
-			err := q.Enter(ctx)
-			mu.Lock()
-			report(i, err)
-			mu.Unlock()
-			if err == nil {
-				<-leave[i]
-				q.Leave()
+var (
+	errBlocked = errors.New("blocked")
+	errBroken  = errors.New("broken")
+)
+
+// join makes n waiters; the first is to serve.
+func join(t *testing.T, q *Queue, n int) []*Waiter {
+	t.Helper()
+	var ws []*Waiter
+	for i := range n {
+		w, serve, err := q.Join()
+		if err != nil || serve != (i == 0) {
+			t.Fatalf("Join %d: serve %v, %v", i, serve, err)
+		}
+		ws = append(ws, w)
+	}
+	if q.Len() != n || q.Idle() || !q.Served() {
+		t.Fatalf("Len %d, Idle %v, Served %v", q.Len(), q.Idle(), q.Served())
+	}
+	return ws
+}
+
+// states tells of each waiter whether it waits, and else what it got.
+func states(ws []*Waiter) []string {
+	var s []string
+	for _, w := range ws {
+		select {
+		case <-w.Ready:
+			if w.Err == nil {
+				s = append(s, "given")
+			} else {
+				s = append(s, w.Err.Error())
 			}
-		}()
-		synctest.Wait()
+		default:
+			s = append(s, "waits")
+		}
+	}
+	return s
+}
+
+func want(t *testing.T, what string, ws []*Waiter, want ...string) {
+	t.Helper()
+	if diff := cmp.Diff(want, states(ws), cmpopts.EquateEmpty()); diff != "" {
+		t.Errorf("%s (-want +got):\n%s", what, diff)
 	}
 }
 
-func setup(n int) (ctxs []context.Context, cancels []context.CancelFunc, leave []chan struct{}) {
-	for range n {
-		ctx, cancel := context.WithCancel(context.Background())
-		ctxs = append(ctxs, ctx)
-		cancels = append(cancels, cancel)
-		leave = append(leave, make(chan struct{}))
-	}
-	return
-}
-
-type result struct {
-	Who int
-	Err error
-}
-
-func TestQueueServesInOrderOfArrival(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var q Queue
-		ctxs, _, leave := setup(5)
-		var got []int
-		line(&q, ctxs, func(i int, err error) { got = append(got, i) }, leave)
-		for i := range leave {
-			if want := i + 1; len(got) != want {
-				t.Fatalf("%d goroutines were let through, want %d", len(got), want)
-			}
-			if q.Idle() {
-				t.Fatal("Idle while somebody is the head")
-			}
-			close(leave[i])
-			synctest.Wait()
-		}
-		if diff := cmp.Diff([]int{0, 1, 2, 3, 4}, got); diff != "" {
-			t.Errorf("order of heads (-want +got):\n%s", diff)
-		}
-		if !q.Idle() {
-			t.Error("not Idle after everybody left")
-		}
-	})
-}
-
-func TestQueueLetsWaitersLeave(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var q Queue
-		ctxs, cancels, leave := setup(4)
-		var got []result
-		line(&q, ctxs, func(i int, err error) { got = append(got, result{i, err}) }, leave)
-		cancels[2]()
-		synctest.Wait()
-		cancels[1]()
-		synctest.Wait()
-		close(leave[0])
-		synctest.Wait()
-		close(leave[3])
-		synctest.Wait()
-		want := []result{{0, nil}, {2, context.Canceled}, {1, context.Canceled}, {3, nil}}
-		if diff := cmp.Diff(want, got, cmp.Comparer(func(a, b error) bool { return a == b })); diff != "" {
-			t.Errorf("(-want +got):\n%s", diff)
-		}
-		if !q.Idle() {
-			t.Error("not Idle after everybody left")
-		}
-	})
-}
-
-// A waiter that is made the head at the moment it is cancelled may go either
-// way, but the one behind it must get its turn.
-func TestQueueCancelAtHandOver(t *testing.T) {
-	for range 1000 {
-		synctest.Test(t, func(t *testing.T) {
-			var q Queue
-			ctxs, cancels, leave := setup(3)
-			heads := make(chan int, 3)
-			line(&q, ctxs, func(i int, err error) {
-				if err == nil {
-					heads <- i
-				}
-			}, leave)
-			go cancels[1]()
-			go close(leave[0])
-			close(leave[1])
-			close(leave[2])
-			synctest.Wait()
-			if !q.Idle() {
-				t.Fatal("the last waiter did not get its turn")
-			}
-			close(heads)
-			last := -1
-			for i := range heads {
-				last = i
-			}
-			if last != 2 {
-				t.Fatalf("the last head was %d, want 2", last)
-			}
-		})
-	}
-}
-
-func TestQueueTryEnter(t *testing.T) {
+func TestQueueGivesInOrder(t *testing.T) {
 	var q Queue
-	if !q.TryEnter() {
-		t.Fatal("TryEnter of an idle queue failed")
+	if q.Give() || q.Pass(1) {
+		t.Error("given to nobody")
 	}
-	if q.TryEnter() {
-		t.Fatal("TryEnter succeeded while there was a head")
+	ws := join(t, &q, 4)
+	free := 2
+	take := func() error {
+		if free == 0 {
+			return errBlocked
+		}
+		free--
+		return nil
 	}
-	q.Leave()
-	q.Close()
-	if q.TryEnter() {
-		t.Fatal("TryEnter of a closed queue succeeded")
+	if q.Serve(take, errBlocked) {
+		t.Error("Serve says that nobody waits")
 	}
+	want(t, "after Serve of two", ws, "given", "given", "waits", "waits")
+	if q.Front() != ws[2] {
+		t.Error("the third is not in front")
+	}
+	if !q.Give() {
+		t.Error("Give found nobody")
+	}
+	want(t, "after Give", ws, "given", "given", "given", "waits")
+	if q.Retire() {
+		t.Error("the server retired before the last waiter")
+	}
+	free = 5
+	if !q.Serve(take, errBlocked) || free != 4 {
+		t.Errorf("Serve says that somebody waits, or took for nobody: %d left of 5", free)
+	}
+	want(t, "in the end", ws, "given", "given", "given", "given")
+	if !q.Retire() || q.Served() || !q.Idle() || q.Front() != nil {
+		t.Error("the server of an empty queue cannot retire")
+	}
+	join(t, &q, 2) // the next one serves again
+}
+
+func TestQueueWaitersLeave(t *testing.T) {
+	var q Queue
+	ws := join(t, &q, 3)
+	leave := func(i int, left, last bool) {
+		t.Helper()
+		if l, e := q.Leave(ws[i]); l != left || e != last {
+			t.Errorf("Leave %d: left %v, last %v; want %v, %v", i, l, e, left, last)
+		}
+	}
+	leave(0, true, false)
+	leave(0, false, false)
+	q.Give()
+	want(t, "after the first left", ws, "waits", "given", "waits")
+	leave(1, false, false) // it has been given something, and must keep it
+	leave(2, true, true)
+	if !q.Idle() || q.Give() {
+		t.Error("somebody waits still")
+	}
+}
+
+func TestQueueDismisses(t *testing.T) {
+	var q Queue
+	ws := join(t, &q, 4)
+	q.Dismiss(ws[1], errBroken)
+	q.Dismiss(ws[1], errBlocked) // is out already
+	q.Dismiss(nil, errBroken)
+	want(t, "after Dismiss", ws, "waits", "broken", "waits", "waits")
+	// An error of take is the fate of the waiter in front.
+	n := 0
+	q.Serve(func() error {
+		n++
+		return []error{errBroken, nil, errBlocked}[n-1]
+	}, errBlocked)
+	want(t, "after Serve", ws, "broken", "broken", "given", "waits")
+}
+
+func TestQueuePassIsBounded(t *testing.T) {
+	var q Queue
+	ws := join(t, &q, 5)
+	for i, ok := range []bool{true, true, false, true, true, false, true} {
+		if q.Pass(2) != ok {
+			t.Errorf("Pass %d: %v, want %v", i, !ok, ok)
+		}
+	}
+	want(t, "after five of seven", ws, "given", "given", "given", "given", "given")
 }
 
 func TestQueueClose(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var q Queue
-		ctxs, _, leave := setup(3)
-		var got []result
-		line(&q, ctxs, func(i int, err error) { got = append(got, result{i, err}) }, leave)
-		q.Close()
-		synctest.Wait()
-		if len(got) != 3 || got[0].Err != nil || got[1].Err != ErrClosed || got[2].Err != ErrClosed {
-			t.Errorf("got %v, want the head in place and two ErrClosed", got)
+	var q Queue
+	ws := join(t, &q, 2)
+	q.Close()
+	want(t, "after Close", ws, ErrClosed.Error(), ErrClosed.Error())
+	if _, _, err := q.Join(); err != ErrClosed {
+		t.Errorf("Join of a closed queue: %v", err)
+	}
+	if !q.Retire() {
+		t.Error("the server of a closed queue cannot retire")
+	}
+}
+
+// What is given is given to one who has not left: nothing is lost, nothing is
+// given twice.
+func TestQueueGiveAgainstLeave(t *testing.T) {
+	var q Queue
+	const n = 2000
+	var given, kept int
+	var mu sync.Mutex
+	var all sync.WaitGroup
+	for range n {
+		w, _, err := q.Join()
+		if err != nil {
+			t.Fatal(err)
 		}
-		close(leave[0])
-		synctest.Wait()
-		if !q.Idle() {
-			t.Error("not Idle after the head left the closed queue")
-		}
-		if err := q.Enter(context.Background()); err != ErrClosed {
-			t.Errorf("Enter of a closed queue: %v, want ErrClosed", err)
-		}
-	})
+		all.Go(func() {
+			if left, _ := q.Leave(w); !left {
+				<-w.Ready
+				mu.Lock()
+				kept++
+				mu.Unlock()
+			}
+		})
+		all.Go(func() {
+			if q.Give() {
+				mu.Lock()
+				given++
+				mu.Unlock()
+			}
+		})
+	}
+	all.Wait()
+	if given != kept || !q.Idle() {
+		t.Errorf("given %d, kept %d, %d wait", given, kept, q.Len())
+	}
 }
