@@ -16,6 +16,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -35,30 +37,61 @@ type actor struct {
 	lines chan string
 }
 
-// engineKinds are the actors that share the semaphores of an engine.
-func engineKinds(e semaphore.Engine) []string {
-	if e == semaphore.EngineFlock {
-		return []string{"flock"}
+// sharing are the kinds of actors that share semaphores with each other.
+func sharing() map[string][]string {
+	var glibc []string
+	for _, e := range []semaphore.Engine{semaphore.EngineNative, semaphore.EngineLibc} {
+		if hasEngine(e) {
+			glibc = append(glibc, e.String())
+		}
 	}
-	return []string{"libc", "C", "Python"}
+	if glibc != nil {
+		glibc = append(glibc, "C")
+		if strconv.IntSize == pythonBits {
+			glibc = append(glibc, "Python")
+		}
+	}
+	return map[string][]string{"glibc": glibc, "flock": {"flock"}}
 }
+
+// pythonBits is the word size of Debian's python3 on the machines that this
+// runs on. A program of another word size has other semaphores.
+const pythonBits = 64
 
 // cProgram builds testdata/actor.c, once.
 var cProgram = sync.OnceValues(func() (string, error) {
-	out := filepath.Join(scratch(), "actor")
-	cc := exec.Command("cc", "-O2", "-Wall", "-Werror", "-o", out, "testdata/actor.c", "-pthread")
+	return compile(cCompiler())
+})
+
+// cCompiler returns the C compiler for programs of our own word size.
+func cCompiler() string {
+	if runtime.GOARCH == "386" {
+		return cc386
+	}
+	return "cc"
+}
+
+const cc386 = "i686-linux-gnu-gcc"
+
+func compile(compiler string) (string, error) {
+	out := filepath.Join(scratch(), "actor-"+compiler)
+	args := []string{"-O2", "-Wall", "-Werror", "-o", out, "testdata/actor.c", "-pthread"}
+	if compiler == cc386 {
+		args = append(args, "-static") // its libraries are not installed for running
+	}
+	cc := exec.Command(compiler, args...)
 	if text, err := cc.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("%v: %v\n%s", cc, err, text)
 	}
 	return out, nil
-})
+}
 
 func startActor(t testing.TB, kind string) *actor {
 	t.Helper()
 	var cmd *exec.Cmd
 	switch kind {
 	case "C":
-		needTool(t, "cc")
+		needTool(t, cCompiler())
 		path, err := cProgram()
 		must(t, err)
 		cmd = exec.Command(path)

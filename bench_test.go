@@ -13,9 +13,9 @@ import (
 )
 
 func benchEngines(b *testing.B, f func(b *testing.B, e semaphore.Engine)) {
-	for _, e := range allEngines {
-		if hasEngine(e) {
-			b.Run(e.String(), func(b *testing.B) { f(b, e) })
+	for _, row := range rows {
+		if hasEngine(row.engine) && row.before == nil {
+			b.Run(row.name, func(b *testing.B) { f(b, row.engine) })
 		}
 	}
 }

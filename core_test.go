@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"os"
 	"os/signal"
 	"strings"
@@ -61,7 +62,7 @@ func (b *fakeBackend) serve(t *turn) {
 	b.mu.Unlock()
 	for !t.look() {
 		if b.polls {
-			t.poll(b.news)
+			t.poll(b.news, func() {})
 			break
 		}
 		<-b.news
@@ -254,6 +255,31 @@ func TestWaitTimeoutInTime(t *testing.T) {
 		if got := time.Since(start); got != time.Hour {
 			t.Errorf("it took %v", got)
 		}
+	})
+}
+
+// Of the permits that a handle with waiters gets, one after so many hand-overs
+// is posted for all processes.
+func TestHandOversAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, b := fake(t, 0)
+		b.stuck = true // what is posted stays: somebody else's it is
+		const rounds = 3
+		for range rounds * (handOvers + 1) {
+			go s.Wait()
+		}
+		synctest.Wait()
+		for range rounds {
+			for i := range handOvers + 1 {
+				before := b.posts
+				s.Post()
+				if posted := b.posts > before; posted != (i == handOvers) {
+					t.Fatalf("permit %d in a row: posted %v", i+1, posted)
+				}
+			}
+		}
+		s.Close()
+		synctest.Wait()
 	})
 }
 
@@ -580,7 +606,7 @@ func TestDefaultBackoff(t *testing.T) {
 	if diff := cmp.Diff([]time.Duration{1, 2, 4, 8, 16, 20, 20, 20}, got); diff != "" {
 		t.Errorf("milliseconds (-want +got):\n%s", diff)
 	}
-	if got := o.backoff()(1 << 40); got != 20*time.Millisecond {
+	if got := o.backoff()(math.MaxInt); got != 20*time.Millisecond {
 		t.Errorf("after very many tries: %v", got)
 	}
 }
@@ -636,7 +662,7 @@ func TestOptionsAreChecked(t *testing.T) {
 		text string
 	}{
 		{"value below 0", []Option{WithValue(-1)}, ErrInvalidValue, "-1; allowed are 0 to 2147483647"},
-		{"value too large", []Option{WithValue(MaxValue + 1)}, ErrInvalidValue, "2147483648; allowed are"},
+		{"value too large", []Option{WithValue(math.MaxInt)}, ErrInvalidValue, "allowed are 0 to 2147483647"},
 		{"mode with a type bit", []Option{WithMode(1 << 31)}, ErrInvalidOption, "permission bits"},
 		{"mode with setuid", []Option{WithMode(0o4600)}, ErrInvalidOption, "permission bits"},
 		{"exclusive without create", []Option{WithCreate(false), WithExclusive(true)}, ErrInvalidOption, "WithCreate(true)"},
@@ -645,6 +671,9 @@ func TestOptionsAreChecked(t *testing.T) {
 		{"negative engine", []Option{WithEngine(-1)}, ErrInvalidOption, "Engine(-1)"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
+			if tt.name == "value too large" && math.MaxInt == MaxValue {
+				t.Skip("not on this system: an int that is too large")
+			}
 			_, err := Open("checked", tt.opts...)
 			if !errors.Is(err, tt.want) || !strings.Contains(err.Error(), tt.text) || !strings.HasPrefix(err.Error(), `open "checked": semaphore: `) {
 				t.Errorf("got %v", err)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -15,11 +16,15 @@ import (
 type Engine int
 
 const (
-	// EngineAuto is the first engine of this list that the build has.
+	// EngineAuto is the first engine of this list that the build has. Where
+	// that is EngineLibc, and libc is glibc, waiting and posting are done as
+	// EngineNative does them, after a probe has shown that this glibc's
+	// semaphores are the known ones.
 	EngineAuto Engine = iota
 
 	// EngineLibc is the C library's sem_open and its kin: shared with every
-	// program of the same libc. It needs cgo and a Unix system.
+	// program of the same libc. It needs cgo and a Unix system. If it is asked
+	// for by WithEngine, every operation is libc's.
 	//
 	// libc cannot end a sem_wait from outside. A Wait that is cancelled
 	// returns at once, and the thread that was blocked for it is called back
@@ -31,7 +36,18 @@ const (
 	// in its hands takes it along.
 	EngineLibc
 
-	// EngineNative is glibc's semaphores without libc. Not in this version.
+	// EngineNative is glibc's semaphores without libc: shared with every
+	// program of glibc, C, Python and EngineLibc among them, on Linux with or
+	// without cgo. A permit that is free is taken by one atomic operation.
+	// Programs of another libc (musl) keep theirs in other files, and programs
+	// of another word size on the same machine cannot share one: ErrCorrupt
+	// says so.
+	//
+	// Post wakes one waiter. If that one is killed before it takes the permit,
+	// the next one finds it within a second; waiters in libc sleep on.
+	//
+	// The semaphore is memory shared with others: if one of them truncates the
+	// file, access to it ends the program with SIGBUS, as in libc.
 	EngineNative
 
 	// EngineWindows is CreateSemaphore. Not in this version.
@@ -73,6 +89,13 @@ type backend interface {
 	close() error
 }
 
+// A backend is blind if its serve may take a permit when nobody waits any more,
+// which it then gives back.
+type blind interface{ takesUnasked() }
+
+// A backend is a poller if its serve pauses as the front waiter's backoff says.
+type poller interface{ polls() bool }
+
 // errStopped is what a wait ends with whose context has ended.
 var errStopped = errors.New("stopped")
 
@@ -95,23 +118,24 @@ func (t *turn) took() {
 func (t *turn) fail(err error) { t.s.queue.Dismiss(t.s.queue.Front(), err) }
 
 // poll is the serve of engines that have to poll: it looks, with the backoff's
-// pauses, which a receive from kick cuts short.
-func (t *turn) poll(kick <-chan struct{}) {
-	var front *waitqueue.Waiter
+// pauses, which a receive from kick cuts short. idle is called before each.
+func (t *turn) poll(kick <-chan struct{}, idle func()) {
+	var front waitqueue.Ticket
 	var pause func(int) time.Duration
 	var attempt int
 	for !t.look() {
 		// Each wait has its own backoff, from the moment it is in front.
-		if f := t.s.queue.Front(); f == nil {
+		if f := t.s.queue.Front(); f == 0 {
 			continue // gone since the look
 		} else if f != front {
 			front, pause, attempt = f, t.s.opts.backoff(), 0
 		}
+		idle()
 		attempt++
 		d := pause(attempt)
 		if d < 0 {
 			t.s.queue.Dismiss(front, because(ErrTimeout, "the backoff function ended the wait after %d tries", attempt))
-			front = nil
+			front = 0
 			continue
 		}
 		timer := time.NewTimer(d)
@@ -126,11 +150,8 @@ func (t *turn) poll(kick <-chan struct{}) {
 // A kind is a row of the table of engines: one store of named semaphores.
 type kind struct {
 	engine Engine
-	// serverTakes says that serve may take a permit by itself when nobody
-	// waits any more, and then gives it back.
-	serverTakes bool
-	// open is nil where this build can see and remove the store's semaphores
-	// but not use them.
+	// store names the place; engines of one store share its semaphores.
+	store  string
 	open   func(name string, how openHow, o *options) (backend, error)
 	exists func(name string) (bool, error)
 	unlink func(name string) error
@@ -144,18 +165,10 @@ const (
 	createNew
 )
 
-// kinds holds a row for each store of this build, by preference of EngineAuto.
-// Whoever adds an engine adds it here and writes the function in a file of its
-// own, with a nil row where a build does not have it.
-func kinds() []*kind {
-	var rows []*kind
-	for _, k := range []*kind{libcKind, flockKind} {
-		if k != nil {
-			rows = append(rows, k)
-		}
-	}
-	return rows
-}
+// kinds holds a row for each engine of this build, by preference of EngineAuto.
+// Whoever adds an engine adds it here and writes the functions in a file of its
+// own, with a nil row for builds that do not have it.
+var kinds = slices.DeleteFunc([]*kind{libcKind, nativeKind, flockKind}, func(k *kind) bool { return k == nil })
 
 // chooseKind finds the row for an engine that was asked for.
 func chooseKind(e Engine) (*kind, error) {
@@ -163,10 +176,7 @@ func chooseKind(e Engine) (*kind, error) {
 		return nil, because(ErrInvalidOption, "there is no engine %v", e)
 	}
 	var have []string
-	for _, k := range kinds() {
-		if k.open == nil {
-			continue
-		}
+	for _, k := range kinds {
 		if e == EngineAuto || e == k.engine {
 			return k, nil
 		}
@@ -220,8 +230,8 @@ func openBackend(k *kind, name string, o *options) (backend, error) {
 // otherKind returns ErrKindMismatch if name exists in another store than k's,
 // or the error that keeps us from knowing.
 func otherKind(k *kind, name string) error {
-	for _, other := range kinds() {
-		if other == k {
+	for _, other := range kinds {
+		if other.store == k.store {
 			continue
 		}
 		exists, err := other.exists(name)
@@ -245,21 +255,26 @@ func unlinkKinds(e Engine, name string) error {
 		}
 		return k.unlink(name)
 	}
-	if len(kinds()) == 0 {
+	if len(kinds) == 0 {
 		_, err := chooseKind(e)
 		return err
 	}
 	var errs []error
-	absent := 0
-	for _, k := range kinds() {
+	removed := false
+	stores := make(map[string]bool)
+	for _, k := range kinds {
+		if stores[k.store] {
+			continue
+		}
+		stores[k.store] = true
 		switch err := k.unlink(name); {
-		case errors.Is(err, fs.ErrNotExist):
-			absent++
-		case err != nil:
+		case err == nil:
+			removed = true
+		case !errors.Is(err, fs.ErrNotExist):
 			errs = append(errs, err)
 		}
 	}
-	if absent == len(kinds()) {
+	if !removed && errs == nil {
 		return errNoSuch
 	}
 	return errors.Join(errs...)

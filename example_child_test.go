@@ -34,9 +34,10 @@ func Example_parentAndChild() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	child := exec.Command(self, "example-child", filepath.Join(dir, "shared"))
+	name := filepath.Base(dir)
+	child := exec.Command(self, name, filepath.Join(dir, "shared"))
 	child.Env = append(os.Environ(), "SEMAPHORE_TEST_HELPER=child")
-	if err := parent("example-child", filepath.Join(dir, "shared"), child, os.Stdout); err != nil {
+	if err := parent(name, filepath.Join(dir, "shared"), child, os.Stdout); err != nil {
 		log.Fatal(err)
 	}
 	// Output:

@@ -1,7 +1,6 @@
 package semaphore
 
 import (
-	"errors"
 	"os"
 	"os/signal"
 	"sync"
@@ -15,6 +14,7 @@ var handles struct {
 	open     map[*Semaphore]struct{}
 	onExit   int // how many of them close on exit
 	stopExit func()
+	dying    bool // of an exit signal
 }
 
 // ignoredAtStart holds those exitSignals that the program was started with
@@ -29,6 +29,12 @@ var ignoredAtStart = func() map[os.Signal]bool {
 
 func register(s *Semaphore) {
 	handles.Lock()
+	if handles.dying && s.opts.closeOnExit {
+		// The process has given back what it held, and is about to die. What
+		// this handle took nobody would give back.
+		handles.Unlock()
+		select {}
+	}
 	defer handles.Unlock()
 	if handles.open == nil {
 		handles.open = make(map[*Semaphore]struct{})
@@ -72,15 +78,31 @@ func openHandles(want func(*Semaphore) bool) []*Semaphore {
 // before os.Exit: a library must not call it, for it closes the handles of
 // others too.
 func CloseAll() error {
-	var errs []error
-	for _, s := range openHandles(func(*Semaphore) bool { return true }) {
-		// Somebody else may close it at the same moment: that is no error,
-		// on a strict handle either.
-		if err := s.Close(); err != nil && !errors.Is(err, ErrClosed) {
-			errs = append(errs, err)
+	closeEach(openHandles(func(*Semaphore) bool { return true }))
+	return nil
+}
+
+// closeEach closes handles, and waits until those that close on exit have given
+// all back, also what other goroutines were taking at this moment: they find
+// their handle closed and give it back themselves. That is a matter of
+// microseconds; the bound is for a system call, a file's lock or a log handler
+// that hangs, which must not keep a process from dying.
+func closeEach(all []*Semaphore) {
+	for _, s := range all {
+		go s.shut()
+	}
+	deadline := time.After(time.Second)
+	for _, s := range all {
+		ended := s.ended
+		if !s.opts.closeOnExit {
+			ended = s.shutDown // its permits may be out for longer
+		}
+		select {
+		case <-ended:
+		case <-deadline:
+			return
 		}
 	}
-	return errors.Join(errs...)
 }
 
 // watchExitSignals gives back and dies at the first of the exitSignals. The
@@ -98,42 +120,23 @@ func watchExitSignals() (stop func()) {
 	}
 	arrived := make(chan os.Signal, 1)
 	signal.Notify(arrived, watched...)
-	quit := make(chan struct{})
 	go func() {
-		select {
-		case sig := <-arrived:
+		// A signal that came before the end of the watch was ours, and nobody
+		// else may have heard it: it is in the channel before that is closed.
+		if sig, ok := <-arrived; ok {
 			giveBackAndDie(sig)
-		case <-quit:
-			// A signal that came before the end of the watch was ours, and
-			// nobody else may have heard it.
-			select {
-			case sig := <-arrived:
-				giveBackAndDie(sig)
-			default:
-			}
 		}
 	}()
 	return func() {
 		signal.Stop(arrived)
-		close(quit)
+		close(arrived)
 	}
 }
 
 func giveBackAndDie(sig os.Signal) {
-	all := openHandles(func(s *Semaphore) bool { return s.opts.closeOnExit })
-	for _, s := range all {
-		s.shut()
-	}
-	// A goroutine that took a permit at this moment finds its handle closed
-	// and gives it back itself: let it. It needs microseconds; the bound is
-	// for one that hangs in a system call, and must not keep us from dying.
-	deadline := time.After(time.Second)
-	for _, s := range all {
-		select {
-		case <-s.ended:
-		case <-deadline:
-			dieOf(sig)
-		}
-	}
+	handles.Lock()
+	handles.dying = true
+	handles.Unlock()
+	closeEach(openHandles(func(s *Semaphore) bool { return s.opts.closeOnExit }))
 	dieOf(sig)
 }

@@ -15,6 +15,7 @@ import (
 	"testing"
 
 	"github.com/procsem/semaphore"
+	"github.com/procsem/semaphore/internal/filelock"
 )
 
 // exitMain holds permits of a semaphore with value 5 in all ways that there
@@ -48,6 +49,16 @@ func exitMain(args []string) int {
 			for s.Wait() == nil && s.Post() == nil {
 			}
 		}()
+	case "storm": // handles come and go at the moment of the signal
+		for range 6 {
+			go func() {
+				for {
+					if p, err := semaphore.Acquire(context.Background(), args[0], opts...); err == nil {
+						p.Release()
+					}
+				}
+			}()
+		}
 	case "closed": // the last handle that closes on exit: all is as without
 		s.Close()
 		other.Close()
@@ -75,6 +86,7 @@ func TestCloseOnExit(t *testing.T) {
 			{"idle", syscall.SIGTERM, value},
 			{"idle", syscall.SIGHUP, value},
 			{"busy", syscall.SIGTERM, value},
+			{"storm", syscall.SIGTERM, value},
 			{"listening", syscall.SIGTERM, value},
 			{"listening", syscall.SIGINT, value},
 			{"closed", syscall.SIGTERM, value},
@@ -105,6 +117,27 @@ func TestCloseOnExit(t *testing.T) {
 			becomes(t, s, value)
 		})
 	})
+}
+
+// A file's lock that somebody keeps for ever keeps nobody from dying.
+func TestCloseOnExitDiesThoughItCannotGiveBack(t *testing.T) {
+	useHelper("exit")
+	s := open(t, uniqueName(t), semaphore.EngineFlock, semaphore.WithValue(5))
+	a := startActorCommand(t, "exit", helper(t, "exit", s.Name(), fmt.Sprint(int(semaphore.EngineFlock)), "idle", ""))
+	if got := a.answer(); got != "ready" {
+		t.Fatal(got)
+	}
+	f, err := os.OpenFile(storeFile(semaphore.EngineFlock, s.Name()), os.O_RDWR, 0)
+	must(t, err)
+	defer filelock.Close(f)
+	if locked, err := filelock.TryLock(f); !locked {
+		t.Fatalf("the lock was not free: %v", err)
+	}
+	must(t, a.cmd.Process.Signal(syscall.SIGTERM))
+	died := inBackground(a.cmd.Wait)
+	if err := result(t, died); err == nil || a.cmd.ProcessState.Sys().(syscall.WaitStatus).Signal() != syscall.SIGTERM {
+		t.Errorf("%v, want it to die of SIGTERM", err)
+	}
 }
 
 // What was ignored when the program started does not end it, nor give back.

@@ -4,3 +4,6 @@ package semaphore
 
 // LibcPolls says that libc's waits are polled in this build.
 var LibcPolls = libcPolls
+
+// LibcCalls counts the calls of libc's waits and posts.
+var LibcCalls = libcCalls

@@ -1,4 +1,4 @@
-//go:build cgo && linux
+//go:build linux
 
 package semaphore_test
 
@@ -15,17 +15,17 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/procsem/semaphore"
-	"github.com/procsem/semaphore/internal/eintr"
 )
 
 // interruptMain waits, and sends the thread that is blocked for it a signal
 // whose handler lacks SA_RESTART.
 func interruptMain(args []string) int {
-	if err := eintr.Install(syscall.SIGUSR1); err != nil {
-		panic(err)
-	}
+	handled := installHandler(syscall.SIGUSR1)
 	retry := args[1] == "retry"
-	s, err := semaphore.Open(args[0], semaphore.WithEngine(semaphore.EngineLibc), semaphore.WithRetryOnEINTR(retry))
+	if args[3] == "classic" {
+		withoutWaitv()
+	}
+	s, err := semaphore.Open(args[0], semaphore.WithEngine(engineOf(args[2])), semaphore.WithRetryOnEINTR(retry))
 	if err != nil {
 		panic(err)
 	}
@@ -47,7 +47,7 @@ func interruptMain(args []string) int {
 		default:
 		}
 		tid := blockedThread("sem." + args[0])
-		if tid == 0 || eintr.Handled() < interrupted {
+		if tid == 0 || handled() < interrupted {
 			continue
 		}
 		if interrupted == 3 {
@@ -69,7 +69,8 @@ func interruptMain(args []string) int {
 	}
 }
 
-// blockedThread finds the thread that sleeps on a futex in that file.
+// blockedThread finds the thread that sleeps on a futex in that file, or on
+// several futexes, whose addresses the kernel does not show.
 func blockedThread(file string) (tid int) {
 	maps, err := os.ReadFile("/proc/self/maps")
 	if err != nil {
@@ -89,7 +90,7 @@ func blockedThread(file string) (tid int) {
 		}
 		var number int
 		var at uint64
-		if n, _ := fmt.Sscanf(string(call), "%d 0x%x", &number, &at); n == 2 && number == unix.SYS_FUTEX && from <= at && at < to {
+		if n, _ := fmt.Sscanf(string(call), "%d 0x%x", &number, &at); n == 2 && (number == unix.SYS_FUTEX && from <= at && at < to || number == unix.SYS_FUTEX_WAITV) {
 			tid, _ = strconv.Atoi(filepath.Base(task))
 		}
 	}
@@ -101,21 +102,25 @@ func blockedThread(file string) (tid int) {
 func TestInterruptedWait(t *testing.T) {
 	useHelper("interrupt")
 	needProc(t)
-	if semaphore.LibcPolls {
-		t.Skip("not in this build: a wait that a signal can interrupt")
-	}
 	for retry, want := range map[string][]string{
 		"retry": {"false after 4"},
 		"end":   {"true after 1", "false after 4"},
 	} {
-		t.Run(retry, func(t *testing.T) {
-			s := open(t, uniqueName(t), semaphore.EngineLibc, semaphore.WithValue(0))
-			a := startActorCommand(t, "interrupt", helper(t, "interrupt", s.Name(), retry))
-			for _, want := range want {
-				if got := a.answer(); got != want {
-					t.Errorf("ErrInterrupted %s, want %s", got, want)
+		for _, how := range []string{"libc", "native", "native classic"} {
+			t.Run(how+" "+retry, func(t *testing.T) {
+				kind, classic, _ := strings.Cut(how, " ")
+				needEngine(t, engineOf(kind))
+				if kind == "libc" && semaphore.LibcPolls {
+					t.Skip("not in this build: a wait that a signal can interrupt")
 				}
-			}
-		})
+				s := open(t, uniqueName(t), engineOf(kind), semaphore.WithValue(0))
+				a := startActorCommand(t, "interrupt", helper(t, "interrupt", s.Name(), retry, kind, classic))
+				for _, want := range want {
+					if got := a.answer(); got != want {
+						t.Errorf("ErrInterrupted %s, want %s", got, want)
+					}
+				}
+			})
+		}
 	}
 }

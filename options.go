@@ -1,6 +1,7 @@
 package semaphore
 
 import (
+	"errors"
 	"io/fs"
 	"log/slog"
 	"time"
@@ -58,6 +59,16 @@ func (o *options) warn(msg string, args ...any) {
 	}
 }
 
+// warnOf logs the error of an operation if a system call failed in it or a file
+// was damaged; the others are answers to the caller alone.
+func (o *options) warnOf(op string, err error) {
+	var known *sentinel
+	expected := errors.As(err, &known) || errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrExist)
+	if !expected || errors.Is(err, ErrCorrupt) {
+		o.warn("failed", "op", op, "error", err)
+	}
+}
+
 // growingBackoff is the default of WithBackoff: 1 ms, doubling to 20 ms, which
 // are CPython's bounds where it has no sem_timedwait.
 func growingBackoff() func(attempt int) time.Duration {
@@ -88,9 +99,9 @@ func WithMode(mode fs.FileMode) Option { return func(o *options) { o.mode = mode
 // WithRetryOnEINTR says what a Wait does that a signal handler has
 // interrupted: go on (true, the default), or end with ErrInterrupted.
 //
-// Go's runtime, profilers and child processes send signals to any thread, so
-// false is for programs that know their signals. What the kernel reports is
-// then returned, also for handlers with SA_RESTART: timed waits on a futex
+// Go's runtime (which preempts goroutines by signals), profilers and child
+// processes send signals to any thread, so false is for programs that expect to
+// be interrupted for no reason too. What the kernel reports is then returned, also for handlers with SA_RESTART: timed waits on a futex
 // are never restarted (futex(2), signal(7)). The signal counts if it meets
 // the one thread that is blocked for the handle; the Wait at the head of its
 // queue ends. A program that wants Ctrl-C to end a Wait uses
@@ -117,7 +128,8 @@ func WithCloseOnExit(on bool) Option { return func(o *options) { o.closeOnExit =
 
 // WithStrict(true) makes the handle a lock that knows whether it is held:
 // Post while it holds nothing is ErrNotHeld, Wait or TryWait while it holds a
-// permit is ErrHeld, and a second Close is ErrClosed. Permits of Acquire and
+// permit is ErrHeld, and a second Close is ErrClosed. A Wait that was blocked
+// before the handle got its permit stays in line. Permits of Acquire and
 // TryAcquire are their own owners and do not count. The default is false: as
 // POSIX has it, anybody may post, and Close may be repeated.
 func WithStrict(strict bool) Option { return func(o *options) { o.strict = strict } }

@@ -35,6 +35,9 @@ func Acquire(ctx context.Context, name string, opts ...Option) (*Permit, error) 
 
 // Acquire is WaitContext whose permit has an owner of its own, the Permit.
 func (s *Semaphore) Acquire(ctx context.Context) (*Permit, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
 	return s.acquire(ctx, "acquire", false)
 }
 
@@ -44,9 +47,6 @@ func (s *Semaphore) TryAcquire() (*Permit, error) {
 }
 
 func (s *Semaphore) acquire(ctx context.Context, op string, ownsHandle bool) (*Permit, error) {
-	if ctx != noWait && ctx.Err() != nil {
-		return nil, ctx.Err()
-	}
 	if !s.enter() {
 		return nil, s.fail(op, ErrClosed)
 	}

@@ -40,6 +40,7 @@ const (
 
 var flockKind = &kind{
 	engine: EngineFlock,
+	store:  "flock",
 	open:   openFlock,
 	exists: func(name string) (bool, error) {
 		path, err := flockPath(name)
@@ -60,25 +61,6 @@ var flockKind = &kind{
 func flockPath(name string) (string, error) {
 	dir, err := storeDir()
 	return filepath.Join(dir, flockPrefix+name), err
-}
-
-func fileExists(path string) (bool, error) {
-	_, err := os.Lstat(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
-	}
-	return err == nil, err
-}
-
-func removeFile(path string) error {
-	err := syscall.Unlink(path)
-	if err == syscall.ENOENT {
-		return errNoSuch
-	}
-	if err != nil {
-		return &os.PathError{Op: "unlink", Path: path, Err: err}
-	}
-	return nil
 }
 
 type flockSemaphore struct {
@@ -139,20 +121,10 @@ func newFlock(f *os.File, o *options) *flockSemaphore {
 }
 
 // openFlockFile opens what stands at path if it is a flock-counter that we may
-// trust. Without O_CREAT: in a sticky directory Linux refuses that on another
-// user's file even where the mode allows its use (fs.protected_regular).
+// trust.
 func openFlockFile(path string, o *options) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil, errNoSuch
-	case errors.Is(err, syscall.EISDIR), errors.Is(err, syscall.ENXIO), // a directory, a socket
-		errors.Is(err, syscall.ELOOP), errors.Is(err, syscall.EMLINK): // a symbolic link; so FreeBSD
-		return nil, because(ErrCorrupt, "%s is no regular file (%v)", path, err.(*os.PathError).Err)
-	case err != nil:
-		if info, statErr := os.Lstat(path); statErr == nil && !info.Mode().IsRegular() {
-			return nil, because(ErrCorrupt, "%s is no regular file but %v", path, info.Mode().Type())
-		}
+	f, err := openRegular(path)
+	if err != nil {
 		return nil, err
 	}
 	if err = checkFlockFile(f, o); err != nil {
@@ -166,9 +138,6 @@ func checkFlockFile(f *os.File, o *options) error {
 	info, err := f.Stat()
 	if err != nil {
 		return err
-	}
-	if !info.Mode().IsRegular() {
-		return because(ErrCorrupt, "%s is no regular file but %v", f.Name(), info.Mode().Type())
 	}
 	if err := checkOwner(info, o); err != nil {
 		return err
@@ -292,15 +261,14 @@ func (s *flockSemaphore) tryWait(final bool) error {
 	}
 	err := s.update(patience, take)
 	if err == errLocked {
-		err = ErrWouldBlock
-	}
-	if err == ErrWouldBlock {
-		s.warnIfVanished()
+		return ErrWouldBlock
 	}
 	return err
 }
 
-func (s *flockSemaphore) serve(t *turn) { t.poll(s.kick) }
+func (s *flockSemaphore) serve(t *turn) { t.poll(s.kick, s.warnIfVanished) }
+
+func (s *flockSemaphore) polls() bool { return true }
 
 // warnIfVanished looks, once a second at the most, whether the file's name was
 // removed, and tells the log, once: who opens it now gets another semaphore, and

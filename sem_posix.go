@@ -30,16 +30,32 @@ import (
 const cgoEnabled = true
 
 var libcKind = &kind{
-	engine:      EngineLibc,
-	serverTakes: !libcPolls,
-	open:        openLibc,
-	exists:      libcExists,
+	engine: EngineLibc,
+	store:  libcStore,
+	open:   openLibc,
+	exists: libcExists,
 	unlink: func(name string) error {
 		cname := C.CString("/" + name)
 		defer C.free(unsafe.Pointer(cname))
 		return libcError("sem_unlink", C.semaphore_unlink(cname))
 	},
 }
+
+// layoutIsKnown watches libc operate on a semaphore, once, and reports whether
+// its words are those that engine native works on, in both directions.
+var layoutIsKnown = sync.OnceValue(func() bool {
+	memory := C.calloc(1, C.sizeof_sem_t)
+	defer C.free(memory)
+	sem := (*C.sem_t)(memory)
+	return C.sizeof_sem_t == glibcSize && C.semaphore_init(sem, 2) == 0 && probeGlibc(memory, probedLibc{
+		tryWait: func() bool { return C.semaphore_trywait(sem) == 0 },
+		post:    func() bool { return C.semaphore_post(sem) == 0 },
+		wait:    func(d time.Duration) bool { return C.semaphore_wait_for(sem, C.longlong(d)) == 0 },
+	})
+})
+
+// libcCalls counts the operations that libc has done for waits and posts.
+func libcCalls() int { return int(C.semaphore_calls()) }
 
 // libcError makes an errno this package's error. Post's EOVERFLOW and
 // TryWait's EAGAIN are ErrOverflow and ErrWouldBlock.
@@ -95,8 +111,12 @@ func openLibc(name string, how openHow, o *options) (backend, error) {
 	flags := os.O_CREATE | os.O_EXCL
 	if how != createNew {
 		flags &^= os.O_EXCL
-		if err := libcCheckFile(name); err != nil {
-			return nil, err
+		// glibc would map what stands there without a look, and die of SIGBUS
+		// at its first use.
+		if isGlibc {
+			if err := checkGlibc(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return nil, err
+			}
 		}
 	}
 	if how == openExisting {
@@ -127,47 +147,23 @@ func openLibc(name string, how openHow, o *options) (backend, error) {
 	}
 	uses.now++
 	uses.opens++
+	if o.engine == EngineAuto && isGlibc && layoutIsKnown() {
+		return newNative(unsafe.Pointer(sem), func() { libcClose(sem) }, o), nil
+	}
 	return &libcSemaphore{sem: sem, opts: o, kick: make(chan struct{}, 1)}, nil
 }
 
-// libcPath is the file of a semaphore where we know it, else "".
-func libcPath(name string) string {
-	if C.semaphore_is_glibc == 0 {
-		return ""
-	}
-	return "/dev/shm/sem." + name
-}
+// isGlibc says that libc is glibc, whose files and words we know.
+const isGlibc = C.semaphore_is_glibc == 1
 
-// libcCheckFile refuses what glibc would map without a look and die of
-// (SIGBUS) at the first use: a file that is too small for a semaphore. One of
-// another size was made by a program of another word size, or by none.
-func libcCheckFile(name string) error {
-	path := libcPath(name)
-	if path == "" {
-		return nil
-	}
-	info, err := os.Lstat(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	if !info.Mode().IsRegular() {
-		return because(ErrCorrupt, "%s is no regular file but %v", path, info.Mode().Type())
-	}
-	if size := int64(C.sizeof_sem_t); info.Size() != size {
-		return because(ErrCorrupt, "%s has %d bytes; a semaphore of this word size (%d bits) has %d",
-			path, info.Size(), 8*unsafe.Sizeof(uintptr(0)), size)
-	}
-	return nil
-}
+// libcStore is a name of its own for a libc whose files we don't know.
+var libcStore = map[bool]string{true: glibcStore, false: "libc"}[isGlibc]
 
 func libcExists(name string) (bool, error) {
-	if path := libcPath(name); path != "" {
-		return fileExists(path)
+	if isGlibc {
+		return fileExists(glibcPath(name))
 	}
-	b, err := openLibc(name, openExisting, &options{})
+	b, err := openLibc(name, openExisting, &options{engine: EngineLibc})
 	switch {
 	case err == nil:
 		b.close()
@@ -183,9 +179,10 @@ func libcExists(name string) (bool, error) {
 // libcPolls says that this libc has no timed wait.
 var libcPolls = C.semaphore_has_timed_wait == 0
 
-// libcSlice is how long a thread stays in libc at a time. It bounds how long an
-// abandoned one does that could not be called back.
-const libcSlice = time.Second
+// libcSlice is how long a thread stays in libc at a time. It bounds how long one
+// does that could not be called back: only glibc is known to return at our
+// signal, musl waits on.
+var libcSlice = map[bool]time.Duration{true: time.Second, false: 20 * time.Millisecond}[isGlibc]
 
 type libcSemaphore struct {
 	sem  *C.sem_t
@@ -198,6 +195,9 @@ type libcSemaphore struct {
 
 	kick chan struct{} // holds one; where libc is polled
 }
+
+func (s *libcSemaphore) takesUnasked() {}
+func (s *libcSemaphore) polls() bool   { return libcPolls }
 
 func (s *libcSemaphore) tryWait(bool) error {
 	return libcError("sem_trywait", C.semaphore_trywait(s.sem))
@@ -225,7 +225,7 @@ func (s *libcSemaphore) close() error { return libcClose(s.sem) }
 // permit when nobody waits for it any more (took then posts it).
 func (s *libcSemaphore) serve(t *turn) {
 	if libcPolls {
-		t.poll(s.kick)
+		t.poll(s.kick, func() {})
 		return
 	}
 	// The thread must stay ours while others may send it signals.

@@ -43,6 +43,8 @@ int semaphore_trywait(sem_t *sem);
 int semaphore_post(sem_t *sem);
 int semaphore_getvalue(sem_t *sem, int *value);           // ENOSYS where there is none
 int semaphore_wait_for(sem_t *sem, long long nanoseconds); // ETIMEDOUT; EINTR
-int semaphore_kick(pthread_t thread); // makes its semaphore_wait_for return EINTR
+int semaphore_init(sem_t *sem, unsigned value);            // shared, unnamed
+unsigned long semaphore_calls(void);                      // trywait, post and wait_for so far
+int semaphore_kick(pthread_t thread); // glibc: makes its semaphore_wait_for return EINTR
 
 #endif

@@ -3,6 +3,7 @@ package semaphore
 import (
 	"context"
 	"errors"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -19,6 +20,13 @@ type Semaphore struct {
 	opts *options
 	race raceSync
 
+	// fast is what the engine's semaphore can be taken and given by without
+	// the engine, nil if there is no such thing, or if the options ask for
+	// more than that.
+	fast    *fastWords
+	settles bool // the engine is blind
+	polls   bool // the engine polls
+
 	// queue orders the waiters of this handle. Its server alone is in
 	// back.serve, so one thread at most is blocked for all of them.
 	queue waitqueue.Queue
@@ -26,8 +34,9 @@ type Semaphore struct {
 	// life counts the calls in progress, the queue's server and the permits
 	// out, and holds closedBit once the handle is closed. Whoever brings it to exactly
 	// closedBit ends the backend: nobody is inside, nobody can enter.
-	life  atomic.Int64
-	ended chan struct{} // closed after that
+	life     atomic.Int64
+	ended    chan struct{} // closed after that
+	shutDown chan struct{} // closed when Close has done its work
 
 	// held counts what Wait and TryWait took less what Post gave, for strict
 	// and close-on-exit handles only: others save themselves the write.
@@ -52,11 +61,12 @@ func Open(name string, opts ...Option) (*Semaphore, error) {
 	if err != nil {
 		return nil, err
 	}
+	var o options
 	fail := func(err error) (*Semaphore, error) {
+		o.warnOf("open", err)
 		return nil, &Error{Op: "open", Name: clean, Err: err}
 	}
-	o, err := newOptions(opts)
-	if err != nil {
+	if o, err = newOptions(opts); err != nil {
 		return fail(err)
 	}
 	if o.log != nil {
@@ -81,6 +91,15 @@ func newSemaphore(name string, k *kind, b backend, o *options) *Semaphore {
 		opts:  o,
 		race:  newRaceSync(k.engine.String() + "/" + name),
 		ended: make(chan struct{}),
+
+		shutDown: make(chan struct{}),
+	}
+	_, s.settles = b.(blind)
+	if p, ok := b.(poller); ok {
+		s.polls = p.polls()
+	}
+	if !o.strict && !o.closeOnExit && o.log == nil {
+		s.fast = fastOf(b)
 	}
 	if o.closeOnExit {
 		s.permits = make(map[*Permit]struct{})
@@ -107,6 +126,10 @@ func (s *Semaphore) Engine() Engine { return s.kind.engine }
 // ErrInterrupted with WithRetryOnEINTR(false), ErrHeld on a strict handle,
 // ErrTimeout if a WithBackoff function ended the wait.
 func (s *Semaphore) Wait() error {
+	// This is takeFast, which the compiler would not put here.
+	if s.fast != nil && s.queue.Idle() && s.fast.take() && s.keep() {
+		return nil
+	}
 	return s.wait(context.Background(), "wait")
 }
 
@@ -114,12 +137,21 @@ func (s *Semaphore) Wait() error {
 // context that had ended before the call takes nothing, even where a permit
 // is free.
 func (s *Semaphore) WaitContext(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if s.takeFast() {
+		return nil
+	}
 	return s.wait(ctx, "wait")
 }
 
 // WaitTimeout is Wait that ends with ErrTimeout after d. If d is 0 or less it
 // tries once, without blocking.
 func (s *Semaphore) WaitTimeout(d time.Duration) error {
+	if s.takeFast() {
+		return nil
+	}
 	var err error
 	if d <= 0 {
 		err = s.wait(noWait, "wait")
@@ -137,17 +169,42 @@ func (s *Semaphore) WaitTimeout(d time.Duration) error {
 // TryWait takes a permit if one is free. It never blocks. If none is free, or
 // others wait on the same handle, it returns ErrWouldBlock.
 func (s *Semaphore) TryWait() error {
+	if s.takeFast() {
+		return nil
+	}
 	return s.wait(noWait, "trywait")
 }
 
+// takeFast takes a permit if one is free and nobody waits on the handle. It
+// does not count itself in life: the memory lives as long as s is referred to.
+func (s *Semaphore) takeFast() bool {
+	return s.fast != nil && s.queue.Idle() && s.fast.take() && s.keep()
+}
+
+// keep reports whether a permit that was taken past the engine may be kept. As
+// in wait, one taken from a closed handle goes back: whoever calls after Close
+// finds the handle closed here.
+func (s *Semaphore) keep() bool {
+	if s.closed() {
+		return s.undo()
+	}
+	s.race.acquire()
+	return true
+}
+
+func (s *Semaphore) undo() (kept bool) {
+	s.fast.post()
+	runtime.KeepAlive(s)
+	return false
+}
+
 // noWait stands for the context of a call that does not block.
-var noWait context.Context
+var noWait context.Context = notWaiting{context.Background()}
+
+type notWaiting struct{ context.Context }
 
 // wait is all four of them.
 func (s *Semaphore) wait(ctx context.Context, op string) error {
-	if ctx != noWait && ctx.Err() != nil {
-		return ctx.Err()
-	}
 	if !s.enter() {
 		return s.fail(op, ErrClosed)
 	}
@@ -195,25 +252,48 @@ func (s *Semaphore) obtain(ctx context.Context, mine bool) error {
 	if err != nil {
 		return ErrClosed
 	}
-	if serve {
+	if serve && !s.spin() {
 		s.life.Add(1)
 		go s.serve()
 	}
 	select {
 	case <-w.Ready:
 	case <-ctx.Done():
-		if left, last := s.queue.Leave(w); left {
-			if last {
-				s.back.interrupt() // nobody to serve
+		if left, front := s.queue.Leave(w); left {
+			if front {
+				s.back.interrupt() // another one to serve, or nobody
 			}
 			return errStopped
 		}
-		// It has been given a permit at the same moment, and keeps it.
+		<-w.Ready // it has been given a permit at the same moment, and keeps it
 	}
 	if w.Err == waitqueue.ErrClosed {
 		return ErrClosed
 	}
 	return s.taken(w.Err, mine)
+}
+
+// spinTime bounds how long a waiter looks for a permit before a thread sleeps for
+// it. Another process that holds one for a moment only, or answers at once, gives
+// it in less time than a sleep and a wake-up take.
+const spinTime = 4 * time.Microsecond
+
+var canSpin = runtime.NumCPU() > 1
+
+// spin serves the queue for a moment, and reports whether nobody waits any more.
+func (s *Semaphore) spin() bool {
+	if s.fast == nil || !canSpin {
+		return false
+	}
+	t := &turn{s}
+	for start := time.Now(); time.Since(start) < spinTime; {
+		for range 32 {
+			if s.fast.value() > 0 && t.look() || s.queue.Idle() {
+				return s.queue.Retire()
+			}
+		}
+	}
+	return false
 }
 
 // serve looks for permits until nobody waits for one.
@@ -231,7 +311,12 @@ func (s *Semaphore) serve() {
 // settle waits until the server of an empty queue has retired, where it might
 // have a permit in its hands, and reports whether it had to.
 func (s *Semaphore) settle() (waited bool) {
-	for s.kind.serverTakes && s.queue.Idle() && s.queue.Served() {
+	if !s.settles {
+		return false
+	}
+	// The bound is for a log handler that is called by the server and calls
+	// us: it would wait for itself.
+	for start := time.Now(); s.queue.Idle() && s.queue.Served() && time.Since(start) < 2*time.Second; {
 		waited = true
 		s.back.interrupt()
 		time.Sleep(20 * time.Microsecond)
@@ -275,13 +360,21 @@ func (s *Semaphore) uncount() bool {
 
 // handOvers bounds how many permits in a row are given from goroutine to
 // goroutine of a handle, where other processes don't get to see them. The next
-// one is posted for all.
-const handOvers = 64
+// one is posted for all. Posting costs a system call and usually wakes our own
+// server, so a small bound is slow; 256 hand-overs take about 0.1 ms.
+const handOvers = 256
 
 // give gives a permit to the handle's own waiter in front, or posts it.
 func (s *Semaphore) give() error {
 	s.race.release()
-	if !s.queue.Idle() && s.queue.Pass(handOvers) {
+	if s.queue.Idle() {
+		return s.back.post()
+	}
+	given, empty := s.queue.Pass(handOvers)
+	if empty || given && s.polls {
+		s.back.interrupt() // nobody to serve, or another one
+	}
+	if given {
 		return nil
 	}
 	return s.back.post()
@@ -300,6 +393,17 @@ func (s *Semaphore) giveBack() {
 // Errors: ErrClosed, ErrOverflow if the value is MaxValue, ErrNotHeld on a
 // strict handle.
 func (s *Semaphore) Post() error {
+	if s.fast != nil && s.queue.Idle() && !s.closed() {
+		s.race.release()
+		if s.fast.give() {
+			runtime.KeepAlive(s)
+			return nil
+		}
+	}
+	return s.post()
+}
+
+func (s *Semaphore) post() error {
 	if !s.enter() {
 		return s.fail("post", ErrClosed)
 	}
@@ -376,8 +480,8 @@ func (s *Semaphore) shut() bool {
 	if s.opts.closeOnExit {
 		s.giveAllBack()
 	}
-	unregister(s)
 	s.opts.debug("closed")
+	close(s.shutDown)
 	return true
 }
 
@@ -424,6 +528,7 @@ func (s *Semaphore) leave() {
 		s.opts.warn("closing failed", "error", err)
 	}
 	close(s.ended)
+	unregister(s)
 }
 
 func (s *Semaphore) closed() bool { return s.life.Load()&closedBit != 0 }
@@ -456,7 +561,9 @@ func Unlink(name string, opts ...Option) error {
 	return nil
 }
 
-// fail gives an error its operation and name.
+// fail gives an error its operation and name, and logs what no program
+// expects.
 func (s *Semaphore) fail(op string, err error) error {
+	s.opts.warnOf(op, err)
 	return &Error{Op: op, Name: s.name, Err: err}
 }

@@ -8,6 +8,8 @@ import (
 	"os"
 )
 
+var nativeKind *kind
+
 func publishUnnamed(string, string, []byte, fs.FileMode) (*os.File, error) {
 	return nil, errors.ErrUnsupported
 }

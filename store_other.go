@@ -2,7 +2,7 @@
 
 package semaphore
 
-var libcKind, flockKind *kind
+var libcKind, nativeKind, flockKind *kind
 
 const cgoEnabled = false
 

@@ -3,10 +3,10 @@
 package semaphore
 
 import (
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -94,14 +94,9 @@ func publish(dir, name string, content []byte, mode fs.FileMode) (*os.File, erro
 	if !errors.Is(err, errors.ErrUnsupported) {
 		return f, err
 	}
-	// A killed creator may leave the temporary name behind. It is the same
-	// for all creators of this name and user, of whom one at a time is here
-	// (lockStores), so the next one removes it.
-	sum := sha256.Sum256([]byte(name))
-	temp := filepath.Join(dir, fmt.Sprintf("tmp.%d.%x", os.Getuid(), sum[:16]))
-	if err := os.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
-	}
+	// A creator that is killed here leaves its temporary file behind. Nobody
+	// opens that name, and no other creator comes upon it.
+	temp := filepath.Join(dir, fmt.Sprintf("tmp.%d.%x", os.Getpid(), rand.Uint64()))
 	f, err = os.OpenFile(temp, os.O_RDWR|os.O_CREATE|os.O_EXCL|syscall.O_NOFOLLOW, mode)
 	if err != nil {
 		return nil, err
@@ -115,4 +110,49 @@ func publish(dir, name string, content []byte, mode fs.FileMode) (*os.File, erro
 		return nil, err
 	}
 	return f, nil
+}
+
+// openRegular opens a regular file without O_CREAT: in a sticky directory Linux
+// refuses that on another user's file even where the mode allows its use
+// (fs.protected_regular). It follows no symbolic link and blocks on nothing.
+func openRegular(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, errNoSuch
+	}
+	var info fs.FileInfo
+	if err == nil {
+		info, err = f.Stat()
+	} else if seen, statErr := os.Lstat(path); statErr == nil && !seen.Mode().IsRegular() {
+		info, err = seen, nil // the reason why it could not be opened
+	}
+	if err == nil && !info.Mode().IsRegular() {
+		err = because(ErrCorrupt, "%s is no regular file but %v", path, info.Mode().Type())
+	}
+	if err != nil {
+		if f != nil {
+			f.Close()
+		}
+		return nil, err
+	}
+	return f, nil
+}
+
+func fileExists(path string) (bool, error) {
+	_, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+func removeFile(path string) error {
+	err := syscall.Unlink(path)
+	if err == syscall.ENOENT {
+		return errNoSuch
+	}
+	if err != nil {
+		return &os.PathError{Op: "unlink", Path: path, Err: err}
+	}
+	return nil
 }

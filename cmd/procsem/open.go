@@ -26,14 +26,16 @@ func openExisting(name string) (*semaphore.Semaphore, error) {
 // existing one uses it as it is, of whichever engine. It may come or go between
 // the two looks.
 func openOrCreate(name string, value int, mode fs.FileMode) (s *semaphore.Semaphore, existed bool, err error) {
-	for {
-		s, err = semaphore.Open(name, semaphore.WithExclusive(true), semaphore.WithValue(value), semaphore.WithMode(mode))
-		if !errors.Is(err, fs.ErrExist) && !errors.Is(err, semaphore.ErrKindMismatch) {
-			return s, false, err
-		}
-		s, err = openExisting(name)
-		if !errors.Is(err, fs.ErrNotExist) {
-			return s, true, err
-		}
+	opts := []semaphore.Option{semaphore.WithValue(value), semaphore.WithMode(mode)}
+	s, err = semaphore.Open(name, append(opts, semaphore.WithExclusive(true))...)
+	if errors.Is(err, fs.ErrExist) {
+		// Not WithCreate(false), which would trust whoever owns it.
+		s, err = semaphore.Open(name, opts...)
+		return s, true, err
 	}
+	if errors.Is(err, semaphore.ErrKindMismatch) {
+		s, err = openExisting(name)
+		return s, true, err
+	}
+	return s, false, err
 }

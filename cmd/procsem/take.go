@@ -67,12 +67,15 @@ func take(s *semaphore.Semaphore, p patience, w *watcher) (*semaphore.Permit, er
 }
 
 func acquire(ctx context.Context, s *semaphore.Semaphore, p patience) (*semaphore.Permit, error) {
-	if p.limit == 0 {
+	if p.limit != forEver {
+		// However short the time is, a permit that is free is taken.
 		permit, err := s.TryAcquire()
-		if errors.Is(err, semaphore.ErrWouldBlock) {
-			err = p.lost(s.Name())
+		if !errors.Is(err, semaphore.ErrWouldBlock) {
+			return permit, err
 		}
-		return permit, err
+		if p.limit == 0 {
+			return nil, p.lost(s.Name())
+		}
 	}
 	if p.limit != forEver {
 		var cancel context.CancelFunc

@@ -3,6 +3,7 @@
 package filelock
 
 import (
+	"errors"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -34,4 +35,6 @@ func flock(f *os.File, how int) error {
 	}
 }
 
-func closeFile(f *os.File) error { return f.Close() }
+// closeFile unlocks first: a process that is just being forked, and has not
+// called exec yet, has the lock too.
+func closeFile(f *os.File) error { return errors.Join(unlock(f), f.Close()) }

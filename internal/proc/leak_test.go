@@ -16,27 +16,28 @@ import (
 	"github.com/procsem/semaphore/internal/proc"
 )
 
-var engines = []semaphore.Engine{semaphore.EngineLibc, semaphore.EngineNative, semaphore.EngineFlock}
+var engines = []semaphore.Engine{semaphore.EngineAuto, semaphore.EngineLibc, semaphore.EngineNative, semaphore.EngineFlock}
 
-func eachEngine(t *testing.T, f func(t *testing.T, open func(suffix string) *semaphore.Semaphore)) {
+// eachEngine runs f with a function that opens a semaphore. Nothing may refer
+// to the handle but f: a closed one that is still referred to keeps its memory.
+func eachEngine(t *testing.T, f func(t *testing.T, open func() *semaphore.Semaphore)) {
 	for _, e := range engines {
 		t.Run(e.String(), func(t *testing.T) {
-			base := fmt.Sprintf("leak%d.%v", os.Getpid(), e)
-			f(t, func(suffix string) *semaphore.Semaphore {
+			name := fmt.Sprintf("leak%d.%v", os.Getpid(), e)
+			t.Cleanup(func() {
+				if err := semaphore.Unlink(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+					t.Error(err)
+				}
+			})
+			f(t, func() *semaphore.Semaphore {
 				t.Helper()
-				s, err := semaphore.Open(base+suffix, semaphore.WithEngine(e))
+				s, err := semaphore.Open(name, semaphore.WithEngine(e))
 				if errors.Is(err, semaphore.ErrUnsupported) {
 					t.Skipf("not in this build: engine %v", e)
 				}
 				if err != nil {
 					t.Fatal(err)
 				}
-				t.Cleanup(func() {
-					s.Close()
-					if err := s.Unlink(); err != nil && !errors.Is(err, fs.ErrNotExist) {
-						t.Error(err)
-					}
-				})
 				return s
 			})
 		})
@@ -63,14 +64,14 @@ func settles(t *testing.T, before proc.Usage) {
 }
 
 func TestOpenAndCloseLeakNothing(t *testing.T) {
-	eachEngine(t, func(t *testing.T, open func(string) *semaphore.Semaphore) {
-		open("").Close() // what stays for good comes with the first
+	eachEngine(t, func(t *testing.T, open func() *semaphore.Semaphore) {
+		open().Close() // what stays for good comes with the first
 		before, err := proc.UsageOf(os.Getpid())
 		if err != nil {
 			t.Fatal(err)
 		}
 		for range 500 {
-			a, b := open(""), open("")
+			a, b := open(), open()
 			if err := a.Wait(); err != nil {
 				t.Fatal(err)
 			}
@@ -90,8 +91,8 @@ func TestOpenAndCloseLeakNothing(t *testing.T) {
 }
 
 func TestCancelledWaitersLeakNothing(t *testing.T) {
-	eachEngine(t, func(t *testing.T, open func(string) *semaphore.Semaphore) {
-		s := open("")
+	eachEngine(t, func(t *testing.T, open func() *semaphore.Semaphore) {
+		s := open()
 		if err := s.Wait(); err != nil {
 			t.Fatal(err)
 		}
@@ -100,8 +101,9 @@ func TestCancelledWaitersLeakNothing(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		defer s.Close()
 		for i := range 20 {
-			s := open("")
+			s := open()
 			ctx, cancel := context.WithCancel(context.Background())
 			done := make(chan error)
 			for range 50 {

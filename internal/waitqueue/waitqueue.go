@@ -7,7 +7,6 @@
 package waitqueue
 
 import (
-	"container/list"
 	"errors"
 	"math"
 	"sync"
@@ -20,8 +19,10 @@ var ErrClosed = errors.New("waitqueue: closed")
 // A Queue's zero value is empty and open. It must not be copied.
 type Queue struct {
 	mu      sync.Mutex
-	waiters list.List    // of *Waiter
-	waiting atomic.Int64 // its length; written under mu
+	first   *Waiter
+	last    *Waiter
+	waiting atomic.Int64 // how many; written under mu
+	joined  Ticket       // the last ticket
 	served  bool         // there is a server
 	closed  bool
 	passed  int // by Pass, in a row
@@ -29,12 +30,17 @@ type Queue struct {
 
 // A Waiter is a place in the queue.
 type Waiter struct {
-	// Ready is closed when the waiter has left the queue by another's hand;
-	// Err then says how: nil if it was given what it waits for.
+	// Ready holds an element when the waiter has left the queue by another's
+	// hand; Err then says how: nil if it was given what it waits for.
 	Ready chan struct{}
 	Err   error
-	place *list.Element // nil when it has left
+
+	ticket     Ticket // 0 when it has left
+	prev, next *Waiter
 }
+
+// A Ticket tells waiters from each other; 0 is nobody's.
+type Ticket uint64
 
 // Len returns how many wait. It takes no lock.
 func (q *Queue) Len() int { return int(q.waiting.Load()) }
@@ -50,8 +56,14 @@ func (q *Queue) Join() (w *Waiter, serve bool, err error) {
 	if q.closed {
 		return nil, false, ErrClosed
 	}
-	w = &Waiter{Ready: make(chan struct{})}
-	w.place = q.waiters.PushBack(w)
+	q.joined++
+	w = &Waiter{Ready: make(chan struct{}, 1), ticket: q.joined, prev: q.last}
+	if q.last == nil {
+		q.first = w
+	} else {
+		q.last.next = w
+	}
+	q.last = w
 	q.waiting.Add(1)
 	serve = !q.served
 	q.served = true
@@ -59,31 +71,39 @@ func (q *Queue) Join() (w *Waiter, serve bool, err error) {
 }
 
 // Leave takes a waiter out. It reports false if the waiter is out already: its
-// Ready is closed, and it may have been given what it waited for. last says
-// that nobody is left.
-func (q *Queue) Leave(w *Waiter) (left, last bool) {
+// Ready holds an element, and it may have been given what it waited for. front says
+// that it was in front, so that the server has to look whom it serves now.
+func (q *Queue) Leave(w *Waiter) (left, front bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if w.place == nil {
+	if w.ticket == 0 {
 		return false, false
 	}
+	front = q.first == w
 	q.remove(w)
-	return true, q.waiters.Len() == 0
+	return true, front
 }
 
-// front returns the waiter in front; mu is held and the queue not empty.
-func (q *Queue) front() *Waiter { return q.waiters.Front().Value.(*Waiter) }
-
-// dismiss sends a waiter away; mu is held.
-func (q *Queue) dismiss(w *Waiter, err error) {
+// dismiss sends the waiter in front away; mu is held and there is one.
+func (q *Queue) dismiss(err error) {
+	w := q.first
 	q.remove(w)
 	w.Err = err
-	close(w.Ready)
+	w.Ready <- struct{}{}
 }
 
 func (q *Queue) remove(w *Waiter) {
-	q.waiters.Remove(w.place)
-	w.place = nil
+	if w.prev == nil {
+		q.first = w.next
+	} else {
+		w.prev.next = w.next
+	}
+	if w.next == nil {
+		q.last = w.prev
+	} else {
+		w.next.prev = w.prev
+	}
+	w.prev, w.next, w.ticket = nil, nil, 0
 	q.waiting.Add(-1)
 }
 
@@ -94,50 +114,54 @@ func (q *Queue) remove(w *Waiter) {
 func (q *Queue) Serve(take func() error, blocked error) (empty bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for q.waiters.Len() > 0 {
+	for q.first != nil {
 		err := take()
 		if err == blocked {
 			return false
 		}
-		q.dismiss(q.front(), err)
+		q.dismiss(err)
 	}
 	return true
 }
 
 // Give gives the waiter in front what it waits for. It reports false if nobody
 // waits.
-func (q *Queue) Give() bool { return q.Pass(math.MaxInt) }
+func (q *Queue) Give() bool {
+	given, _ := q.Pass(math.MaxInt)
+	return given
+}
 
 // Pass is Give, but not more than limit times in a row: the next time it does
-// nothing and reports false.
-func (q *Queue) Pass(limit int) bool {
+// nothing and reports false. empty says that nobody is left, so that the server
+// has to retire.
+func (q *Queue) Pass(limit int) (given, empty bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.waiters.Len() == 0 || q.passed >= limit {
+	if q.first == nil || q.passed >= limit {
 		q.passed = 0
-		return false
+		return false, false
 	}
 	q.passed++
-	q.dismiss(q.front(), nil)
-	return true
+	q.dismiss(nil)
+	return true, q.first == nil
 }
 
-// Front returns the waiter in front, nil if nobody waits.
-func (q *Queue) Front() *Waiter {
+// Front returns the ticket of the waiter in front, 0 if nobody waits.
+func (q *Queue) Front() Ticket {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.waiters.Len() == 0 {
-		return nil
+	if q.first == nil {
+		return 0
 	}
-	return q.front()
+	return q.first.ticket
 }
 
-// Dismiss sends a waiter away with err, if it still waits.
-func (q *Queue) Dismiss(w *Waiter, err error) {
+// Dismiss sends the waiter with that ticket away with err, if it is in front.
+func (q *Queue) Dismiss(t Ticket, err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if w != nil && w.place != nil {
-		q.dismiss(w, err)
+	if q.first != nil && q.first.ticket == t {
+		q.dismiss(err)
 	}
 }
 
@@ -145,7 +169,7 @@ func (q *Queue) Dismiss(w *Waiter, err error) {
 func (q *Queue) Retire() bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.waiters.Len() > 0 {
+	if q.first != nil {
 		return false
 	}
 	q.served = false
@@ -164,7 +188,7 @@ func (q *Queue) Close() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.closed = true
-	for q.waiters.Len() > 0 {
-		q.dismiss(q.front(), ErrClosed)
+	for q.first != nil {
+		q.dismiss(ErrClosed)
 	}
 }

@@ -35,15 +35,15 @@ func join(t *testing.T, q *Queue, n int) []*Waiter {
 func states(ws []*Waiter) []string {
 	var s []string
 	for _, w := range ws {
-		select {
-		case <-w.Ready:
-			if w.Err == nil {
-				s = append(s, "given")
-			} else {
-				s = append(s, w.Err.Error())
-			}
-		default:
+		switch {
+		case w.ticket != 0:
 			s = append(s, "waits")
+		case len(w.Ready) == 0:
+			s = append(s, "left")
+		case w.Err == nil:
+			s = append(s, "given")
+		default:
+			s = append(s, w.Err.Error())
 		}
 	}
 	return s
@@ -58,7 +58,7 @@ func want(t *testing.T, what string, ws []*Waiter, want ...string) {
 
 func TestQueueGivesInOrder(t *testing.T) {
 	var q Queue
-	if q.Give() || q.Pass(1) {
+	if given, _ := q.Pass(1); given || q.Give() {
 		t.Error("given to nobody")
 	}
 	ws := join(t, &q, 4)
@@ -74,7 +74,7 @@ func TestQueueGivesInOrder(t *testing.T) {
 		t.Error("Serve says that nobody waits")
 	}
 	want(t, "after Serve of two", ws, "given", "given", "waits", "waits")
-	if q.Front() != ws[2] {
+	if q.Front() != ws[2].ticket {
 		t.Error("the third is not in front")
 	}
 	if !q.Give() {
@@ -89,7 +89,7 @@ func TestQueueGivesInOrder(t *testing.T) {
 		t.Errorf("Serve says that somebody waits, or took for nobody: %d left of 5", free)
 	}
 	want(t, "in the end", ws, "given", "given", "given", "given")
-	if !q.Retire() || q.Served() || !q.Idle() || q.Front() != nil {
+	if !q.Retire() || q.Served() || !q.Idle() || q.Front() != 0 {
 		t.Error("the server of an empty queue cannot retire")
 	}
 	join(t, &q, 2) // the next one serves again
@@ -98,17 +98,17 @@ func TestQueueGivesInOrder(t *testing.T) {
 func TestQueueWaitersLeave(t *testing.T) {
 	var q Queue
 	ws := join(t, &q, 3)
-	leave := func(i int, left, last bool) {
+	leave := func(i int, left, front bool) {
 		t.Helper()
-		if l, e := q.Leave(ws[i]); l != left || e != last {
-			t.Errorf("Leave %d: left %v, last %v; want %v, %v", i, l, e, left, last)
+		if l, f := q.Leave(ws[i]); l != left || f != front {
+			t.Errorf("Leave %d: left %v, front %v; want %v, %v", i, l, f, left, front)
 		}
 	}
-	leave(0, true, false)
-	leave(0, false, false)
+	leave(1, true, false)
+	leave(1, false, false)
 	q.Give()
-	want(t, "after the first left", ws, "waits", "given", "waits")
-	leave(1, false, false) // it has been given something, and must keep it
+	want(t, "after the second left", ws, "given", "left", "waits")
+	leave(0, false, false) // it has been given something, and must keep it
 	leave(2, true, true)
 	if !q.Idle() || q.Give() {
 		t.Error("somebody waits still")
@@ -118,10 +118,12 @@ func TestQueueWaitersLeave(t *testing.T) {
 func TestQueueDismisses(t *testing.T) {
 	var q Queue
 	ws := join(t, &q, 4)
-	q.Dismiss(ws[1], errBroken)
-	q.Dismiss(ws[1], errBlocked) // is out already
-	q.Dismiss(nil, errBroken)
-	want(t, "after Dismiss", ws, "waits", "broken", "waits", "waits")
+	front := q.Front()
+	q.Dismiss(front, errBroken)
+	q.Dismiss(front, errBlocked) // is out already
+	q.Dismiss(ws[2].ticket, errBroken)
+	q.Dismiss(0, errBroken)
+	want(t, "after Dismiss", ws, "broken", "waits", "waits", "waits")
 	// An error of take is the fate of the waiter in front.
 	n := 0
 	q.Serve(func() error {
@@ -135,8 +137,8 @@ func TestQueuePassIsBounded(t *testing.T) {
 	var q Queue
 	ws := join(t, &q, 5)
 	for i, ok := range []bool{true, true, false, true, true, false, true} {
-		if q.Pass(2) != ok {
-			t.Errorf("Pass %d: %v, want %v", i, !ok, ok)
+		if given, empty := q.Pass(2); given != ok || empty != (i == 6) {
+			t.Errorf("Pass %d: given %v, want %v; empty %v", i, given, ok, empty)
 		}
 	}
 	want(t, "after five of seven", ws, "given", "given", "given", "given", "given")

@@ -1,0 +1,35 @@
+//go:build cgo && unix
+
+package semaphore_test
+
+import (
+	"testing"
+
+	"github.com/procsem/semaphore"
+)
+
+// EngineLibc leaves every call to libc; EngineAuto on glibc, none of these.
+func TestWhoCallsLibc(t *testing.T) {
+	for _, tt := range []struct {
+		engine semaphore.Engine
+		calls  int
+	}{{semaphore.EngineLibc, 400}, {semaphore.EngineAuto, 0}, {semaphore.EngineNative, 0}} {
+		t.Run(tt.engine.String(), func(t *testing.T) {
+			needEngine(t, tt.engine)
+			s := open(t, uniqueName(t), tt.engine)
+			if tt.engine == semaphore.EngineAuto && s.Engine() != semaphore.EngineLibc {
+				t.Errorf("Engine() of a build with cgo: %v", s.Engine())
+			}
+			before := semaphore.LibcCalls()
+			for range 100 {
+				must(t, s.Wait())
+				must(t, s.Post())
+				must(t, s.TryWait())
+				must(t, s.Post())
+			}
+			if got := semaphore.LibcCalls() - before; got != tt.calls {
+				t.Errorf("%d calls of libc for 400 operations, want %d", got, tt.calls)
+			}
+		})
+	}
+}

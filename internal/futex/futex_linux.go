@@ -1,0 +1,149 @@
+// Package futex waits on words of shared memory, between processes, with waits
+// that another goroutine can end at once.
+package futex
+
+import (
+	"runtime"
+	"sync/atomic"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// linux/futex.h
+const (
+	futexWake       = 1
+	futexWaitBitset = 9
+	futexPrivate    = 128
+	matchAny        = 0xffffffff
+
+	futex2Size32 = 2 // and so shared; futexPrivate is the same flag
+)
+
+// waiter is struct futex_waitv.
+type waiter struct {
+	value   uint64
+	address uint64
+	flags   uint32
+	_       uint32
+}
+
+// timespec64 is struct __kernel_timespec, 64 bits on 32-bit machines too.
+type timespec64 struct{ seconds, nanoseconds int64 }
+
+// classic says that futex_waitv is not to be had: the kernel is older than
+// 5.16, or a seccomp filter older than that forbids it.
+var classic atomic.Bool
+
+// SetClassic makes Wait use FUTEX_WAIT_BITSET as on kernels before 5.16, for
+// tests, and returns what it was before.
+func SetClassic(on bool) (before bool) { return classic.Swap(on) }
+
+// Wake wakes up to n of those who wait on a word of shared memory, in whatever
+// process. It does not access the word.
+func Wake(word *uint32, n int) { wake(word, n, 0) }
+
+func wake(word *uint32, n int, flag uintptr) {
+	syscall.RawSyscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(word)), futexWake|flag, uintptr(n), 0, 0, 0)
+}
+
+// A Stop ends Waits from another goroutine. Its zero value is ready; one Wait
+// at a time may use it.
+type Stop struct {
+	fired atomic.Uint32 // grows with each Fire; what futex_waitv waits on beside the word
+	// waiting is the word of the Wait in progress, without futex_waitv.
+	waiting atomic.Pointer[uint32]
+}
+
+// A Moment is a state of a Stop.
+type Moment uint32
+
+// Now must be called before the caller looks whether it should wait: a Fire
+// after that ends the Wait that gets the result, even before it began.
+func (s *Stop) Now() Moment { return Moment(s.fired.Load()) }
+
+// Fire ends the Wait in progress, and one that is about to begin with a Moment
+// of before.
+func (s *Stop) Fire() {
+	s.fired.Add(1)
+	wake((*uint32)(unsafe.Pointer(&s.fired)), 1, futexPrivate)
+	// Without futex_waitv there is only the word itself to wake. The waiter
+	// stores it in waiting before it loads fired, we load waiting after we
+	// have added to fired: one of us sees the other. But it may not sleep yet
+	// when we wake it, so repeat that until it is gone. Others who wait on the
+	// word wake for nothing and sleep again.
+	for {
+		word := s.waiting.Load()
+		if word == nil {
+			return
+		}
+		Wake(word, 1<<30)
+		time.Sleep(20 * time.Microsecond)
+	}
+}
+
+// Wait sleeps while *word == value, unless s was fired since m; if timeout is
+// positive, no longer than that. It returns nil when it was woken, for whatever
+// reason, or did not sleep, ETIMEDOUT, or EINTR after a signal handler.
+//
+// With futex_waitv the kernel restarts the wait after a handler with
+// SA_RESTART, which all of Go's are; without it EINTR comes after any handler
+// (signal(7)).
+func (s *Stop) Wait(word *uint32, value uint32, m Moment, timeout time.Duration) error {
+	var until time.Duration // since boot
+	if timeout > 0 {
+		var now unix.Timespec
+		if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {
+			return err
+		}
+		until = time.Duration(now.Nano()) + timeout
+	}
+	if !classic.Load() {
+		errno := s.waitv(word, value, m, until)
+		if errno != syscall.ENOSYS && errno != syscall.EPERM {
+			return outcome(errno)
+		}
+		classic.Store(true)
+	}
+	s.waiting.Store(word)
+	defer s.waiting.Store(nil)
+	if s.Now() != m {
+		return nil
+	}
+	var ts unix.Timespec
+	var at unsafe.Pointer
+	if until > 0 {
+		ts = unix.NsecToTimespec(int64(until))
+		at = unsafe.Pointer(&ts)
+	}
+	_, _, errno := syscall.Syscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(word)), futexWaitBitset,
+		uintptr(value), uintptr(at), 0, matchAny)
+	return outcome(errno)
+}
+
+func (s *Stop) waitv(word *uint32, value uint32, m Moment, until time.Duration) syscall.Errno {
+	waiters := [2]waiter{
+		{value: uint64(value), address: uint64(uintptr(unsafe.Pointer(word))), flags: futex2Size32},
+		{value: uint64(m), address: uint64(uintptr(unsafe.Pointer(&s.fired))), flags: futex2Size32 | futexPrivate},
+	}
+	var ts timespec64
+	var at unsafe.Pointer
+	if until > 0 {
+		ts = timespec64{int64(until / time.Second), int64(until % time.Second)}
+		at = unsafe.Pointer(&ts)
+	}
+	_, _, errno := syscall.Syscall6(unix.SYS_FUTEX_WAITV, uintptr(unsafe.Pointer(&waiters)), uintptr(len(waiters)),
+		0, uintptr(at), unix.CLOCK_MONOTONIC, 0)
+	runtime.KeepAlive(s) // the kernel's view of it is an integer
+	return errno
+}
+
+// outcome makes nil of success and of EAGAIN: a word had another value.
+func outcome(errno syscall.Errno) error {
+	if errno == 0 || errno == syscall.EAGAIN {
+		return nil
+	}
+	return errno
+}

@@ -1,0 +1,5 @@
+//go:build unix && !linux
+
+package semaphore_test
+
+var nativeHelpers = map[string]func([]string) int{}
