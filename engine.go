@@ -107,13 +107,6 @@ func (t *turn) look() (done bool) {
 	return t.s.queue.Serve(func() error { return t.s.back.tryWait(false) }, ErrWouldBlock)
 }
 
-// took passes on a permit that the engine took without being asked by tryWait.
-func (t *turn) took() {
-	if !t.s.queue.Give() {
-		t.s.giveBack() // they have all left meanwhile
-	}
-}
-
 // fail ends the wait in front.
 func (t *turn) fail(err error) { t.s.queue.Dismiss(t.s.queue.Front(), err) }
 

@@ -5,7 +5,7 @@ type fastWords = glibcWords
 
 func fastOf(b backend) *fastWords {
 	if n, ok := b.(*nativeSemaphore); ok {
-		return n.words
+		return n.mem.words
 	}
 	return nil
 }

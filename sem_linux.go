@@ -55,22 +55,21 @@ var rescued atomic.Int64
 
 // A nativeSemaphore works on glibc's words in shared memory.
 type nativeSemaphore struct {
-	words *glibcWords // in mem
-	mem   *mapping
-	opts  *options
-	stop  futex.Stop // ends the server's sleep
+	mem  *mapping
+	opts *options
+	stop futex.Stop // ends the server's sleep
 }
 
 // A mapping is memory that is freed when nothing refers to it any more. Calls
 // in progress do, so Close need not know of them, and they need not count
 // themselves.
-type mapping struct{ free func() }
+type mapping struct{ words *glibcWords }
 
 // unfreed counts closed semaphores whose memory waits for the garbage collector.
 var unfreed atomic.Int64
 
 func newNative(words unsafe.Pointer, free func(), o *options) *nativeSemaphore {
-	s := &nativeSemaphore{words: (*glibcWords)(words), mem: &mapping{}, opts: o}
+	s := &nativeSemaphore{mem: &mapping{(*glibcWords)(words)}, opts: o}
 	runtime.AddCleanup(s.mem, func(free func()) {
 		free()
 		unfreed.Add(-1)
@@ -151,15 +150,6 @@ func checkGlibcSize(path string, size int64) error {
 	return because(ErrCorrupt, "%s has %d bytes; a semaphore of this word size (%d bits) has %d", path, size, bits, glibcSize)
 }
 
-// checkGlibc checks the file of a name.
-func checkGlibc(name string) error {
-	f, err := openGlibcFile(glibcPath(name))
-	if err != nil {
-		return err
-	}
-	return f.Close()
-}
-
 func newGlibcFile(value uint32) []byte {
 	var b [glibcSize]byte
 	(*glibcWords)(unsafe.Pointer(&b[0])).init(value)
@@ -178,7 +168,7 @@ func mapNative(f *os.File, o *options) (backend, error) {
 }
 
 func (s *nativeSemaphore) tryWait(bool) error {
-	taken := s.words.take()
+	taken := s.mem.words.take()
 	runtime.KeepAlive(s.mem)
 	if !taken {
 		return ErrWouldBlock
@@ -187,13 +177,13 @@ func (s *nativeSemaphore) tryWait(bool) error {
 }
 
 func (s *nativeSemaphore) post() error {
-	err := s.words.post()
+	err := s.mem.words.post()
 	runtime.KeepAlive(s.mem)
 	return err
 }
 
 func (s *nativeSemaphore) value() (int, error) {
-	value := int(s.words.value())
+	value := int(s.mem.words.value())
 	runtime.KeepAlive(s.mem)
 	return value, nil
 }
@@ -211,16 +201,16 @@ func (s *nativeSemaphore) value() (int, error) {
 // taking leaves others asleep; see safetyNet.
 func (s *nativeSemaphore) serve(t *turn) {
 	defer runtime.KeepAlive(s.mem)
-	s.words.addWaiter()
+	s.mem.words.addWaiter()
 	for {
 		moment := s.stop.Now()
 		if t.look() {
 			break
 		}
-		word, none := s.words.sleepOn()
+		word, none := s.mem.words.sleepOn()
 		err := s.stop.Wait(word, none, moment, max(safetyNet, 0))
 		switch {
-		case err == syscall.ETIMEDOUT && s.words.value() > 0:
+		case err == syscall.ETIMEDOUT && s.mem.words.value() > 0:
 			rescued.Add(1)
 		case err == syscall.EINTR && !s.opts.retryEINTR:
 			t.fail(ErrInterrupted)
@@ -230,7 +220,7 @@ func (s *nativeSemaphore) serve(t *turn) {
 			t.fail(os.NewSyscallError("futex", err))
 		}
 	}
-	s.words.removeWaiter()
+	s.mem.words.removeWaiter()
 }
 
 func (s *nativeSemaphore) interrupt() { s.stop.Fire() }
@@ -243,37 +233,4 @@ func (s *nativeSemaphore) close() error {
 		runtime.GC()
 	}
 	return nil
-}
-
-// probedLibc are libc's operations on a semaphore that we watch.
-type probedLibc struct {
-	tryWait, post func() bool
-	wait          func(time.Duration) bool
-}
-
-// probeGlibc reports whether libc's semaphore, initialized as a shared one with
-// the value 2, works as ours: value, waiters, and wake-ups.
-func probeGlibc(memory unsafe.Pointer, libc probedLibc) bool {
-	words := (*glibcWords)(memory)
-	file := unsafe.Slice((*byte)(memory), glibcSize)
-	if binary.NativeEndian.Uint32(file[glibcPrivateAt:]) != glibcShared || words.value() != 2 || words.counted() != 0 {
-		return false
-	}
-	if !libc.tryWait() || words.value() != 1 || !words.take() || libc.tryWait() {
-		return false
-	}
-	if words.post() != nil || !libc.tryWait() || !libc.post() || words.value() != 1 || !words.take() {
-		return false
-	}
-	// A waiter in libc counts itself, and our post wakes it.
-	const patience = time.Second
-	served := make(chan bool, 1)
-	go func() { served <- libc.wait(patience) }()
-	for start := time.Now(); words.counted() != 1; runtime.Gosched() {
-		if time.Since(start) > patience {
-			return <-served && false
-		}
-	}
-	posted := words.post() == nil
-	return <-served && posted && words.value() == 0 && words.counted() == 0
 }

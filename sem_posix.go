@@ -258,6 +258,13 @@ func (s *libcSemaphore) serve(t *turn) {
 	s.mu.Unlock()
 }
 
+// took passes on a permit that the engine took without being asked by tryWait.
+func (t *turn) took() {
+	if !t.s.queue.Give() {
+		t.s.giveBack() // they have all left meanwhile
+	}
+}
+
 // interrupt makes serve return from libc. If its thread is not there yet it
 // does not notice; who needs to be sure repeats it (settle).
 func (s *libcSemaphore) interrupt() {
