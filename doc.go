@@ -17,10 +17,11 @@
 //
 // # Engines
 //
-// A semaphore is kept by one of several engines ([Engine]): the C library's own
-// semaphores, shared with programs in C, Python and every other language, in
-// builds with cgo; a counter in a file under flock(2), shared with programs
-// that use this package, in builds without. All have the same interface and
+// A semaphore is kept by one of several engines ([Engine]). On Linux the default
+// shares the semaphores of glibc with programs in C, Python and every other
+// language, with or without cgo. On other Unix systems it is the C library in
+// builds with cgo, and in builds without it a counter in a file under flock(2),
+// shared with programs that use this package. All have the same interface and
 // POSIX semantics: a bare count, that anybody may post. If a process dies (of
 // SIGKILL, say) while it holds a permit, that permit is lost, until somebody
 // posts in its stead or the semaphore is unlinked. [WithCloseOnExit] covers the
@@ -30,11 +31,14 @@
 // another is [ErrKindMismatch] where the other store can be seen. It cannot be
 // seen where libc keeps its semaphores in the kernel or in a place of its own
 // (macOS, the BSDs, musl) and the build has no cgo, and where two programs have
-// different SEMAPHORE_DIRs.
+// different SEMAPHORE_DIRs. A build without cgo on a system with musl speaks
+// glibc's format all the same; musl's own programs use another file.
 //
 // # Guarantees
 //
-// Wait returns nil only with a permit. Waiters of one handle are served in
+// Wait returns nil only with a permit. TryWait and Post don't block, but for
+// EngineFlock's, if another process is stopped in the microseconds in which it
+// has the file locked: TryWait then tries for a second, Post until it can. Waiters of one handle are served in
 // order of arrival, and TryWait does not overtake them; there is no order
 // between handles or processes. However many goroutines wait on a handle, one
 // thread at most is blocked for them. Cancelling returns at once, costs other

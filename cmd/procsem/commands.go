@@ -89,7 +89,7 @@ func newRoot(inv *invocation) *cli.Command {
 				Name:        "wait",
 				Usage:       "take a permit and keep it, waiting for one",
 				UsageText:   "procsem wait [options] NAME",
-				Description: "The permit stays taken when procsem ends; post gives one. If SIGINT, SIGTERM, SIGHUP or SIGQUIT ends the wait, nothing was taken.",
+				Description: "The permit stays taken when procsem ends; post gives one. If SIGINT, SIGTERM, SIGHUP or SIGQUIT ends the wait, nothing was taken. SIGINT and SIGHUP that were ignored when procsem started stay ignored, as in \"procsem wait NAME &\" of a shell script.",
 				Flags:       []cli.Flag{timeout(), conflictStatus()},
 				Action:      inv.wait,
 			},

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -40,7 +41,11 @@ func (inv *invocation) run(_ context.Context, cmd *cli.Command) (err error) {
 		return err
 	}
 	if existed && cmd.IsSet(limitFlag) {
-		complain(inv.stderr, "%s exists: its value stands, -n %d is not used", s.Name(), limit)
+		free := ""
+		if n, err := s.Value(); err == nil {
+			free = fmt.Sprintf(" (%d free now)", n)
+		}
+		complain(inv.stderr, "%s exists: its value stands%s, -n %d is not used", s.Name(), free, limit)
 	}
 	defer s.Close() // see takeAndKeep
 	permit, err := take(s, p, w)

@@ -224,7 +224,7 @@ func TestSignalEndsWait(t *testing.T) {
 			// The notice comes after the signals are caught, so it is
 			// procsem's own doing that it dies of one.
 			said := readLines(stderr)
-			said.want(t, "procsem: "+name+" exists: its value stands, -n 1 is not used")
+			said.want(t, "procsem: "+name+" exists: its value stands (0 free now), -n 1 is not used")
 			if err := cmd.Process.Signal(sig); err != nil {
 				t.Fatal(err)
 			}
@@ -257,7 +257,7 @@ func TestSignalForCommandIsKeptUntilItRuns(t *testing.T) {
 		t.Fatal(err)
 	}
 	start(t, cmd)
-	readLines(stderr).want(t, "procsem: "+name+" exists: its value stands, -n 1 is not used")
+	readLines(stderr).want(t, "procsem: "+name+" exists: its value stands (0 free now), -n 1 is not used")
 	if err := cmd.Process.Signal(syscall.SIGUSR1); err != nil {
 		t.Fatal(err)
 	}
