@@ -10,7 +10,7 @@ const HandOvers = handOvers
 
 // SetSafetyNet turns the net of EngineNative on or off.
 func SetSafetyNet(on bool) {
-	safetyNet = -1
+	safetyNet = 0
 	if on {
 		safetyNet = time.Second
 	}

@@ -34,6 +34,7 @@ var nativeHelpers = map[string]func([]string) int{
 	"waiter":    waiterMain,
 	"poster":    posterMain,
 	"truncated": truncatedMain,
+	"leaver":    leaverMain,
 }
 
 // words are value and number of waiters, as they stand in the file.
@@ -124,7 +125,7 @@ func TestFastPathAllocatesNothing(t *testing.T) {
 	}
 }
 
-// Uncontended, no system call is made: the kernel would kill the process.
+// Uncontended, no system call is made.
 func TestFastPathMakesNoSystemCall(t *testing.T) {
 	needTool(t, "strace")
 	name := uniqueName(t)
@@ -260,8 +261,8 @@ func TestSafetyNetRescuesFromLostWakeUp(t *testing.T) {
 	}
 }
 
-// asleep reports whether a thread of the process sleeps on a futex in shared
-// memory, as far as its system call tells: with futex_waitv, or two words.
+// asleep reports whether a thread of the process sleeps in futex_waitv, as the
+// engine's server does.
 func asleep(pid int) bool {
 	tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/syscall", pid))
 	for _, task := range tasks {
@@ -270,7 +271,7 @@ func asleep(pid int) bool {
 			return true
 		}
 	}
-	return len(tasks) == 0
+	return false
 }
 
 // waiterMain takes permits for ever, or once.
@@ -288,6 +289,88 @@ func waiterMain(args []string) int {
 			return 0
 		}
 	}
+}
+
+// The net looks without giving up the place in the kernel's queue: who waits
+// for longer than its second is served before those who came later.
+func TestSafetyNetKeepsThePlace(t *testing.T) {
+	name := uniqueName(t)
+	s := open(t, name, semaphore.EngineNative, semaphore.WithValue(0))
+	cmd := helper(t, "waiter", name)
+	cmd.Env = append(cmd.Env, netVariable+"=on")
+	first := startActorCommand(t, "waiter", cmd)
+	waitFor(t, "the first in line", func() bool { _, w := words(t, name); return w == 1 && asleep(first.cmd.Process.Pid) })
+	second := startActor(t, "C")
+	second.ok("open /%s", name)
+	second.send("waits 1")
+	waitFor(t, "the second in line", func() bool { _, w := words(t, name); return w == 2 && second.sleeping() })
+	time.Sleep(2200 * time.Millisecond) // two looks of the net
+	must(t, s.Post())
+	if got := first.answer(); got != "taken, 0 rescued" {
+		t.Errorf("the first in line: %s", got)
+	}
+	must(t, s.Post())
+	if got := second.answer(); got != "ok" {
+		t.Errorf("the second in line: %s", got)
+	}
+}
+
+// A program that cancels its wait, closes and ends takes nothing along, at
+// whatever moment a permit comes: neither that, nor the wake-up, nor its place
+// in the number of waiters.
+func TestClosingLeavesNothingBehind(t *testing.T) {
+	useHelper("leaver")
+	for _, e := range []semaphore.Engine{semaphore.EngineNative, semaphore.EngineLibc} {
+		t.Run(e.String(), func(t *testing.T) {
+			needEngine(t, e)
+			name := uniqueName(t)
+			open(t, name, semaphore.EngineNative, semaphore.WithValue(0))
+			behind := startActor(t, "C")
+			behind.ok("open /%s", name)
+			for range 30 {
+				a := startActorCommand(t, "leaver", helper(t, "leaver", name, e.String()))
+				if got := a.answer(); got != "waiting" {
+					t.Fatal(got)
+				}
+				waitFor(t, "the leaver in line", func() bool { _, w := words(t, name); return w == 1 })
+				behind.send("waits 1")
+				waitFor(t, "one behind it", func() bool { _, w := words(t, name); return w == 2 })
+				a.send("")
+				if got := behind.answer(); got != "ok" {
+					t.Fatal(got)
+				}
+				must(t, a.cmd.Wait())
+				if v, w := words(t, name); v != 0 || w != 0 {
+					t.Fatalf("value %d, waiters %d; want none", v, w)
+				}
+			}
+		})
+	}
+}
+
+func leaverMain(args []string) int {
+	open := func() *semaphore.Semaphore {
+		s, err := semaphore.Open(args[0], semaphore.WithEngine(engineOf(args[1])), semaphore.WithCreate(false))
+		if err != nil {
+			panic(err)
+		}
+		return s
+	}
+	s, poster := open(), open()
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- s.WaitContext(ctx) }()
+	fmt.Println("waiting")
+	fmt.Scanln()
+	cancel()
+	if err := poster.Post(); err != nil {
+		panic(err)
+	}
+	if <-done == nil && s.Post() != nil {
+		panic("no Post")
+	}
+	s.Close()
+	return 0
 }
 
 // Waiters are killed at random while others wait: whoever is left gets what is
@@ -317,18 +400,20 @@ func TestKilledWaiters(t *testing.T) {
 		victims[i%len(victims)] = start()
 		// All that is left is taken by those who live, each of whom sleeps for
 		// a second at the most beside it.
-		waitFor(t, "permits taken by the living", func() bool { v, _ := words(t, name); return v == 0 })
+		promised := time.Now().Add(10 * time.Second) // ten times that
+		waitFor(t, "permits taken by the living", func() bool {
+			if time.Now().After(promised) {
+				t.Fatal("a permit lay beside sleepers for ten seconds")
+			}
+			v, _ := words(t, name)
+			return v == 0
+		})
 		for drained := false; !drained; {
 			select {
 			case line := <-survivor.lines:
 				fmt.Sscanf(line, "taken, %d rescued", &rescued)
 			default:
 				drained = true
-			}
-		}
-		for _, v := range victims {
-			for len(v.lines) > 0 {
-				<-v.lines
 			}
 		}
 	}

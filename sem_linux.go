@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"runtime"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -44,20 +45,24 @@ var nativeKind = func() *kind {
 
 func glibcPath(name string) string { return glibcDir + "/" + glibcPrefix + name }
 
-// safetyNet is how long a server sleeps at the most before it looks again. Post
-// wakes one waiter; if that one is killed before it takes the permit, the others
-// sleep on beside a free permit (so they do in libc). Negative in tests: no net.
+// safetyNet is how long a permit may lie beside our sleeping server. Post wakes
+// one waiter; if that one is killed before it takes the permit, the others sleep
+// on (so they do in libc). 0 in tests: no net.
 var safetyNet = time.Second
 
-// rescued counts the times that the net found a permit beside a sleeper that
-// nobody had woken.
+// netDoubt is how long the net looks on when it has found a permit, so that it
+// does not rescue somebody whom a Post is just about to wake.
+const netDoubt = 10 * time.Millisecond
+
+// rescued counts the times that it then still lay there.
 var rescued atomic.Int64
 
 // A nativeSemaphore works on glibc's words in shared memory.
 type nativeSemaphore struct {
-	mem  *mapping
-	opts *options
-	stop futex.Stop // ends the server's sleep
+	mem   *mapping
+	opts  *options
+	stop  futex.Stop    // ends the server's sleep
+	looks atomic.Uint64 // how often the server has looked
 }
 
 // A mapping is memory that is freed when nothing refers to it any more. Calls
@@ -65,15 +70,15 @@ type nativeSemaphore struct {
 // themselves.
 type mapping struct{ words *glibcWords }
 
-// unfreed counts closed semaphores whose memory waits for the garbage collector.
-var unfreed atomic.Int64
+// unfreed counts the semaphores closed since the last collection of ours.
+var (
+	unfreed    atomic.Int64
+	collecting atomic.Bool
+)
 
 func newNative(words unsafe.Pointer, free func(), o *options) *nativeSemaphore {
 	s := &nativeSemaphore{mem: &mapping{(*glibcWords)(words)}, opts: o}
-	runtime.AddCleanup(s.mem, func(free func()) {
-		free()
-		unfreed.Add(-1)
-	}, free)
+	runtime.AddCleanup(s.mem, func(free func()) { free() }, free)
 	return s
 }
 
@@ -93,6 +98,8 @@ func openNative(name string, how openHow, o *options) (backend, error) {
 		switch {
 		case err == nil:
 			return mapNative(f, o)
+		case errors.Is(err, fs.ErrNotExist):
+			return nil, because(ErrUnsupported, "this system has no %s, where glibc keeps semaphores; WithEngine(EngineFlock) can do without", glibcDir)
 		case !errors.Is(err, fs.ErrExist):
 			return nil, err
 		case how == createNew:
@@ -109,15 +116,22 @@ func openGlibcFile(path string) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	var b [glibcSize]byte
-	if err := checkGlibcFile(f, b[:]); err != nil {
+	if err := checkGlibcFile(f); err != nil {
 		f.Close()
 		return nil, err
 	}
 	return f, nil
 }
 
-func checkGlibcFile(f *os.File, b []byte) error {
+// glibcFile is a file's content, aligned for its words.
+type glibcFile struct {
+	words glibcWords
+	_     [glibcSize - unsafe.Sizeof(glibcWords{})]byte
+}
+
+func (g *glibcFile) bytes() []byte { return unsafe.Slice((*byte)(unsafe.Pointer(g)), glibcSize) }
+
+func checkGlibcFile(f *os.File) error {
 	info, err := f.Stat()
 	if err != nil {
 		return err
@@ -125,10 +139,12 @@ func checkGlibcFile(f *os.File, b []byte) error {
 	if err := checkGlibcSize(f.Name(), info.Size()); err != nil {
 		return err
 	}
+	var content glibcFile
+	b := content.bytes()
 	if _, err := f.ReadAt(b, 0); err != nil {
 		return err
 	}
-	if value := (*glibcWords)(unsafe.Pointer(&b[0])).value(); value > MaxValue {
+	if value := content.words.value(); value > MaxValue {
 		return because(ErrCorrupt, "%s has the value %d; at most %d is possible", f.Name(), value, MaxValue)
 	}
 	if private := binary.NativeEndian.Uint32(b[glibcPrivateAt:]); private != glibcShared {
@@ -151,10 +167,10 @@ func checkGlibcSize(path string, size int64) error {
 }
 
 func newGlibcFile(value uint32) []byte {
-	var b [glibcSize]byte
-	(*glibcWords)(unsafe.Pointer(&b[0])).init(value)
-	binary.NativeEndian.PutUint32(b[glibcPrivateAt:], glibcShared)
-	return b[:]
+	content := new(glibcFile)
+	content.words.init(value)
+	binary.NativeEndian.PutUint32(content.bytes()[glibcPrivateAt:], glibcShared)
+	return content.bytes()
 }
 
 // mapNative maps a file that was checked, and closes it.
@@ -196,31 +212,70 @@ func (s *nativeSemaphore) value() (int, error) {
 // word; 32-bit: the word has a bit for it), and wakes one. Either the look finds
 // the permit, or the word has changed before the sleep, or Post finds a waiter.
 //
-// A crash of this process leaves the number of waiters one too high: each Post
-// then costs a system call that wakes nobody. A crash between being woken and
-// taking leaves others asleep; see safetyNet.
+// A process that ends in here, by a crash or without having closed the handle,
+// leaves the number of waiters one too high: each Post then costs a system call
+// that wakes nobody. If it had been woken, it takes that along; see safetyNet.
 func (s *nativeSemaphore) serve(t *turn) {
 	defer runtime.KeepAlive(s.mem)
+	if safetyNet > 0 {
+		defer s.watch()()
+	}
 	s.mem.words.addWaiter()
 	for {
+		s.looks.Add(1)
 		moment := s.stop.Now()
 		if t.look() {
 			break
 		}
 		word, none := s.mem.words.sleepOn()
-		err := s.stop.Wait(word, none, moment, max(safetyNet, 0))
-		switch {
-		case err == syscall.ETIMEDOUT && s.mem.words.value() > 0:
-			rescued.Add(1)
+		switch err := s.stop.Wait(word, none, moment); {
 		case err == syscall.EINTR && !s.opts.retryEINTR:
 			t.fail(ErrInterrupted)
 		case err == syscall.EINTR:
 			s.opts.debug("retried", "after", "EINTR")
-		case err != nil && err != syscall.ETIMEDOUT:
+		case err != nil:
 			t.fail(os.NewSyscallError("futex", err))
 		}
 	}
 	s.mem.words.removeWaiter()
+}
+
+// watch is the safety net: while the server sleeps it looks at the word in its
+// stead, so that the server need not give up its place in the kernel's queue.
+func (s *nativeSemaphore) watch() (stop func()) {
+	var mu sync.Mutex // for timer and stopped
+	var timer *time.Timer
+	var stopped, doubt bool
+	var looks uint64
+	look := func() {
+		mu.Lock()
+		defer mu.Unlock()
+		if stopped {
+			return
+		}
+		pause := safetyNet - netDoubt
+		switch now := s.looks.Load(); {
+		case s.mem.words.value() == 0:
+			doubt = false
+		case doubt && looks == now:
+			doubt = false
+			rescued.Add(1)
+			s.stop.Fire()
+		default:
+			doubt, looks = true, now
+			pause = netDoubt
+		}
+		timer.Reset(pause)
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	timer = time.AfterFunc(safetyNet-netDoubt, look)
+	return func() {
+		mu.Lock()
+		defer mu.Unlock()
+		stopped = true
+		timer.Stop()
+	}
 }
 
 func (s *nativeSemaphore) interrupt() { s.stop.Fire() }
@@ -229,8 +284,12 @@ func (s *nativeSemaphore) interrupt() { s.stop.Fire() }
 // closes faster than that comes by on its own would use up its mappings (65530,
 // vm.max_map_count), so make it come.
 func (s *nativeSemaphore) close() error {
-	if unfreed.Add(1)%1000 == 0 {
-		runtime.GC()
+	if unfreed.Add(1) > 1000 && collecting.CompareAndSwap(false, true) {
+		go func() {
+			runtime.GC()
+			unfreed.Store(0) // those that the program still refers to can't be helped
+			collecting.Store(false)
+		}()
 	}
 	return nil
 }

@@ -29,17 +29,22 @@ import (
 
 const cgoEnabled = true
 
-var libcKind = &kind{
-	engine: EngineLibc,
-	store:  libcStore,
-	open:   openLibc,
-	exists: libcExists,
-	unlink: func(name string) error {
-		cname := C.CString("/" + name)
-		defer C.free(unsafe.Pointer(cname))
-		return libcError("sem_unlink", C.semaphore_unlink(cname))
-	},
-}
+var libcKind = func() *kind {
+	if runtime.GOOS == "android" {
+		return nil // bionic has no named semaphores
+	}
+	return &kind{
+		engine: EngineLibc,
+		store:  libcStore,
+		open:   openLibc,
+		exists: libcExists,
+		unlink: func(name string) error {
+			cname := C.CString("/" + name)
+			defer C.free(unsafe.Pointer(cname))
+			return libcError("sem_unlink", C.semaphore_unlink(cname))
+		},
+	}
+}()
 
 // layoutIsKnown watches libc operate on a semaphore, once, and reports whether
 // its words are those that engine native works on, in both directions.
@@ -50,7 +55,14 @@ var layoutIsKnown = sync.OnceValue(func() bool {
 	return C.sizeof_sem_t == glibcSize && C.semaphore_init(sem, 2) == 0 && probeGlibc(memory, probedLibc{
 		tryWait: func() bool { return C.semaphore_trywait(sem) == 0 },
 		post:    func() bool { return C.semaphore_post(sem) == 0 },
-		wait:    func(d time.Duration) bool { return C.semaphore_wait_for(sem, C.longlong(d)) == 0 },
+		wait: func(patience time.Duration) bool {
+			for end := time.Now().Add(patience); ; {
+				errno := C.semaphore_wait_for(sem, C.longlong(max(0, time.Until(end))))
+				if syscall.Errno(errno) != syscall.EINTR {
+					return errno == 0
+				}
+			}
+		},
 	})
 })
 

@@ -259,9 +259,9 @@ func (s *Semaphore) obtain(ctx context.Context, mine bool) error {
 	select {
 	case <-w.Ready:
 	case <-ctx.Done():
-		if left, front := s.queue.Leave(w); left {
-			if front {
-				s.back.interrupt() // another one to serve, or nobody
+		if left, front, empty := s.queue.Leave(w); left {
+			if empty || front && s.polls {
+				s.back.interrupt() // nobody to serve, or another one
 			}
 			return errStopped
 		}
@@ -308,15 +308,16 @@ func (s *Semaphore) serve() {
 	}
 }
 
-// settle waits until the server of an empty queue has retired, where it might
-// have a permit in its hands, and reports whether it had to.
-func (s *Semaphore) settle() (waited bool) {
-	if !s.settles {
-		return false
-	}
-	// The bound is for a log handler that is called by the server and calls
-	// us: it would wait for itself.
-	for start := time.Now(); s.queue.Idle() && s.queue.Served() && time.Since(start) < 2*time.Second; {
+// settle waits for the server of an empty queue to retire, where it might have
+// a permit in its hands, and reports whether it had to.
+func (s *Semaphore) settle() (waited bool) { return s.settles && s.awaitRetired() }
+
+// awaitRetired interrupts the server of an empty queue until it has retired, and
+// reports whether there was one.
+func (s *Semaphore) awaitRetired() (waited bool) {
+	// It is a matter of microseconds. The bound is for a log handler that is
+	// called by the server and calls us: it would wait for itself.
+	for start := time.Now(); s.queue.Idle() && s.queue.Served() && time.Since(start) < time.Second; {
 		waited = true
 		s.back.interrupt()
 		time.Sleep(20 * time.Microsecond)
@@ -446,9 +447,17 @@ func (s *Semaphore) Value() (int, error) {
 	return n, nil
 }
 
-// Close closes the handle. Who waits on it gets ErrClosed. It is safe at any
+// Close closes the handle. Whoever waits on it gets ErrClosed. It is safe at any
 // moment, also while other goroutines are inside its methods, and may be
 // repeated (WithStrict: ErrClosed).
+//
+// A program that has cancelled a Wait should close the handle (or call CloseAll)
+// before it ends. What the engine does for those who wait goes on for some
+// microseconds after the last of them has left; a process that ends in this time
+// may take along a wake-up that was meant for another process, with EngineLibc a
+// permit, and be counted as a waiter for ever. Close waits for that.
+//
+// EngineNative's memory stays mapped until the program lets go of the handle.
 //
 // As POSIX has it, Close gives no permit back, and what Acquire took stays
 // with its Permit. WithCloseOnExit changes both: Close then gives back all
@@ -475,8 +484,10 @@ func (s *Semaphore) shut() bool {
 	// From here on nobody enters. Waiters are sent away below; a taker that is
 	// inside finds closed() true after its taking.
 	s.queue.Close()
-	s.back.interrupt()
-	s.settle()
+	// A process that ends after Close must not take along what the server has
+	// in its hands: a permit, a wake-up meant for others, its place in the
+	// number of waiters.
+	s.awaitRetired()
 	if s.opts.closeOnExit {
 		s.giveAllBack()
 	}

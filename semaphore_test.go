@@ -270,6 +270,18 @@ func TestConformanceContext(t *testing.T) {
 		if err := s.WaitContext(ctx); err != context.DeadlineExceeded {
 			t.Errorf("WaitContext past its deadline: %v", err)
 		}
+		// The one in front of another, who waits on.
+		for range 20 {
+			ctx, cancel := context.WithCancel(context.Background())
+			front := blocked(t, s, func() error { return s.WaitContext(ctx) })
+			behind := blocked(t, s, s.Wait)
+			cancel()
+			if err := result(t, front); err != context.Canceled {
+				t.Errorf("cancelled WaitContext, in front of another: %v", err)
+			}
+			must(t, s.Post())
+			must(t, result(t, behind))
+		}
 		must(t, s.Post())
 		becomes(t, s, 1)
 	})

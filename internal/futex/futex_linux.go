@@ -30,9 +30,6 @@ type waiter struct {
 	_       uint32
 }
 
-// timespec64 is struct __kernel_timespec, 64 bits on 32-bit machines too.
-type timespec64 struct{ seconds, nanoseconds int64 }
-
 // classic says that futex_waitv is not to be had: the kernel is older than
 // 5.16, or a seccomp filter older than that forbids it.
 var classic atomic.Bool
@@ -53,7 +50,8 @@ func wake(word *uint32, n int, flag uintptr) {
 // at a time may use it.
 type Stop struct {
 	fired atomic.Uint32 // grows with each Fire; what futex_waitv waits on beside the word
-	// waiting is the word of the Wait in progress, without futex_waitv.
+	// Without futex_waitv: the Moment of the Wait in progress, and its word.
+	moment  atomic.Uint32
 	waiting atomic.Pointer[uint32]
 }
 
@@ -67,75 +65,59 @@ func (s *Stop) Now() Moment { return Moment(s.fired.Load()) }
 // Fire ends the Wait in progress, and one that is about to begin with a Moment
 // of before.
 func (s *Stop) Fire() {
-	s.fired.Add(1)
+	now := s.fired.Add(1)
 	wake((*uint32)(unsafe.Pointer(&s.fired)), 1, futexPrivate)
 	// Without futex_waitv there is only the word itself to wake. The waiter
 	// stores it in waiting before it loads fired, we load waiting after we
 	// have added to fired: one of us sees the other. But it may not sleep yet
-	// when we wake it, so repeat that until it is gone. Others who wait on the
-	// word wake for nothing and sleep again.
-	for {
+	// when we wake it, so repeat that until it is gone, or has come back with
+	// a Moment that knows of us. Others who wait on the word wake for nothing
+	// and sleep again.
+	for i := 0; ; i++ {
 		word := s.waiting.Load()
-		if word == nil {
+		if word == nil || int32(s.moment.Load()-now) >= 0 {
 			return
 		}
 		Wake(word, 1<<30)
-		time.Sleep(20 * time.Microsecond)
+		if i < 10 {
+			runtime.Gosched()
+		} else {
+			time.Sleep(20 * time.Microsecond)
+		}
 	}
 }
 
-// Wait sleeps while *word == value, unless s was fired since m; if timeout is
-// positive, no longer than that. It returns nil when it was woken, for whatever
-// reason, or did not sleep, ETIMEDOUT, or EINTR after a signal handler.
+// Wait sleeps while *word == value, unless s was fired since m. It returns nil
+// when it was woken, for whatever reason, or did not sleep, or EINTR after a
+// signal handler without SA_RESTART (all of Go's have it).
 //
-// With futex_waitv the kernel restarts the wait after a handler with
-// SA_RESTART, which all of Go's are; without it EINTR comes after any handler
-// (signal(7)).
-func (s *Stop) Wait(word *uint32, value uint32, m Moment, timeout time.Duration) error {
-	var until time.Duration // since boot
-	if timeout > 0 {
-		var now unix.Timespec
-		if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {
-			return err
-		}
-		until = time.Duration(now.Nano()) + timeout
-	}
+// It has no timeout: who wakes up to look at a clock loses the place in the
+// kernel's queue, and those who never do are always ahead.
+func (s *Stop) Wait(word *uint32, value uint32, m Moment) error {
 	if !classic.Load() {
-		errno := s.waitv(word, value, m, until)
+		errno := s.waitv(word, value, m)
 		if errno != syscall.ENOSYS && errno != syscall.EPERM {
 			return outcome(errno)
 		}
 		classic.Store(true)
 	}
+	s.moment.Store(uint32(m))
 	s.waiting.Store(word)
 	defer s.waiting.Store(nil)
 	if s.Now() != m {
 		return nil
 	}
-	var ts unix.Timespec
-	var at unsafe.Pointer
-	if until > 0 {
-		ts = unix.NsecToTimespec(int64(until))
-		at = unsafe.Pointer(&ts)
-	}
 	_, _, errno := syscall.Syscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(word)), futexWaitBitset,
-		uintptr(value), uintptr(at), 0, matchAny)
+		uintptr(value), 0, 0, matchAny)
 	return outcome(errno)
 }
 
-func (s *Stop) waitv(word *uint32, value uint32, m Moment, until time.Duration) syscall.Errno {
+func (s *Stop) waitv(word *uint32, value uint32, m Moment) syscall.Errno {
 	waiters := [2]waiter{
 		{value: uint64(value), address: uint64(uintptr(unsafe.Pointer(word))), flags: futex2Size32},
 		{value: uint64(m), address: uint64(uintptr(unsafe.Pointer(&s.fired))), flags: futex2Size32 | futexPrivate},
 	}
-	var ts timespec64
-	var at unsafe.Pointer
-	if until > 0 {
-		ts = timespec64{int64(until / time.Second), int64(until % time.Second)}
-		at = unsafe.Pointer(&ts)
-	}
-	_, _, errno := syscall.Syscall6(unix.SYS_FUTEX_WAITV, uintptr(unsafe.Pointer(&waiters)), uintptr(len(waiters)),
-		0, uintptr(at), unix.CLOCK_MONOTONIC, 0)
+	_, _, errno := syscall.Syscall6(unix.SYS_FUTEX_WAITV, uintptr(unsafe.Pointer(&waiters)), uintptr(len(waiters)), 0, 0, 0, 0)
 	runtime.KeepAlive(s) // the kernel's view of it is an integer
 	return errno
 }

@@ -71,17 +71,17 @@ func (q *Queue) Join() (w *Waiter, serve bool, err error) {
 }
 
 // Leave takes a waiter out. It reports false if the waiter is out already: its
-// Ready holds an element, and it may have been given what it waited for. front says
-// that it was in front, so that the server has to look whom it serves now.
-func (q *Queue) Leave(w *Waiter) (left, front bool) {
+// Ready holds an element, and it may have been given what it waited for. front
+// says that it was in front, empty that nobody is left.
+func (q *Queue) Leave(w *Waiter) (left, front, empty bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if w.ticket == 0 {
-		return false, false
+		return false, false, false
 	}
 	front = q.first == w
 	q.remove(w)
-	return true, front
+	return true, front, q.first == nil
 }
 
 // dismiss sends the waiter in front away; mu is held and there is one.

@@ -98,18 +98,18 @@ func TestQueueGivesInOrder(t *testing.T) {
 func TestQueueWaitersLeave(t *testing.T) {
 	var q Queue
 	ws := join(t, &q, 3)
-	leave := func(i int, left, front bool) {
+	leave := func(i int, left, front, empty bool) {
 		t.Helper()
-		if l, f := q.Leave(ws[i]); l != left || f != front {
-			t.Errorf("Leave %d: left %v, front %v; want %v, %v", i, l, f, left, front)
+		if l, f, e := q.Leave(ws[i]); l != left || f != front || e != empty {
+			t.Errorf("Leave %d: left %v, front %v, empty %v; want %v, %v, %v", i, l, f, e, left, front, empty)
 		}
 	}
-	leave(1, true, false)
-	leave(1, false, false)
+	leave(1, true, false, false)
+	leave(1, false, false, false)
 	q.Give()
 	want(t, "after the second left", ws, "given", "left", "waits")
-	leave(0, false, false) // it has been given something, and must keep it
-	leave(2, true, true)
+	leave(0, false, false, false) // it has been given something, and must keep it
+	leave(2, true, true, true)
 	if !q.Idle() || q.Give() {
 		t.Error("somebody waits still")
 	}
@@ -171,7 +171,7 @@ func TestQueueGiveAgainstLeave(t *testing.T) {
 			t.Fatal(err)
 		}
 		all.Go(func() {
-			if left, _ := q.Leave(w); !left {
+			if left, _, _ := q.Leave(w); !left {
 				<-w.Ready
 				mu.Lock()
 				kept++
