@@ -61,7 +61,8 @@ func helper(t testing.TB, name string, args ...string) *exec.Cmd {
 	self, err := os.Executable()
 	must(t, err)
 	cmd := exec.Command(self, args...)
-	cmd.Env = append(os.Environ(), helperVariable+"="+name)
+	// The race detector would keep each process for a second at its end.
+	cmd.Env = append(os.Environ(), helperVariable+"="+name, "GORACE=atexit_sleep_ms=0")
 	cmd.Stderr = os.Stderr
 	return cmd
 }
