@@ -249,6 +249,9 @@ func TestSafetyNetRescuesFromLostWakeUp(t *testing.T) {
 		t.Errorf("with the net: %s", got)
 	}
 	must(t, a.cmd.Wait())
+	if _, w := words(t, name); w != 0 {
+		t.Fatalf("%d waiters left", w)
+	}
 
 	// That it was the net: without it the waiter sleeps on, until it is woken.
 	b := start("")
@@ -286,6 +289,7 @@ func waiterMain(args []string) int {
 		}
 		fmt.Printf("taken, %d rescued\n", semaphore.Rescued())
 		if len(args) == 1 {
+			s.Close() // or it might be counted as a waiter for ever
 			return 0
 		}
 	}
