@@ -157,7 +157,8 @@ func TestFlockDamagedAfterOpen(t *testing.T) {
 	} {
 		t.Run(what, func(t *testing.T) {
 			name := uniqueName(t)
-			s := open(t, name, semaphore.EngineFlock, semaphore.WithValue(0))
+			var log syncBuffer
+			s := open(t, name, semaphore.EngineFlock, semaphore.WithValue(0), semaphore.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
 			waiting := blocked(t, s, s.Wait)
 			path := storeFile(semaphore.EngineFlock, name)
 			must(t, damage(path))
@@ -169,6 +170,9 @@ func TestFlockDamagedAfterOpen(t *testing.T) {
 			wantErr(t, "Value", err, semaphore.ErrCorrupt)
 			if now, _ := os.ReadFile(path); !bytes.Equal(now, damaged) {
 				t.Errorf("the file was changed: %q", now)
+			}
+			if n := strings.Count(log.String(), "level=WARN"); n != 4 {
+				t.Errorf("%d warnings, want one for each call that failed:\n%s", n, log.String())
 			}
 		})
 	}
