@@ -250,6 +250,31 @@ func TestFlockWarnsOfVanishedName(t *testing.T) {
 	}
 }
 
+// A log handler that hangs holds up neither those who leave nor those who try.
+func TestLogHandlerRunsOutsideLocks(t *testing.T) {
+	name := uniqueName(t)
+	log := hangingWriter{called: make(chan struct{}), release: make(chan struct{})}
+	s := open(t, name, semaphore.EngineFlock, semaphore.WithValue(0), semaphore.WithLogger(slog.New(slog.NewTextHandler(log, nil))))
+	ctx, cancel := context.WithCancel(context.Background())
+	waiting := blocked(t, s, func() error { return s.WaitContext(ctx) })
+	must(t, s.Unlink())
+	<-log.called // with the warning that the name is gone
+	wantErr(t, "TryWait", s.TryWait(), semaphore.ErrWouldBlock)
+	cancel()
+	if err := result(t, waiting); err != context.Canceled {
+		t.Errorf("WaitContext: %v", err)
+	}
+	close(log.release)
+}
+
+type hangingWriter struct{ called, release chan struct{} }
+
+func (w hangingWriter) Write(p []byte) (int, error) {
+	close(w.called)
+	<-w.release
+	return len(p), nil
+}
+
 type syncBuffer struct {
 	mu sync.Mutex
 	b  bytes.Buffer
