@@ -140,7 +140,7 @@ func (t *turn) poll(kick <-chan struct{}, idle func()) {
 	}
 }
 
-// A kind is a row of the table of engines: one store of named semaphores.
+// A kind is a row of the table of engines.
 type kind struct {
 	engine Engine
 	// store names the place; engines of one store share its semaphores.

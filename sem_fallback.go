@@ -86,32 +86,15 @@ func openFlock(name string, how openHow, o *options) (backend, error) {
 	if err := checkLocal(dir); err != nil {
 		return nil, err
 	}
-	path := filepath.Join(dir, flockPrefix+name)
-	// Without lockStores' lock (AIX) others create and unlink meanwhile, so
-	// either step may find that the other was the right one.
-	for {
-		if how != createNew {
-			f, err := openFlockFile(path, o)
-			if err == nil {
-				return newFlock(f, o), nil
-			}
-			if how == openExisting || !errors.Is(err, fs.ErrNotExist) {
-				return nil, err
-			}
-		}
-		content := append([]byte(flockMagic), 0, 0, 0, 0, 0, 0, 0, 0)
-		binary.LittleEndian.PutUint32(content[len(flockMagic):], flockVersion)
-		binary.LittleEndian.PutUint32(content[flockValueAt:], uint32(o.value))
-		f, err := publish(dir, flockPrefix+name, content, o.mode)
-		switch {
-		case err == nil:
-			return newFlock(f, o), nil
-		case !errors.Is(err, fs.ErrExist):
-			return nil, err
-		case how == createNew:
-			return nil, errExists
-		}
+	content := append([]byte(flockMagic), 0, 0, 0, 0, 0, 0, 0, 0)
+	binary.LittleEndian.PutUint32(content[len(flockMagic):], flockVersion)
+	binary.LittleEndian.PutUint32(content[flockValueAt:], uint32(o.value))
+	check := func(f *os.File) error { return checkFlockFile(f, o) }
+	f, err := openOrPublish(dir, flockPrefix+name, how, check, content, o.mode)
+	if err != nil {
+		return nil, err
 	}
+	return newFlock(f, o), nil
 }
 
 func newFlock(f *os.File, o *options) *flockSemaphore {
@@ -120,20 +103,7 @@ func newFlock(f *os.File, o *options) *flockSemaphore {
 	return s
 }
 
-// openFlockFile opens what stands at path if it is a flock-counter that we may
-// trust.
-func openFlockFile(path string, o *options) (*os.File, error) {
-	f, err := openRegular(path)
-	if err != nil {
-		return nil, err
-	}
-	if err = checkFlockFile(f, o); err != nil {
-		filelock.Close(f)
-		return nil, err
-	}
-	return f, nil
-}
-
+// checkFlockFile refuses what is no flock-counter that we may trust.
 func checkFlockFile(f *os.File, o *options) error {
 	info, err := f.Stat()
 	if err != nil {

@@ -83,44 +83,14 @@ func newNative(words unsafe.Pointer, free func(), o *options) *nativeSemaphore {
 }
 
 func openNative(name string, how openHow, o *options) (backend, error) {
-	path := glibcPath(name)
-	for {
-		if how != createNew {
-			f, err := openGlibcFile(path)
-			if err == nil {
-				return mapNative(f, o)
-			}
-			if how == openExisting || !errors.Is(err, fs.ErrNotExist) {
-				return nil, err
-			}
-		}
-		f, err := publish(glibcDir, glibcPrefix+name, newGlibcFile(uint32(o.value)), o.mode)
-		switch {
-		case err == nil:
-			return mapNative(f, o)
-		case errors.Is(err, fs.ErrNotExist):
-			return nil, because(ErrUnsupported, "this system has no %s, where glibc keeps semaphores; WithEngine(EngineFlock) can do without", glibcDir)
-		case !errors.Is(err, fs.ErrExist):
-			return nil, err
-		case how == createNew:
-			return nil, errExists
-		}
-		// A program of libc's was faster.
+	f, err := openOrPublish(glibcDir, glibcPrefix+name, how, checkGlibcFile, newGlibcFile(uint32(o.value)), o.mode)
+	if how != openExisting && errors.Is(err, fs.ErrNotExist) {
+		err = because(ErrUnsupported, "this system has no %s, where glibc keeps semaphores; WithEngine(EngineFlock) can do without", glibcDir)
 	}
-}
-
-// openGlibcFile opens what stands at path if it is a semaphore of this word
-// size. libc does not look, and dies of SIGBUS later.
-func openGlibcFile(path string) (*os.File, error) {
-	f, err := openRegular(path)
 	if err != nil {
 		return nil, err
 	}
-	if err := checkGlibcFile(f); err != nil {
-		f.Close()
-		return nil, err
-	}
-	return f, nil
+	return mapNative(f, o)
 }
 
 // glibcFile is a file's content, aligned for its words.
@@ -131,6 +101,8 @@ type glibcFile struct {
 
 func (g *glibcFile) bytes() []byte { return unsafe.Slice((*byte)(unsafe.Pointer(g)), glibcSize) }
 
+// checkGlibcFile refuses what is no semaphore of this word size. libc does not
+// look, and dies of SIGBUS later.
 func checkGlibcFile(f *os.File) error {
 	info, err := f.Stat()
 	if err != nil {

@@ -13,7 +13,7 @@ import (
 
 // checkGlibc checks the file of a name.
 func checkGlibc(name string) error {
-	f, err := openGlibcFile(glibcPath(name))
+	f, err := openChecked(glibcPath(name), checkGlibcFile)
 	if err != nil {
 		return err
 	}

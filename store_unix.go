@@ -156,3 +156,39 @@ func removeFile(path string) error {
 	}
 	return nil
 }
+
+// openChecked is openRegular of a file that must pass a check.
+func openChecked(path string, check func(*os.File) error) (*os.File, error) {
+	f, err := openRegular(path)
+	if err != nil {
+		return nil, err
+	}
+	if err := check(f); err != nil {
+		filelock.Close(f)
+		return nil, err
+	}
+	return f, nil
+}
+
+// openOrPublish opens the file of that name in dir if it passes the check, or
+// publishes it, as how says.
+func openOrPublish(dir, name string, how openHow, check func(*os.File) error, content []byte, mode fs.FileMode) (*os.File, error) {
+	// Others create and unlink meanwhile, programs of libc's and those whom
+	// lockStores does not lock out (AIX), so either step may find that the
+	// other was the right one.
+	for {
+		if how != createNew {
+			f, err := openChecked(filepath.Join(dir, name), check)
+			if err == nil || how == openExisting || !errors.Is(err, fs.ErrNotExist) {
+				return f, err
+			}
+		}
+		f, err := publish(dir, name, content, mode)
+		if !errors.Is(err, fs.ErrExist) {
+			return f, err
+		}
+		if how == createNew {
+			return nil, errExists
+		}
+	}
+}
