@@ -27,6 +27,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/procsem/semaphore"
+	"github.com/procsem/semaphore/internal/permits"
 )
 
 type actor struct {
@@ -60,7 +61,7 @@ const pythonBits = 64
 
 // cProgram builds testdata/actor.c, once.
 var cProgram = sync.OnceValues(func() (string, error) {
-	return compile(cCompiler())
+	return compile(cCompiler(), "actor.c")
 })
 
 // cCompiler returns the C compiler for programs of our own word size.
@@ -73,9 +74,10 @@ func cCompiler() string {
 
 const cc386 = "i686-linux-gnu-gcc"
 
-func compile(compiler string) (string, error) {
-	out := filepath.Join(scratch(), "actor-"+compiler)
-	args := []string{"-O2", "-Wall", "-Werror", "-o", out, "testdata/actor.c", "-pthread"}
+// compile builds a program of testdata.
+func compile(compiler, source string) (string, error) {
+	out := filepath.Join(scratch(), source+"-"+compiler)
+	args := []string{"-O2", "-Wall", "-Werror", "-o", out, filepath.Join("testdata", source), "-pthread"}
 	if compiler == cc386 {
 		args = append(args, "-static") // its libraries are not installed for running
 	}
@@ -86,7 +88,7 @@ func compile(compiler string) (string, error) {
 	return out, nil
 }
 
-func startActor(t testing.TB, kind string) *actor {
+func startActor(t testing.TB, kind string, files ...*os.File) *actor {
 	t.Helper()
 	var cmd *exec.Cmd
 	switch kind {
@@ -101,6 +103,7 @@ func startActor(t testing.TB, kind string) *actor {
 	default:
 		cmd = helper(t, "actor", kind)
 	}
+	cmd.ExtraFiles = files
 	return startActorCommand(t, kind, cmd)
 }
 
@@ -234,6 +237,60 @@ func actorMain(args []string) int {
 			answer = fmt.Sprint("ok ", n)
 		case "unlink":
 			err = s.Unlink()
+		case "limit":
+			err = s.SetLimit(number(1))
+		case "exec": // becomes another program, with or without the lock file
+			if f[1] == "keep" {
+				var lock *os.File
+				if lock, err = s.LockFile(); err == nil {
+					_, err = unix.FcntlInt(lock.Fd(), unix.F_SETFD, 0)
+				}
+			}
+			if err == nil {
+				fmt.Println(answer)
+				err = syscall.Exec("/bin/sh", []string{"sh", "-c", "read line"}, os.Environ())
+			}
+		case "child": // starts one that has the lock file
+			var lock *os.File
+			if lock, err = s.LockFile(); err == nil {
+				child := exec.Command("sh", "-c", "read line <&4; exec 3>&-")
+				child.ExtraFiles = []*os.File{lock, os.NewFile(uintptr(number(1)), "pipe")}
+				if err = child.Start(); err == nil {
+					answer = fmt.Sprint("ok ", child.Process.Pid)
+				}
+				lock.Close()
+			}
+		case "run": // a program that has the lock file, and ends at once
+			var lock *os.File
+			if lock, err = s.LockFile(); err == nil {
+				child := exec.Command(f[1])
+				child.ExtraFiles = []*os.File{lock, os.NewFile(uintptr(number(2)), "pipe")}
+				err = child.Run()
+				lock.Close()
+			}
+		case "eat": // memory, until there is none
+			for eaten := [][]byte{}; ; {
+				page := make([]byte, 1<<20)
+				for i := 0; i < len(page); i += 1 << 10 {
+					page[i] = 1
+				}
+				eaten = append(eaten, page)
+			}
+		case "freeze": // as soon as it is woken from a wait; before the open
+			permits.Trace = func(step permits.Step) {
+				if step == permits.Waking {
+					permits.Trace = nil
+					unix.Kill(os.Getpid(), unix.SIGSTOP)
+					time.Sleep(10 * time.Millisecond) // another thread may be the first to stop
+				}
+			}
+		case "die":
+			unix.Kill(os.Getpid(), unix.SIGKILL)
+			select {}
+		case "pid":
+			answer = fmt.Sprint("ok ", os.Getpid())
+		case "close":
+			err = s.Close()
 		default:
 			return 9
 		}

@@ -38,7 +38,8 @@ func BenchmarkWaitPost(b *testing.B) {
 func BenchmarkWaiters10000(b *testing.B) {
 	const waiters = 10_000
 	benchEngines(b, func(b *testing.B, e semaphore.Engine) {
-		s := open(b, uniqueName(b), e, semaphore.WithValue(0))
+		s := open(b, uniqueName(b), e)
+		must(b, s.Wait())
 		goroutines := runtime.NumGoroutine()
 		var threads int
 		var cancelling time.Duration

@@ -58,9 +58,32 @@ const (
 	// (WithBackoff). The files are in the directory that the environment
 	// variable SEMAPHORE_DIR names, else in /dev/shm, else in /tmp.
 	EngineFlock
+
+	// EngineRecoverable keeps permits that have owners: those of a handle come
+	// back when it is closed, and when its process ends, however it ends
+	// (SIGKILL, the OOM killer, a panic). It is never EngineAuto: WithRecovery
+	// asks for it. It is shared with programs that use this package, on any
+	// Unix that has flock, in files where EngineFlock's are.
+	//
+	// WithValue is the limit, 1 to 65535. Only the handle that took a permit
+	// gives it back, else Post is ErrNotHeld; what Acquire took, only its
+	// Permit, or Close, which gives back all that the handle holds. The Release
+	// of a Permit after that does nothing. A handle that is not closed lives as
+	// long as its process, also if the program keeps no reference to it. At most
+	// 4096 handles of a semaphore can be open at a time.
+	//
+	// On Linux since 5.16 a waiter learns of a death at once and sleeps on until
+	// then; on older ones it looks once a second. Elsewhere waiting polls
+	// (WithBackoff), and looks for the dead ten times a second. docs/recovery.md
+	// says how it works and what is not promised.
+	//
+	// As with EngineNative, whoever truncates the file ends those who have it
+	// open with SIGBUS. It is not in builds for AIX, for MIPS of 32 bits and for
+	// Arm before version 7.
+	EngineRecoverable
 )
 
-var engineNames = [...]string{"auto", "libc", "native", "windows", "flock"}
+var engineNames = [...]string{"auto", "libc", "native", "windows", "flock", "recoverable"}
 
 func (e Engine) String() string {
 	if e < 0 || int(e) >= len(engineNames) {
@@ -100,11 +123,20 @@ type poller interface{ polls() bool }
 var errStopped = errors.New("stopped")
 
 // A turn is what the server of a handle's queue knows of those who wait.
-type turn struct{ s *Semaphore }
+type turn struct {
+	s      *Semaphore
+	served int // how many got a permit by look
+}
 
 // look takes permits for those who wait, and reports whether nobody waits.
 func (t *turn) look() (done bool) {
-	return t.s.queue.Serve(func() error { return t.s.back.tryWait(false) }, ErrWouldBlock)
+	return t.s.queue.Serve(func(w *waitqueue.Waiter) (err error) {
+		w.Got, err = t.s.take(false, w.Named)
+		if err == nil {
+			t.served++
+		}
+		return err
+	}, ErrWouldBlock)
 }
 
 // fail ends the wait in front.
@@ -161,7 +193,7 @@ const (
 // kinds holds a row for each engine of this build, by preference of EngineAuto.
 // Whoever adds an engine adds it here and writes the functions in a file of its
 // own, with a nil row for builds that do not have it.
-var kinds = slices.DeleteFunc([]*kind{libcKind, nativeKind, flockKind}, func(k *kind) bool { return k == nil })
+var kinds = slices.DeleteFunc([]*kind{libcKind, nativeKind, flockKind, recoverKind}, func(k *kind) bool { return k == nil })
 
 // chooseKind finds the row for an engine that was asked for.
 func chooseKind(e Engine) (*kind, error) {

@@ -67,7 +67,8 @@ var (
 	// Is EOVERFLOW.
 	ErrOverflow error = &sentinel{"value is at its maximum", errnosOverflow}
 
-	// ErrNotHeld: Post on a strict handle that holds nothing.
+	// ErrNotHeld: Post on a strict handle that holds nothing, or on any handle of
+	// a recoverable semaphore that holds nothing which Wait or TryWait took.
 	ErrNotHeld error = &sentinel{text: "no permit held by this handle"}
 
 	// ErrHeld: Wait or TryWait on a strict handle that holds a permit.
@@ -76,11 +77,12 @@ var (
 	// ErrInvalidName: the name breaks the rules of CheckName.
 	ErrInvalidName error = &sentinel{text: "invalid name"}
 
-	// ErrInvalidValue: a value below 0 or above 2147483647.
+	// ErrInvalidValue: a value below 0 or above 2147483647, or a limit of a
+	// recoverable semaphore below 1 (SetLimit: 0) or above 65535.
 	ErrInvalidValue error = &sentinel{text: "invalid value"}
 
 	// ErrInvalidOption: an option's argument, or two options together, make
-	// no sense.
+	// no sense, or SEMAPHORE_DIR is not an absolute path.
 	ErrInvalidOption error = &sentinel{text: "invalid option"}
 
 	// ErrCorrupt: what stands in the semaphore's place is not a semaphore.
@@ -89,8 +91,17 @@ var (
 	// ErrKindMismatch: the name is in use for another kind of semaphore.
 	ErrKindMismatch error = &sentinel{text: "name belongs to another kind of semaphore"}
 
-	// ErrUnsupported: not on this system, or not in this build. Is
-	// errors.ErrUnsupported.
+	// ErrLimitMismatch: WithValue asked for another limit than a recoverable
+	// semaphore has that somebody has open. (What SetLimit has set stands, without
+	// an error.)
+	ErrLimitMismatch error = &sentinel{text: "another limit is in force"}
+
+	// ErrTableFull: a recoverable semaphore has as many handles, of all
+	// processes together, as it can have, 4096.
+	ErrTableFull error = &sentinel{text: "no slot is free"}
+
+	// ErrUnsupported: not on this system, in this build, by this engine or on
+	// this filesystem. Is errors.ErrUnsupported.
 	ErrUnsupported error = &sentinel{"not supported here", []error{errors.ErrUnsupported}}
 )
 

@@ -74,9 +74,9 @@ func openHandles(want func(*Semaphore) bool) []*Semaphore {
 }
 
 // CloseAll closes every handle that this process has open; those opened with
-// WithCloseOnExit give back what they hold. It is for main, in a defer and
-// before os.Exit: a library must not call it, for it closes the handles of
-// others too.
+// WithCloseOnExit or WithRecovery give back what they hold. It is for main, in a
+// defer and before os.Exit: a library must not call it, for it closes the handles
+// of others too.
 func CloseAll() error {
 	closeEach(openHandles(func(*Semaphore) bool { return true }))
 	return nil

@@ -1,20 +1,13 @@
 package semaphore
 
-import "time"
-
 // NetworkTypes is the table of statfs types that are refused.
 var NetworkTypes = networkTypes
 
 // HandOvers is the bound of hand-overs within a handle.
 const HandOvers = handOvers
 
-// SetSafetyNet turns the net of EngineNative on or off.
-func SetSafetyNet(on bool) {
-	safetyNet = 0
-	if on {
-		safetyNet = time.Second
-	}
-}
+// SetSafetyNet turns the safety net on or off.
+func SetSafetyNet(on bool) { netOff.Store(!on) }
 
 // Rescued returns how many waiters the net has saved.
 func Rescued() int { return int(rescued.Load()) }

@@ -29,6 +29,9 @@ func interruptMain(args []string) int {
 	if err != nil {
 		panic(err)
 	}
+	if err := s.Wait(); err != nil {
+		panic(err)
+	}
 	waiting := make(chan error, 2)
 	for range 2 {
 		go func() { waiting <- s.Wait() }()
@@ -46,7 +49,7 @@ func interruptMain(args []string) int {
 			}
 		default:
 		}
-		tid := blockedThread("sem." + args[0])
+		tid := blockedThread(filepath.Base(storeFile(engineOf(args[2]), args[0])))
 		if tid == 0 || handled() < interrupted {
 			continue
 		}
@@ -106,14 +109,14 @@ func TestInterruptedWait(t *testing.T) {
 		"retry": {"false after 4"},
 		"end":   {"true after 1", "false after 4"},
 	} {
-		for _, how := range []string{"libc", "native", "native classic"} {
+		for _, how := range []string{"libc", "native", "native classic", "recoverable", "recoverable classic"} {
 			t.Run(how+" "+retry, func(t *testing.T) {
 				kind, classic, _ := strings.Cut(how, " ")
 				needEngine(t, engineOf(kind))
 				if kind == "libc" && semaphore.LibcPolls {
 					t.Skip("not in this build: a wait that a signal can interrupt")
 				}
-				s := open(t, uniqueName(t), engineOf(kind), semaphore.WithValue(0))
+				s := open(t, uniqueName(t), engineOf(kind))
 				a := startActorCommand(t, "interrupt", helper(t, "interrupt", s.Name(), retry, kind, classic))
 				for _, want := range want {
 					if got := a.answer(); got != want {

@@ -35,6 +35,8 @@ var helpers = map[string]func(args []string) int{
 const (
 	helperVariable = "SEMAPHORE_TEST_HELPER"
 	netVariable    = "SEMAPHORE_TEST_NET"
+
+	portableVariable = "SEMAPHORE_TEST_PORTABLE"
 )
 
 var helpersUsed struct {
@@ -87,6 +89,9 @@ func TestMain(m *testing.M) {
 	// nobody needs it; tests that kill turn it on.
 	semaphore.SetSafetyNet(os.Getenv(netVariable) != "")
 	if name := os.Getenv(helperVariable); name != "" {
+		if os.Getenv(portableVariable) != "" {
+			portable()
+		}
 		os.Exit(helpers[name](os.Args[1:]))
 	}
 	code := m.Run()
@@ -331,14 +336,16 @@ func TestRacedCreationOfTwoKinds(t *testing.T) {
 	must(t, filelock.Unlock(dir))
 	for _, e := range []semaphore.Engine{semaphore.EngineLibc, semaphore.EngineNative} {
 		t.Run(e.String(), func(t *testing.T) { racedKinds(t, e, semaphore.EngineFlock) })
+		t.Run(e.String()+" recoverable", func(t *testing.T) { racedKinds(t, e, semaphore.EngineRecoverable) })
 	}
 }
 
 func racedKinds(t *testing.T, l, f semaphore.Engine) {
 	needEngine(t, l)
+	needEngine(t, f)
 	for range 15 {
 		got := race(t, uniqueName(t), false, []semaphore.Engine{l, f, l, f, l, f, l, f})
-		if got["won"] != 4 || got["mismatch"] != 4 || got[l.String()] != 0 && got["flock"] != 0 {
+		if got["won"] != 4 || got["mismatch"] != 4 || got[l.String()] != 0 && got[f.String()] != 0 {
 			t.Errorf("got %v, want four winners of one kind", got)
 		}
 	}

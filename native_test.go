@@ -113,7 +113,10 @@ func TestBothLayouts(t *testing.T) {
 }
 
 func TestFastPathAllocatesNothing(t *testing.T) {
-	for _, e := range []semaphore.Engine{semaphore.EngineAuto, semaphore.EngineNative} {
+	for _, e := range []semaphore.Engine{semaphore.EngineAuto, semaphore.EngineNative, semaphore.EngineRecoverable} {
+		if !hasEngine(e) {
+			continue
+		}
 		s := open(t, uniqueName(t), e)
 		if n := testing.AllocsPerRun(1000, func() {
 			if s.Wait() != nil || s.Post() != nil || s.TryWait() != nil || s.Post() != nil {
@@ -127,10 +130,46 @@ func TestFastPathAllocatesNothing(t *testing.T) {
 
 // Uncontended, no system call is made.
 func TestFastPathMakesNoSystemCall(t *testing.T) {
-	needTool(t, "strace")
-	name := uniqueName(t)
+	for _, e := range []semaphore.Engine{semaphore.EngineNative, semaphore.EngineRecoverable} {
+		t.Run(e.String(), func(t *testing.T) {
+			needTool(t, "strace")
+			needEngine(t, e)
+			name := uniqueName(t)
+			s := open(t, name, e)
+			if owns(e) {
+				killWaiters(t, s)
+			}
+			traceFast(t, name, e)
+		})
+	}
+}
+
+// killWaiters kills processes that wait for s. They stay counted as waiters until
+// somebody gives a permit.
+func killWaiters(t *testing.T, s *semaphore.Semaphore) {
+	must(t, s.Wait())
+	var killed []*actor
+	for range 8 {
+		a := startActor(t, s.Engine().String())
+		a.ok("open %s", s.Name())
+		a.send("waits 1")
+		killed = append(killed, a)
+	}
+	waitFor(t, "waiters", func() bool {
+		hs, err := s.Holders()
+		must(t, err)
+		return len(hs) == 1+len(killed)
+	})
+	for _, a := range killed {
+		must(t, a.cmd.Process.Kill())
+		a.cmd.Wait()
+	}
+	must(t, s.Post())
+}
+
+func traceFast(t *testing.T, name string, e semaphore.Engine) {
 	log := filepath.Join(t.TempDir(), "strace")
-	direct := helper(t, "fast", name)
+	direct := helper(t, "fast", name, e.String())
 	cmd := exec.Command("strace", append([]string{"-f", "-qq", "-o", log}, direct.Args...)...)
 	cmd.Env, cmd.Stderr = direct.Env, os.Stderr
 	if err := cmd.Run(); err != nil {
@@ -161,7 +200,7 @@ func TestFastPathMakesNoSystemCall(t *testing.T) {
 // fastMain marks the uncontended operations by system calls that nobody else
 // makes.
 func fastMain(args []string) int {
-	s, err := semaphore.Open(args[0], semaphore.WithEngine(semaphore.EngineNative))
+	s, err := semaphore.Open(args[0], semaphore.WithEngine(engineOf(args[1])))
 	if err != nil {
 		panic(err)
 	}
@@ -620,7 +659,7 @@ func TestOtherWordSize(t *testing.T) {
 		t.Skip("not on this system: programs of another word size with a compiler at hand")
 	}
 	needTool(t, cc386)
-	path, err := compile(cc386)
+	path, err := compile(cc386, "actor.c")
 	must(t, err)
 	name := uniqueName(t)
 	other := startActorCommand(t, "32-bit C", exec.Command(path))

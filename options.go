@@ -7,7 +7,8 @@ import (
 	"time"
 )
 
-// MaxValue is the greatest value of a semaphore, glibc's SEM_VALUE_MAX.
+// MaxValue is the greatest value of a semaphore, glibc's SEM_VALUE_MAX. The limit of
+// a recoverable one is 65535 at the most.
 const MaxValue = 1<<31 - 1
 
 // An Option changes how Open, Acquire or Unlink work. Where several set the
@@ -18,11 +19,13 @@ type options struct {
 	create      bool
 	exclusive   bool
 	value       int
+	valueSet    bool
 	mode        fs.FileMode
 	retryEINTR  bool
 	closeOnExit bool
 	strict      bool
 	engine      Engine
+	recovery    bool
 	log         *slog.Logger // nil: silent
 	backoff     func() func(attempt int) time.Duration
 }
@@ -36,12 +39,16 @@ func newOptions(opts []Option) (options, error) {
 		opt(&o)
 	}
 	switch {
-	case o.value < 0 || o.value > MaxValue:
+	case o.engine != EngineRecoverable && !o.recovery && (o.value < 0 || o.value > MaxValue):
 		return o, because(ErrInvalidValue, "%d; allowed are 0 to %d", o.value, MaxValue)
 	case o.mode&^fs.ModePerm != 0:
 		return o, because(ErrInvalidOption, "mode %#o; only permission bits (0 to 0777) are allowed", uint32(o.mode))
 	case o.exclusive && !o.create:
 		return o, because(ErrInvalidOption, "WithExclusive(true) needs WithCreate(true): it is creation that is exclusive")
+	case o.recovery && o.engine != EngineAuto && o.engine != EngineRecoverable:
+		return o, because(ErrInvalidOption, "WithRecovery(true) and WithEngine(%v); recovery is what engine %v does", o.engine, EngineRecoverable)
+	case o.recovery:
+		o.engine = EngineRecoverable
 	}
 	return o, nil
 }
@@ -88,12 +95,26 @@ func WithExclusive(exclusive bool) Option { return func(o *options) { o.exclusiv
 // WithValue sets the value that a semaphore is created with, 0 to MaxValue.
 // The default is 1, a mutex; 0 makes a semaphore that signals. As POSIX has
 // it, the option means nothing to a semaphore that exists already.
-func WithValue(value int) Option { return func(o *options) { o.value = value } }
+//
+// Of a recoverable semaphore (WithRecovery) it is the limit, 1 to 65535, and means
+// something to one that exists: if another limit is in force, Open fails with
+// ErrLimitMismatch while somebody has the semaphore open, and else changes the limit,
+// also with WithCreate(false). What SetLimit has set stays, and the option is then not
+// used. Without the option the limit that is in force is used, and 1 for a new
+// semaphore.
+func WithValue(value int) Option {
+	return func(o *options) { o.value, o.valueSet = value, true }
+}
 
 // WithMode sets the permission bits of a semaphore that is created, subject
 // to the umask: 0666 under a umask of 022 is 0644, and others can't post.
 // The default is 0600. Using a semaphore takes the right to read and to
-// write.
+// write. A recoverable semaphore's mode must give its owner both.
+//
+// To EngineFlock and EngineRecoverable a mode that lets others write also says that
+// the caller expects a semaphore which another user has created; else one that belongs
+// neither to root nor to the caller is refused with fs.ErrPermission, unless the
+// caller is root or uses WithCreate(false).
 func WithMode(mode fs.FileMode) Option { return func(o *options) { o.mode = mode } }
 
 // WithRetryOnEINTR says what a Wait does that a signal handler has
@@ -101,12 +122,12 @@ func WithMode(mode fs.FileMode) Option { return func(o *options) { o.mode = mode
 //
 // Go's runtime (which preempts goroutines by signals), profilers and child
 // processes send signals to any thread, so false is for programs that expect to
-// be interrupted for no reason too. What the kernel reports is then returned, also for handlers with SA_RESTART: timed waits on a futex
-// are never restarted (futex(2), signal(7)). The signal counts if it meets
-// the one thread that is blocked for the handle; the Wait at the head of its
-// queue ends. A program that wants Ctrl-C to end a Wait uses
-// signal.NotifyContext and WaitContext instead. EngineFlock blocks no thread
-// and knows no EINTR.
+// be interrupted for no reason too. What the kernel reports is then returned, also
+// for handlers with SA_RESTART: timed waits on a futex are never restarted (futex(2),
+// signal(7)). The signal counts if it meets the one thread that is blocked for the
+// handle; the Wait at the head of its queue ends. A program that wants Ctrl-C to end a
+// Wait uses signal.NotifyContext and WaitContext instead. EngineFlock, and
+// EngineRecoverable elsewhere than on Linux, block no thread and know no EINTR.
 func WithRetryOnEINTR(retry bool) Option { return func(o *options) { o.retryEINTR = retry } }
 
 // WithCloseOnExit(true) gives back what the handle holds when SIGINT, SIGTERM
@@ -124,6 +145,10 @@ func WithRetryOnEINTR(retry bool) Option { return func(o *options) { o.retryEINT
 // signals still works inside its critical section when they come, and giving
 // its permit away then would break the limit. It is not for semaphores that
 // signal, whose waits are not meant to be undone.
+//
+// Recoverable semaphores don't need it: however the process ends, its permits come
+// back after it. With the option they come back just before, also if a child has the
+// LockFile.
 func WithCloseOnExit(on bool) Option { return func(o *options) { o.closeOnExit = on } }
 
 // WithStrict(true) makes the handle a lock that knows whether it is held:
@@ -131,12 +156,19 @@ func WithCloseOnExit(on bool) Option { return func(o *options) { o.closeOnExit =
 // permit is ErrHeld, and a second Close is ErrClosed. A Wait that was blocked
 // before the handle got its permit stays in line. Permits of Acquire and
 // TryAcquire are their own owners and do not count. The default is false: as
-// POSIX has it, anybody may post, and Close may be repeated.
+// POSIX has it, anybody may post (not with WithRecovery, where Post is ErrNotHeld in
+// any case), and Close may be repeated.
 func WithStrict(strict bool) Option { return func(o *options) { o.strict = strict } }
 
 // WithEngine takes that engine, or fails with ErrUnsupported. The default is
 // EngineAuto.
 func WithEngine(e Engine) Option { return func(o *options) { o.engine = e } }
+
+// WithRecovery(true) makes a semaphore whose permits come back when their holder
+// dies: it is WithEngine(EngineRecoverable), and together with another engine
+// ErrInvalidOption. All who share the semaphore need it: to open one of the other kind
+// is ErrKindMismatch. The default is false.
+func WithRecovery(on bool) Option { return func(o *options) { o.recovery = on } }
 
 // WithLogger logs to l: at Debug what happens (open, blocked, taken, posted,
 // closed, retried), at Warn what should be seen (a system call that failed,
@@ -145,12 +177,12 @@ func WithEngine(e Engine) Option { return func(o *options) { o.engine = e } }
 func WithLogger(l *slog.Logger) Option { return func(o *options) { o.log = l } }
 
 // WithBackoff sets the pauses between tries where an engine has to poll
-// (EngineFlock, and EngineLibc on systems without a timed wait); other
-// engines ignore it. newBackoff is called for each Wait that blocks; the
-// function it returns gets the number of tries that failed so far, from 1, and
-// returns the pause before the next: 0 tries again at once, a negative pause
-// ends the Wait with ErrTimeout. The default, nil, pauses 1 ms, doubling to
-// 20 ms.
+// (EngineFlock, EngineRecoverable elsewhere than on Linux, and EngineLibc on systems
+// without a timed wait); others ignore it. newBackoff is called for each Wait that
+// blocks, when it comes to be the first in line; the function it returns gets the
+// number of tries that failed so far, from 1, and returns the pause before the next: 0
+// tries again at once, a negative pause ends the Wait with ErrTimeout. The default,
+// nil, pauses 1 ms, doubling to 20 ms.
 func WithBackoff(newBackoff func() func(attempt int) time.Duration) Option {
 	return func(o *options) {
 		o.backoff = newBackoff

@@ -6,17 +6,20 @@ import (
 )
 
 // A Permit is one permit that Acquire or TryAcquire took. It belongs to
-// whoever has the Permit, not to the handle: it stays valid after the handle
-// is closed (but see WithCloseOnExit).
+// whoever has the Permit, not to the handle: Post does not give it, and it stays
+// valid after the handle is closed. But Close gives it back if the semaphore is a
+// recoverable one or the handle was opened WithCloseOnExit.
 type Permit struct {
 	s          *Semaphore
 	ownsHandle bool // of the function Acquire: nobody else knows the handle
+	got        int  // its number, where permits have owners
 	once       sync.Once
 	err        error
 }
 
 // Acquire opens the semaphore of that name with those options and takes one
-// permit. The Permit's Release closes the handle too.
+// permit. The Permit's Release closes the handle too. Its errors are those of Open
+// and of the handle's Acquire.
 func Acquire(ctx context.Context, name string, opts ...Option) (*Permit, error) {
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
@@ -33,7 +36,8 @@ func Acquire(ctx context.Context, name string, opts ...Option) (*Permit, error) 
 	return p, nil
 }
 
-// Acquire is WaitContext whose permit has an owner of its own, the Permit.
+// Acquire is WaitContext whose permit has an owner of its own, the Permit: no Post
+// gives it back, only Release. A strict handle does not count it.
 func (s *Semaphore) Acquire(ctx context.Context) (*Permit, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -51,14 +55,17 @@ func (s *Semaphore) acquire(ctx context.Context, op string, ownsHandle bool) (*P
 		return nil, s.fail(op, ErrClosed)
 	}
 	defer s.leave()
-	if err := s.obtain(ctx, false); err == errStopped {
+	got, err := s.obtain(ctx, false)
+	if err == errStopped {
 		return nil, ctx.Err()
 	} else if err != nil {
 		return nil, s.fail(op, err)
 	}
-	p := &Permit{s: s, ownsHandle: ownsHandle}
-	s.life.Add(1) // the permit's own: the backend outlives the handle for it
-	if s.opts.closeOnExit {
+	p := &Permit{s: s, ownsHandle: ownsHandle, got: got}
+	if s.owns == nil {
+		s.life.Add(1) // the permit's own: the backend outlives the handle for it
+	}
+	if s.permits != nil {
 		s.permitsMu.Lock()
 		s.permits[p] = struct{}{}
 		s.permitsMu.Unlock()
@@ -66,6 +73,9 @@ func (s *Semaphore) acquire(ctx context.Context, op string, ownsHandle bool) (*P
 	if s.closed() {
 		// Close may have missed the permit in its sweep; if it has not, one
 		// of the two releases counts.
+		if s.owns != nil {
+			s.owns.giveAt(got)
+		}
 		p.Release()
 		return nil, s.fail(op, ErrClosed)
 	}
@@ -75,19 +85,25 @@ func (s *Semaphore) acquire(ctx context.Context, op string, ownsHandle bool) (*P
 
 // Release gives the permit back. The first call decides; later ones give
 // nothing and return its result. It never panics; a Permit that nobody
-// acquired is ErrNotHeld.
+// acquired is ErrNotHeld. Of a recoverable semaphore whose handle was closed it
+// gives nothing and returns nil: Close has given the permit back.
 func (p *Permit) Release() error {
 	if p == nil || p.s == nil {
 		return &Error{Op: "release", Err: ErrNotHeld}
 	}
 	p.once.Do(func() {
 		s := p.s
-		if err := s.give(); err != nil {
-			p.err = s.fail("release", err)
-		} else {
-			s.opts.debug("posted")
+		if s.owns != nil {
+			if !s.enter() {
+				return // Close has given it back, or will
+			}
 		}
-		if s.opts.closeOnExit {
+		if err := s.give(p); err == nil {
+			s.opts.debug("posted")
+		} else if s.owns == nil || !s.closed() {
+			p.err = s.fail("release", err)
+		}
+		if s.permits != nil {
 			s.permitsMu.Lock()
 			delete(s.permits, p)
 			s.permitsMu.Unlock()
@@ -98,4 +114,12 @@ func (p *Permit) Release() error {
 		s.leave()
 	})
 	return p.err
+}
+
+// number returns the permit's number; a nil p stands for any that the handle holds.
+func (p *Permit) number() int {
+	if p == nil {
+		return 0
+	}
+	return p.got
 }

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/procsem/semaphore/internal/filelock"
+	"github.com/procsem/semaphore/internal/names"
 )
 
 // The flock-counter: a file of 16 bytes whose last four are the value,
@@ -31,7 +32,6 @@ import (
 // kernel drops its lock. Magic and version never change, and the file gets its
 // name when it is whole (publish): there is no other half-way state.
 const (
-	flockPrefix  = "flk." // as long as glibc's "sem.", so that names have one limit
 	flockMagic   = "flocksem"
 	flockVersion = 1
 	flockSize    = 16
@@ -60,7 +60,7 @@ var flockKind = &kind{
 
 func flockPath(name string) (string, error) {
 	dir, err := storeDir()
-	return filepath.Join(dir, flockPrefix+name), err
+	return filepath.Join(dir, names.Flock+name), err
 }
 
 type flockSemaphore struct {
@@ -90,7 +90,7 @@ func openFlock(name string, how openHow, o *options) (backend, error) {
 	binary.LittleEndian.PutUint32(content[len(flockMagic):], flockVersion)
 	binary.LittleEndian.PutUint32(content[flockValueAt:], uint32(o.value))
 	check := func(f *os.File) error { return checkFlockFile(f, o) }
-	f, err := openOrPublish(dir, flockPrefix+name, how, check, content, o.mode)
+	f, err := openOrPublish(dir, names.Flock+name, how, check, filled(content), o.mode)
 	if err != nil {
 		return nil, err
 	}

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/procsem/semaphore/internal/futex"
+	"github.com/procsem/semaphore/internal/names"
 )
 
 // Engine native: glibc's named semaphores without glibc. The file's layout and
@@ -22,9 +23,7 @@ import (
 // struct new_sem; nptl/sem_open.c, sem_waitcommon.c, sem_post.c).
 
 const (
-	glibcStore  = "glibc"
-	glibcDir    = "/dev/shm"
-	glibcPrefix = "sem."
+	glibcStore = "glibc"
 	// glibcShared is what sem_open writes into the word "private":
 	// FUTEX_PRIVATE_FLAG, to be taken off the operations, so: shared.
 	glibcShared = 128
@@ -43,12 +42,15 @@ var nativeKind = func() *kind {
 	}
 }()
 
-func glibcPath(name string) string { return glibcDir + "/" + glibcPrefix + name }
+func glibcPath(name string) string { return names.GlibcDir + "/" + names.Glibc + name }
 
 // safetyNet is how long a permit may lie beside our sleeping server. Post wakes
 // one waiter; if that one is killed before it takes the permit, the others sleep
-// on (so they do in libc). 0 in tests: no net.
-var safetyNet = time.Second
+// on (so they do in libc).
+const safetyNet = time.Second
+
+// netOff is for tests.
+var netOff atomic.Bool
 
 // netDoubt is how long the net looks on when it has found a permit, so that it
 // does not rescue somebody whom a Post is just about to wake.
@@ -70,12 +72,6 @@ type nativeSemaphore struct {
 // themselves.
 type mapping struct{ words *glibcWords }
 
-// unfreed counts the semaphores closed since the last collection of ours.
-var (
-	unfreed    atomic.Int64
-	collecting atomic.Bool
-)
-
 func newNative(words unsafe.Pointer, free func(), o *options) *nativeSemaphore {
 	s := &nativeSemaphore{mem: &mapping{(*glibcWords)(words)}, opts: o}
 	runtime.AddCleanup(s.mem, func(free func()) { free() }, free)
@@ -83,9 +79,9 @@ func newNative(words unsafe.Pointer, free func(), o *options) *nativeSemaphore {
 }
 
 func openNative(name string, how openHow, o *options) (backend, error) {
-	f, err := openOrPublish(glibcDir, glibcPrefix+name, how, checkGlibcFile, newGlibcFile(uint32(o.value)), o.mode)
+	f, err := openOrPublish(names.GlibcDir, names.Glibc+name, how, checkGlibcFile, filled(newGlibcFile(uint32(o.value))), o.mode)
 	if how != openExisting && errors.Is(err, fs.ErrNotExist) {
-		err = because(ErrUnsupported, "this system has no %s, where glibc keeps semaphores; WithEngine(EngineFlock) can do without", glibcDir)
+		err = because(ErrUnsupported, "this system has no %s, where glibc keeps semaphores; WithEngine(EngineFlock) can do without", names.GlibcDir)
 	}
 	if err != nil {
 		return nil, err
@@ -189,8 +185,8 @@ func (s *nativeSemaphore) value() (int, error) {
 // that wakes nobody. If it had been woken, it takes that along; see safetyNet.
 func (s *nativeSemaphore) serve(t *turn) {
 	defer runtime.KeepAlive(s.mem)
-	if safetyNet > 0 {
-		defer s.watch()()
+	if !netOff.Load() {
+		defer watch(&s.looks, func() bool { return s.mem.words.value() > 0 }, s.stop.Fire)()
 	}
 	s.mem.words.addWaiter()
 	for {
@@ -212,13 +208,14 @@ func (s *nativeSemaphore) serve(t *turn) {
 	s.mem.words.removeWaiter()
 }
 
-// watch is the safety net: while the server sleeps it looks at the word in its
-// stead, so that the server need not give up its place in the kernel's queue.
-func (s *nativeSemaphore) watch() (stop func()) {
+// watch is the safety net: while a server sleeps it looks for permits in its stead,
+// so that the server need not give up its place in the kernel's queue. looks counts
+// the server's own, and fire makes it look again.
+func watch(looks *atomic.Uint64, permit func() bool, fire func()) (stop func()) {
 	var mu sync.Mutex // for timer and stopped
 	var timer *time.Timer
 	var stopped, doubt bool
-	var looks uint64
+	var seen uint64
 	look := func() {
 		mu.Lock()
 		defer mu.Unlock()
@@ -226,15 +223,15 @@ func (s *nativeSemaphore) watch() (stop func()) {
 			return
 		}
 		pause := safetyNet - netDoubt
-		switch now := s.looks.Load(); {
-		case s.mem.words.value() == 0:
+		switch now := looks.Load(); {
+		case !permit():
 			doubt = false
-		case doubt && looks == now:
+		case doubt && seen == now:
 			doubt = false
 			rescued.Add(1)
-			s.stop.Fire()
+			fire()
 		default:
-			doubt, looks = true, now
+			doubt, seen = true, now
 			pause = netDoubt
 		}
 		timer.Reset(pause)
@@ -252,16 +249,7 @@ func (s *nativeSemaphore) watch() (stop func()) {
 
 func (s *nativeSemaphore) interrupt() { s.stop.Fire() }
 
-// close leaves the memory to the garbage collector. A program that opens and
-// closes faster than that comes by on its own would use up its mappings (65530,
-// vm.max_map_count), so make it come.
 func (s *nativeSemaphore) close() error {
-	if unfreed.Add(1) > 1000 && collecting.CompareAndSwap(false, true) {
-		go func() {
-			runtime.GC()
-			unfreed.Store(0) // those that the program still refers to can't be helped
-			collecting.Store(false)
-		}()
-	}
+	leaveToCollector()
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/procsem/semaphore/internal/permits"
 	"github.com/procsem/semaphore/internal/waitqueue"
 )
 
@@ -24,8 +25,10 @@ type Semaphore struct {
 	// the engine, nil if there is no such thing, or if the options ask for
 	// more than that.
 	fast    *fastWords
-	settles bool // the engine is blind
-	polls   bool // the engine polls
+	own     *permits.Owner // the same of EngineRecoverable
+	settles bool           // the engine is blind
+	polls   bool           // the engine polls
+	owns    owning         // the engine, if its permits have owners, else nil
 
 	// queue orders the waiters of this handle. Its server alone is in
 	// back.serve, so one thread at most is blocked for all of them.
@@ -55,7 +58,9 @@ const closedBit = 1 << 62
 // Errors: ErrInvalidName, ErrInvalidOption, ErrInvalidValue, ErrUnsupported,
 // fs.ErrExist, fs.ErrNotExist, fs.ErrPermission, ErrKindMismatch if the name
 // is in use for another kind of semaphore, ErrCorrupt if what stands in its
-// place is none.
+// place is none; of a recoverable semaphore also ErrLimitMismatch if it is in use
+// with another limit than WithValue asks for, and ErrTableFull if 4096 handles of it
+// are open.
 func Open(name string, opts ...Option) (*Semaphore, error) {
 	clean, err := cleanName("open", name)
 	if err != nil {
@@ -98,10 +103,15 @@ func newSemaphore(name string, k *kind, b backend, o *options) *Semaphore {
 	if p, ok := b.(poller); ok {
 		s.polls = p.polls()
 	}
-	if !o.strict && !o.closeOnExit && o.log == nil {
+	s.owns, _ = b.(owning)
+	switch {
+	case o.strict || o.log != nil:
+	case s.owns != nil:
+		s.own = s.owns.owner()
+	case !o.closeOnExit:
 		s.fast = fastOf(b)
 	}
-	if o.closeOnExit {
+	if o.closeOnExit && s.owns == nil {
 		s.permits = make(map[*Permit]struct{})
 	}
 	register(s)
@@ -127,8 +137,14 @@ func (s *Semaphore) Engine() Engine { return s.kind.engine }
 // ErrTimeout if a WithBackoff function ended the wait.
 func (s *Semaphore) Wait() error {
 	// This is takeFast, which the compiler would not put here.
-	if s.fast != nil && s.queue.Idle() && s.fast.take() && s.keep() {
-		return nil
+	if s.fast != nil {
+		if s.queue.Idle() && s.fast.take() && s.keep() {
+			return nil
+		}
+	} else if s.own != nil && s.queue.Idle() {
+		if i, sure := s.own.TakeHome(); i >= 0 && (sure || s.own.Settle(i)) && s.keep() {
+			return nil
+		}
 	}
 	return s.wait(context.Background(), "wait")
 }
@@ -178,7 +194,14 @@ func (s *Semaphore) TryWait() error {
 // takeFast takes a permit if one is free and nobody waits on the handle. It
 // does not count itself in life: the memory lives as long as s is referred to.
 func (s *Semaphore) takeFast() bool {
-	return s.fast != nil && s.queue.Idle() && s.fast.take() && s.keep()
+	if s.fast != nil {
+		return s.queue.Idle() && s.fast.take() && s.keep()
+	}
+	if s.own == nil || !s.queue.Idle() {
+		return false
+	}
+	i, sure := s.own.TakeHome()
+	return i >= 0 && (sure || s.own.Settle(i)) && s.keep()
 }
 
 // keep reports whether a permit that was taken past the engine may be kept. As
@@ -193,7 +216,11 @@ func (s *Semaphore) keep() bool {
 }
 
 func (s *Semaphore) undo() (kept bool) {
-	s.fast.post()
+	if s.fast != nil {
+		s.fast.post()
+	} else {
+		s.own.Give() // whichever: Close gives back all
+	}
 	runtime.KeepAlive(s)
 	return false
 }
@@ -209,7 +236,7 @@ func (s *Semaphore) wait(ctx context.Context, op string) error {
 		return s.fail(op, ErrClosed)
 	}
 	defer s.leave()
-	if err := s.obtain(ctx, true); err == errStopped {
+	if _, err := s.obtain(ctx, true); err == errStopped {
 		return ctx.Err()
 	} else if err != nil {
 		return s.fail(op, err)
@@ -230,27 +257,27 @@ func (s *Semaphore) wait(ctx context.Context, op string) error {
 // obtain takes a permit from the backend, for the handle itself (mine) or for
 // a Permit, and counts it where that is asked for. If ctx ends first it returns
 // errStopped.
-func (s *Semaphore) obtain(ctx context.Context, mine bool) error {
+func (s *Semaphore) obtain(ctx context.Context, mine bool) (got int, err error) {
 	strict := mine && s.opts.strict
 	if strict && s.held.Load() > 0 {
-		return ErrHeld
+		return 0, ErrHeld
 	}
 	if s.queue.Idle() {
-		err := s.back.tryWait(ctx == noWait)
+		got, err := s.take(ctx == noWait, !mine)
 		if err == ErrWouldBlock && ctx == noWait && s.settle() {
-			err = s.back.tryWait(true)
+			got, err = s.take(true, !mine)
 		}
 		if err != ErrWouldBlock {
-			return s.taken(err, mine)
+			return got, s.taken(err, mine)
 		}
 	}
 	if ctx == noWait {
-		return ErrWouldBlock
+		return 0, ErrWouldBlock
 	}
 	s.opts.debug("blocked")
-	w, serve, err := s.queue.Join()
+	w, serve, err := s.queue.Join(!mine)
 	if err != nil {
-		return ErrClosed
+		return 0, ErrClosed
 	}
 	if serve && !s.spin() {
 		s.life.Add(1)
@@ -263,14 +290,23 @@ func (s *Semaphore) obtain(ctx context.Context, mine bool) error {
 			if empty || front && s.polls {
 				s.back.interrupt() // nobody to serve, or another one
 			}
-			return errStopped
+			return 0, errStopped
 		}
 		<-w.Ready // it has been given a permit at the same moment, and keeps it
 	}
 	if w.Err == waitqueue.ErrClosed {
-		return ErrClosed
+		return 0, ErrClosed
 	}
-	return s.taken(w.Err, mine)
+	return w.Got, s.taken(w.Err, mine)
+}
+
+// take takes a permit from the engine, for a Permit or for the handle; where
+// permits have owners it returns its number.
+func (s *Semaphore) take(final, forPermit bool) (got int, err error) {
+	if s.owns != nil {
+		return s.owns.take(final, forPermit)
+	}
+	return 0, s.back.tryWait(final)
 }
 
 // spinTime bounds how long a waiter looks for a permit before a thread sleeps for
@@ -282,13 +318,13 @@ var canSpin = runtime.NumCPU() > 1
 
 // spin serves the queue for a moment, and reports whether nobody waits any more.
 func (s *Semaphore) spin() bool {
-	if s.fast == nil || !canSpin {
+	if s.fast == nil && s.own == nil || !canSpin {
 		return false
 	}
-	t := &turn{s}
+	t := &turn{s: s}
 	for start := time.Now(); time.Since(start) < spinTime; {
 		for range 32 {
-			if s.fast.value() > 0 && t.look() || s.queue.Idle() {
+			if s.free() && t.look() || s.queue.Idle() {
 				return s.queue.Retire()
 			}
 		}
@@ -296,10 +332,18 @@ func (s *Semaphore) spin() bool {
 	return false
 }
 
+// free reports whether a permit seems to be free.
+func (s *Semaphore) free() bool {
+	if s.fast != nil {
+		return s.fast.value() > 0
+	}
+	return s.own.Free()
+}
+
 // serve looks for permits until nobody waits for one.
 func (s *Semaphore) serve() {
 	defer s.leave()
-	t := &turn{s}
+	t := &turn{s: s}
 	for {
 		s.back.serve(t)
 		if s.queue.Retire() {
@@ -337,14 +381,14 @@ func (s *Semaphore) taken(err error, mine bool) error {
 			s.giveBack() // another goroutine was faster
 			return ErrHeld
 		}
-	case mine && s.opts.closeOnExit:
+	case mine && s.counts():
 		s.held.Add(1)
 	}
 	return nil
 }
 
 // counts says whether held is kept.
-func (s *Semaphore) counts() bool { return s.opts.strict || s.opts.closeOnExit }
+func (s *Semaphore) counts() bool { return s.opts.strict || s.opts.closeOnExit && s.owns == nil }
 
 // uncount takes one from held, unless it is 0.
 func (s *Semaphore) uncount() bool {
@@ -365,25 +409,38 @@ func (s *Semaphore) uncount() bool {
 // server, so a small bound is slow; 256 hand-overs take about 0.1 ms.
 const handOvers = 256
 
-// give gives a permit to the handle's own waiter in front, or posts it.
-func (s *Semaphore) give() error {
+// give gives a permit, p's or the handle's, to the handle's own waiter in front, or
+// posts it.
+func (s *Semaphore) give(p *Permit) error {
 	s.race.release()
-	if s.queue.Idle() {
-		return s.back.post()
+	// While too many are held no permit that comes back may be passed on.
+	if !s.queue.Idle() && (s.owns == nil || !s.owns.owner().Shrinking()) {
+		given, empty, err := s.queue.Pass(handOvers, func(w *waitqueue.Waiter) (err error) {
+			if s.owns != nil {
+				w.Got, err = s.owns.handOver(p.number(), p != nil, w.Named)
+			}
+			return err
+		})
+		if empty || given && s.polls {
+			s.back.interrupt() // nobody to serve, or another one
+		}
+		if given || err != nil && err != permits.ErrGive {
+			return err
+		}
 	}
-	given, empty := s.queue.Pass(handOvers)
-	if empty || given && s.polls {
-		s.back.interrupt() // nobody to serve, or another one
-	}
-	if given {
-		return nil
+	if s.owns != nil && p != nil {
+		return s.owns.giveAt(p.got)
 	}
 	return s.back.post()
 }
 
 // giveBack gives a permit that no caller will give.
 func (s *Semaphore) giveBack() {
-	if err := s.give(); err != nil {
+	err := s.give(nil)
+	if s.owns != nil && s.closed() {
+		err = nil // Close has given it back, or will
+	}
+	if err != nil {
 		s.opts.warn("a permit could not be given back", "error", err)
 	}
 }
@@ -391,12 +448,24 @@ func (s *Semaphore) giveBack() {
 // Post gives a permit, and wakes a waiter if there is one. As POSIX has it,
 // anybody may post, whoever waited; WithStrict changes that.
 //
+// Of a recoverable semaphore Post gives back one that Wait or TryWait took through
+// this handle, by whichever goroutine.
+//
 // Errors: ErrClosed, ErrOverflow if the value is MaxValue, ErrNotHeld on a
-// strict handle.
+// strict handle, or on one of a recoverable semaphore, that holds nothing to give.
 func (s *Semaphore) Post() error {
 	if s.fast != nil && s.queue.Idle() && !s.closed() {
 		s.race.release()
 		if s.fast.give() {
+			runtime.KeepAlive(s)
+			return nil
+		}
+	} else if s.own != nil && s.queue.Idle() && !s.closed() {
+		s.race.release()
+		if i, quiet := s.own.GiveHome(); i >= 0 {
+			if !quiet {
+				s.own.Announce(i)
+			}
 			runtime.KeepAlive(s)
 			return nil
 		}
@@ -422,9 +491,12 @@ func (s *Semaphore) post() error {
 			return s.fail("post", ErrNotHeld)
 		}
 	}
-	if err := s.give(); err != nil {
+	if err := s.give(nil); err != nil {
 		if counted {
 			s.held.Add(1)
+		}
+		if s.owns != nil && s.closed() {
+			err = ErrClosed // which has given it back under us
 		}
 		return s.fail("post", err)
 	}
@@ -432,8 +504,11 @@ func (s *Semaphore) post() error {
 	return nil
 }
 
-// Value returns the number of free permits at some moment during the call.
-// ErrUnsupported where the system cannot say (macOS through libc).
+// Value returns the number of free permits at some moment during the call. Of a
+// recoverable semaphore that is the limit less what the living hold, and 0 if they
+// hold more; what the dead held it gives back first.
+//
+// Errors: ErrClosed, ErrUnsupported where the system cannot say (macOS through libc).
 func (s *Semaphore) Value() (int, error) {
 	if !s.enter() {
 		return 0, s.fail("value", ErrClosed)
@@ -455,13 +530,15 @@ func (s *Semaphore) Value() (int, error) {
 // before it ends. What the engine does for those who wait goes on for some
 // microseconds after the last of them has left; a process that ends in this time
 // may take along a wake-up that was meant for another process, with EngineLibc a
-// permit, and be counted as a waiter for ever. Close waits for that.
+// permit, and be counted as a waiter for ever (with EngineRecoverable all of this
+// mends itself). Close waits for that.
 //
-// EngineNative's memory stays mapped until the program lets go of the handle.
+// The memory of EngineNative and EngineRecoverable stays mapped until the program lets
+// go of the handle.
 //
 // As POSIX has it, Close gives no permit back, and what Acquire took stays
-// with its Permit. WithCloseOnExit changes both: Close then gives back all
-// that was taken through the handle.
+// with its Permit. WithRecovery and WithCloseOnExit change both: Close then gives back
+// all that was taken through the handle, the permits of Acquire too.
 func (s *Semaphore) Close() error {
 	if !s.shut() && s.opts.strict {
 		return s.fail("close", ErrClosed)
@@ -488,7 +565,12 @@ func (s *Semaphore) shut() bool {
 	// in its hands: a permit, a wake-up meant for others, its place in the
 	// number of waiters.
 	s.awaitRetired()
-	if s.opts.closeOnExit {
+	if s.owns != nil {
+		n := s.owns.giveAll()
+		if s.opts.closeOnExit {
+			s.warnGivenBack(n)
+		}
+	} else if s.opts.closeOnExit {
 		s.giveAllBack()
 	}
 	s.opts.debug("closed")
@@ -513,8 +595,12 @@ func (s *Semaphore) giveAllBack() {
 	for _, p := range permits {
 		p.Release()
 	}
-	if total := int(n) + len(permits); total > 0 {
-		s.opts.warn("permits given back on exit or close", "permits", total)
+	s.warnGivenBack(int(n) + len(permits))
+}
+
+func (s *Semaphore) warnGivenBack(permits int) {
+	if permits > 0 {
+		s.opts.warn("permits given back on exit or close", "permits", permits)
 	}
 }
 
@@ -542,7 +628,7 @@ func (s *Semaphore) leave() {
 	unregister(s)
 }
 
-func (s *Semaphore) closed() bool { return s.life.Load()&closedBit != 0 }
+func (s *Semaphore) closed() bool { return s.life.Load() >= closedBit }
 
 // Unlink removes the semaphore's name, as the function Unlink does for the
 // handle's engine. It works on a closed handle too.
@@ -554,7 +640,7 @@ func (s *Semaphore) Unlink() error {
 }
 
 // Unlink removes the name of a semaphore of whichever kind there is; with
-// WithEngine of that engine's only. Other options mean nothing here. Who has
+// WithEngine or WithRecovery of that one only. Other options mean nothing here. Who has
 // it open keeps using it; the next Open makes a new one. fs.ErrNotExist if
 // there is none.
 func Unlink(name string, opts ...Option) error {

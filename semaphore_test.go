@@ -7,6 +7,7 @@ package semaphore_test
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io/fs"
 	"math/rand/v2"
@@ -34,6 +35,9 @@ var rows = []row{
 	{"native", semaphore.EngineNative, nil},
 	{"native without futex_waitv", semaphore.EngineNative, withoutWaitv},
 	{"flock", semaphore.EngineFlock, nil},
+	{"recoverable", semaphore.EngineRecoverable, nil},
+	{"recoverable without futex_waitv", semaphore.EngineRecoverable, withoutNews},
+	{"recoverable with lock files and polling", semaphore.EngineRecoverable, portable},
 }
 
 // hasEngine reports whether this build has e on this system.
@@ -48,6 +52,10 @@ func needEngine(t testing.TB, e semaphore.Engine) {
 		t.Skipf("not in this build: engine %v", e)
 	}
 }
+
+// owns reports whether the engine's permits have owners: only the handle that took
+// one gives it, and Close gives all back.
+func owns(e semaphore.Engine) bool { return e == semaphore.EngineRecoverable }
 
 func eachEngine(t *testing.T, f func(t *testing.T, e semaphore.Engine)) {
 	for _, row := range rows {
@@ -102,7 +110,11 @@ func must(t testing.TB, err error) {
 
 // hang is how long something that should come at once may take on a busy
 // machine.
-const hang = 20 * time.Second
+var hang = 20 * time.Second
+
+func init() {
+	flag.DurationVar(&hang, "hang", hang, "how long what should come at once may take")
+}
 
 func waitFor(t testing.TB, what string, cond func() bool) {
 	t.Helper()
@@ -197,22 +209,41 @@ func TestConformanceCounting(t *testing.T) {
 		must(t, s.WaitTimeout(hang))
 		must(t, s.Post())
 		must(t, s.WaitContext(context.Background()))
+		must(t, s.Post())
+		must(t, s.Post())
+		if owns(e) {
+			must(t, s.Post())
+			becomes(t, s, 3)
+			wantErr(t, "Post of what is not held", s.Post(), semaphore.ErrNotHeld)
+			becomes(t, s, 3)
+			return
+		}
 		for range 4 { // anybody may post, more than was there to begin with
 			must(t, s.Post())
 		}
-		becomes(t, s, 4)
+		becomes(t, s, 6)
 	})
 }
 
 func TestConformanceHandlesShare(t *testing.T) {
 	eachEngine(t, func(t *testing.T, e semaphore.Engine) {
 		name := uniqueName(t)
-		a := open(t, name, e, semaphore.WithValue(0))
-		b := open(t, "/"+name, e, semaphore.WithValue(7)) // exists: the value means nothing
-		becomes(t, b, 0)
+		a := open(t, name, e)
+		if owns(e) {
+			_, err := semaphore.Open(name, semaphore.WithEngine(e), semaphore.WithValue(7))
+			wantErr(t, "Open with another limit", err, semaphore.ErrLimitMismatch)
+		} else {
+			open(t, name, e, semaphore.WithValue(7)) // exists: the value means nothing
+		}
+		b := open(t, "/"+name, e)
+		must(t, b.Wait())
+		becomes(t, a, 0)
 		for range 50 {
 			waiting := blocked(t, a, a.Wait)
 			must(t, b.Post())
+			must(t, result(t, waiting))
+			waiting = blocked(t, b, b.Wait)
+			must(t, a.Post())
 			must(t, result(t, waiting))
 		}
 		must(t, a.Close())
@@ -289,7 +320,8 @@ func TestConformanceContext(t *testing.T) {
 
 func TestConformanceOrder(t *testing.T) {
 	eachEngine(t, func(t *testing.T, e semaphore.Engine) {
-		s := open(t, uniqueName(t), e, semaphore.WithValue(0))
+		s := open(t, uniqueName(t), e)
+		must(t, s.Wait())
 		order := make(chan int, 10)
 		for i := range cap(order) {
 			blocked(t, s, func() error {
@@ -425,8 +457,10 @@ func TestConformanceClose(t *testing.T) {
 		} {
 			wantErr(t, what+" of a closed handle", f(), semaphore.ErrClosed)
 		}
-		becomes(t, other, 0) // closing gives nothing back
-		must(t, other.Post())
+		if !owns(e) {
+			becomes(t, other, 0) // closing gives nothing back
+			must(t, other.Post())
+		}
 		becomes(t, other, 1)
 		must(t, s.Unlink()) // works all the same
 	})
@@ -447,6 +481,9 @@ func TestConformanceCloseUnderFire(t *testing.T) {
 							switch err := take(); {
 							case err == nil:
 								if errors.Is(s.Post(), semaphore.ErrClosed) {
+									if owns(e) {
+										return
+									}
 									must(t, keeper.Post()) // ours, from before Close
 									return
 								}
@@ -502,11 +539,19 @@ func TestConformancePermits(t *testing.T) {
 		if err := result(t, waiting); err != context.Canceled {
 			t.Errorf("cancelled Acquire: %v", err)
 		}
-		must(t, s.Close())
+		if owns(e) {
+			wantErr(t, "Post of what belongs to Permits", s.Post(), semaphore.ErrNotHeld)
+		} else {
+			must(t, s.Close())
+		}
 		becomes(t, watch, 0)
 		for range 3 { // after Close too, and once
 			must(t, a.Release())
 			becomes(t, watch, 1)
+		}
+		must(t, s.Close())
+		if owns(e) {
+			becomes(t, watch, 2)
 		}
 		must(t, b.Release())
 		becomes(t, watch, 2)
@@ -538,6 +583,9 @@ func TestConformancePermits(t *testing.T) {
 
 func TestConformanceOverflow(t *testing.T) {
 	eachEngine(t, func(t *testing.T, e semaphore.Engine) {
+		if owns(e) {
+			return // nothing can be posted that was not taken
+		}
 		s := open(t, uniqueName(t), e, semaphore.WithValue(semaphore.MaxValue))
 		err := s.Post()
 		wantErr(t, "Post at the maximum", err, semaphore.ErrOverflow)
@@ -656,6 +704,28 @@ func TestConformanceMode(t *testing.T) {
 	})
 }
 
+func TestConformanceStrict(t *testing.T) {
+	eachEngine(t, func(t *testing.T, e semaphore.Engine) {
+		name := uniqueName(t)
+		watch := open(t, name, e, semaphore.WithValue(3))
+		s := open(t, name, e, semaphore.WithStrict(true))
+		wantErr(t, "Post of nothing", s.Post(), semaphore.ErrNotHeld)
+		for _, take := range []func() error{s.Wait, s.TryWait} {
+			must(t, take())
+			wantErr(t, "Wait while held", s.Wait(), semaphore.ErrHeld)
+			wantErr(t, "TryWait while held", s.TryWait(), semaphore.ErrHeld)
+			p, err := s.TryAcquire() // its own owner
+			must(t, err)
+			must(t, s.Post())
+			wantErr(t, "Post of a Permit's", s.Post(), semaphore.ErrNotHeld)
+			must(t, p.Release())
+			becomes(t, watch, 3)
+		}
+		must(t, s.Close())
+		wantErr(t, "second Close", s.Close(), semaphore.ErrClosed)
+	})
+}
+
 // Ordinary data guarded by two handles of one semaphore: with -race this fails
 // if the detector is not told what the semaphore orders.
 func TestConformanceMemory(t *testing.T) {
@@ -701,14 +771,18 @@ func TestConformanceCloseAll(t *testing.T) {
 		// before its own was closed; it then has it no more.
 		if err := result(t, waiting); err != nil {
 			wantErr(t, "Wait during CloseAll", err, semaphore.ErrClosed)
-		} else {
+		} else if !owns(e) {
 			poster := open(t, name, e)
 			must(t, poster.Post())
 			must(t, poster.Close())
 		}
 		wantErr(t, "second Close of a strict handle", strict.Close(), semaphore.ErrClosed)
 		waitFor(t, "no handle open", func() bool { return semaphore.OpenHandles() == 0 })
-		becomes(t, open(t, name, e), 1) // the one that closes on exit gave back
+		left := 1 // the one that closes on exit gave back
+		if owns(e) {
+			left = 2
+		}
+		becomes(t, open(t, name, e), left)
 	})
 }
 
@@ -723,7 +797,8 @@ func TestConformanceOneThreadBlocks(t *testing.T) {
 			must(t, err)
 			return len(tasks)
 		}
-		s := open(t, uniqueName(t), e, semaphore.WithValue(0))
+		s := open(t, uniqueName(t), e)
+		must(t, s.Wait())
 		first := blocked(t, s, s.Wait)
 		before := threads()
 		ctx, cancel := context.WithCancel(context.Background())

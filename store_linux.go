@@ -13,7 +13,7 @@ import (
 // publishUnnamed is publish through a file that has no name until it is
 // whole, so that a kill leaves nothing behind. errors.ErrUnsupported where the
 // filesystem has no such files or /proc is not mounted.
-func publishUnnamed(dir, name string, content []byte, mode fs.FileMode) (*os.File, error) {
+func publishUnnamed(dir, name string, fill func(*os.File) error, mode fs.FileMode) (*os.File, error) {
 	f, err := os.OpenFile(dir, os.O_RDWR|unix.O_TMPFILE, mode)
 	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EISDIR) {
 		return nil, errors.ErrUnsupported
@@ -22,7 +22,7 @@ func publishUnnamed(dir, name string, content []byte, mode fs.FileMode) (*os.Fil
 		return nil, err
 	}
 	path := filepath.Join(dir, name)
-	if _, err = f.Write(content); err == nil {
+	if err = fill(f); err == nil {
 		fd := fmt.Sprintf("/proc/self/fd/%d", f.Fd())
 		err = unix.Linkat(unix.AT_FDCWD, fd, unix.AT_FDCWD, path, unix.AT_SYMLINK_FOLLOW)
 		if err == unix.ENOENT {
@@ -31,11 +31,16 @@ func publishUnnamed(dir, name string, content []byte, mode fs.FileMode) (*os.Fil
 			err = &os.PathError{Op: "link", Path: path, Err: err}
 		}
 	}
+	defer f.Close()
 	if err != nil {
-		f.Close()
 		return nil, err
 	}
-	return f, nil
+	// The same description under its name, for errors.
+	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, os.NewSyscallError("fcntl", err)
+	}
+	return os.NewFile(uintptr(fd), path), nil
 }
 
 // networkTypes are the filesystems (statfs(2), linux/magic.h) whose files

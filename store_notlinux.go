@@ -10,6 +10,6 @@ import (
 
 var nativeKind *kind
 
-func publishUnnamed(string, string, []byte, fs.FileMode) (*os.File, error) {
+func publishUnnamed(string, string, func(*os.File) error, fs.FileMode) (*os.File, error) {
 	return nil, errors.ErrUnsupported
 }

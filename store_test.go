@@ -36,7 +36,7 @@ func storeFile(e semaphore.Engine, name string) string {
 		}
 	}
 	switch {
-	case e == semaphore.EngineFlock:
+	case e == semaphore.EngineFlock || e == semaphore.EngineRecoverable:
 		dir := os.Getenv("SEMAPHORE_DIR")
 		if dir == "" {
 			dir = "/tmp"
@@ -44,7 +44,7 @@ func storeFile(e semaphore.Engine, name string) string {
 				dir = "/dev/shm"
 			}
 		}
-		return filepath.Join(dir, "flk."+name)
+		return filepath.Join(dir, map[semaphore.Engine]string{semaphore.EngineFlock: "flk.", semaphore.EngineRecoverable: "rec."}[e]+name)
 	case runtime.GOOS == "linux":
 		return filepath.Join("/dev/shm", "sem."+name)
 	}
@@ -236,17 +236,35 @@ func TestFlockLockHeldByAnother(t *testing.T) {
 	becomes(t, open(t, name, semaphore.EngineFlock), 2)
 }
 
-func TestFlockWarnsOfVanishedName(t *testing.T) {
-	name := uniqueName(t)
-	var log syncBuffer
-	s := open(t, name, semaphore.EngineFlock, semaphore.WithValue(0), semaphore.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
-	waiting := blocked(t, s, s.Wait)
-	must(t, s.Unlink())
-	waitFor(t, "a warning", func() bool { return strings.Contains(log.String(), "the name was removed") })
-	must(t, s.Post()) // and goes on with the old one
-	must(t, result(t, waiting))
-	if strings.Count(log.String(), "\n") != 1 || !strings.Contains(log.String(), "level=WARN") || !strings.Contains(log.String(), name) {
-		t.Errorf("log %q, want one warning with the name", log.String())
+func TestWarningOfVanishedName(t *testing.T) {
+	eachEngine(t, func(t *testing.T, e semaphore.Engine) {
+		if e != semaphore.EngineFlock && !owns(e) {
+			return // the others do not look
+		}
+		defer rescuing()() // it is the safety net that looks
+		name := uniqueName(t)
+		var log syncBuffer
+		s := open(t, name, e, semaphore.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
+		must(t, s.Wait())
+		waiting := blocked(t, s, s.Wait)
+		must(t, s.Unlink())
+		waitFor(t, "a warning", func() bool { return strings.Contains(log.String(), "the name was removed") })
+		must(t, s.Post()) // and goes on with the old one
+		must(t, result(t, waiting))
+		if strings.Count(log.String(), "\n") != 1 || !strings.Contains(log.String(), "level=WARN") || !strings.Contains(log.String(), name) {
+			t.Errorf("log %q, want one warning with the name", log.String())
+		}
+	})
+}
+
+// rescuing turns the safety net on; what it does until the returned function is
+// called is expected.
+func rescuing() (restore func()) {
+	before := semaphore.Rescued()
+	semaphore.SetSafetyNet(true)
+	return func() {
+		semaphore.SetSafetyNet(false)
+		expectedRescues += semaphore.Rescued() - before
 	}
 }
 
@@ -296,9 +314,9 @@ func (b *syncBuffer) String() string {
 func TestConformanceBackoff(t *testing.T) {
 	eachEngine(t, func(t *testing.T, e semaphore.Engine) {
 		// Without timed waits the probe of glibc can't block in it, and fails.
-		polls := e == semaphore.EngineFlock || e != semaphore.EngineNative && semaphore.LibcPolls
+		polls := e == semaphore.EngineFlock || e == semaphore.EngineRecoverable && semaphore.RecoverPolls() || e != semaphore.EngineNative && e != semaphore.EngineRecoverable && semaphore.LibcPolls
 		waits := make(chan struct{}, 100)
-		s := open(t, uniqueName(t), e, semaphore.WithValue(0), semaphore.WithBackoff(func() func(int) time.Duration {
+		s := open(t, uniqueName(t), e, semaphore.WithBackoff(func() func(int) time.Duration {
 			waits <- struct{}{}
 			return func(attempt int) time.Duration {
 				if attempt > 3 {
@@ -307,6 +325,7 @@ func TestConformanceBackoff(t *testing.T) {
 				return 0
 			}
 		}))
+		must(t, s.Wait())
 		if !polls {
 			wantErr(t, "WaitTimeout", s.WaitTimeout(30*time.Millisecond), semaphore.ErrTimeout)
 			if len(waits) != 0 {
@@ -326,11 +345,14 @@ func TestConformanceBackoff(t *testing.T) {
 }
 
 func TestTwoKindsOfOneName(t *testing.T) {
-	l, n, f := semaphore.EngineLibc, semaphore.EngineNative, semaphore.EngineFlock
-	for _, kinds := range [][2]semaphore.Engine{{l, f}, {f, l}, {n, f}, {f, n}} {
+	l, n, f, r := semaphore.EngineLibc, semaphore.EngineNative, semaphore.EngineFlock, semaphore.EngineRecoverable
+	for _, kinds := range [][2]semaphore.Engine{{l, f}, {f, l}, {n, f}, {f, n}, {l, r}, {r, l}, {n, r}, {r, n}, {f, r}, {r, f}} {
 		e, other := kinds[0], kinds[1]
 		t.Run(fmt.Sprint(e, " first, then ", other), func(t *testing.T) {
 			needEngine(t, other)
+			if e == r {
+				needEngine(t, r) // nothing else can make one
+			}
 			name := uniqueName(t)
 			plant(t, e, name)
 			for what, opts := range map[string][]semaphore.Option{

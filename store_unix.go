@@ -13,21 +13,14 @@ import (
 	"time"
 
 	"github.com/procsem/semaphore/internal/filelock"
+	"github.com/procsem/semaphore/internal/names"
 )
 
-// storeDir is the directory of this package's own files. $TMPDIR is not asked:
-// macOS has one for each user.
+// storeDir is the directory of this package's own files.
 func storeDir() (string, error) {
-	dir := os.Getenv("SEMAPHORE_DIR")
-	if dir == "" {
-		dir = "/tmp"
-		if info, err := os.Stat("/dev/shm"); err == nil && info.IsDir() {
-			dir = "/dev/shm"
-		}
-		return dir, nil
-	}
-	if !filepath.IsAbs(dir) {
-		return "", because(ErrInvalidOption, "SEMAPHORE_DIR is %q; it must be an absolute path", dir)
+	dir, err := names.Dir()
+	if err != nil {
+		return "", because(ErrInvalidOption, "%w", err)
 	}
 	return dir, nil
 }
@@ -89,8 +82,8 @@ func lockStores() (unlock func(), err error) {
 // publish makes a file that appears under its name only when it is whole:
 // whoever opens it, and whenever a creator is killed, finds all of it or
 // nothing. It fails with fs.ErrExist if the name is taken.
-func publish(dir, name string, content []byte, mode fs.FileMode) (*os.File, error) {
-	f, err := publishUnnamed(dir, name, content, mode)
+func publish(dir, name string, fill func(*os.File) error, mode fs.FileMode) (*os.File, error) {
+	f, err := publishUnnamed(dir, name, fill, mode)
 	if !errors.Is(err, errors.ErrUnsupported) {
 		return f, err
 	}
@@ -101,7 +94,7 @@ func publish(dir, name string, content []byte, mode fs.FileMode) (*os.File, erro
 	if err != nil {
 		return nil, err
 	}
-	if _, err = f.Write(content); err == nil {
+	if err = fill(f); err == nil {
 		err = os.Link(temp, filepath.Join(dir, name))
 	}
 	os.Remove(temp)
@@ -138,6 +131,20 @@ func openRegular(path string) (*os.File, error) {
 	return f, nil
 }
 
+// filled returns the filler of a small file.
+func filled(content []byte) func(*os.File) error {
+	return func(f *os.File) error {
+		_, err := f.Write(content)
+		return err
+	}
+}
+
+// writeZeros gives storage to a part of a file that was never used.
+func writeZeros(f *os.File, from, to int64) error {
+	_, err := f.WriteAt(make([]byte, to-from), from)
+	return err
+}
+
 func fileExists(path string) (bool, error) {
 	_, err := os.Lstat(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -172,7 +179,7 @@ func openChecked(path string, check func(*os.File) error) (*os.File, error) {
 
 // openOrPublish opens the file of that name in dir if it passes the check, or
 // publishes it, as how says.
-func openOrPublish(dir, name string, how openHow, check func(*os.File) error, content []byte, mode fs.FileMode) (*os.File, error) {
+func openOrPublish(dir, name string, how openHow, check, fill func(*os.File) error, mode fs.FileMode) (*os.File, error) {
 	// Others create and unlink meanwhile, programs of libc's and those whom
 	// lockStores does not lock out (AIX), so either step may find that the
 	// other was the right one.
@@ -183,7 +190,7 @@ func openOrPublish(dir, name string, how openHow, check func(*os.File) error, co
 				return f, err
 			}
 		}
-		f, err := publish(dir, name, content, mode)
+		f, err := publish(dir, name, fill, mode)
 		if !errors.Is(err, fs.ErrExist) {
 			return f, err
 		}

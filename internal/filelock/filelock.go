@@ -19,3 +19,23 @@ func Unlock(f *os.File) error { return unlock(f) }
 
 // Close unlocks and closes f. It must be used instead of f.Close.
 func Close(f *os.File) error { return closeFile(f) }
+
+// Locked reports whether another open file has f's lock. Where the system locks
+// with flock this takes a shared lock for a moment, which may make a TryLock
+// elsewhere fail for no other reason.
+func Locked(f *os.File) (bool, error) { return locked(f) }
+
+// TryLockByte takes the lock of one byte, which needs not exist, of f, which must
+// be open for writing, and reports whether it got it. The lock belongs to the
+// open file description: it excludes other opens of the file, in this process
+// and in others, and is there until the last descriptor of the description is
+// closed, a child's inherited one among them (fcntl(2), F_OFD_SETLK).
+// errors.ErrUnsupported where there are no such locks.
+func TryLockByte(f *os.File, at int64) (bool, error) { return tryLockByte(f, at) }
+
+// UnlockByte releases the lock of a byte, for all descriptors of f's description.
+func UnlockByte(f *os.File, at int64) error { return unlockByte(f, at) }
+
+// ByteLocked reports whether another open file description has the lock of one of
+// n bytes.
+func ByteLocked(f *os.File, at, n int64) (bool, error) { return byteLocked(f, at, n) }

@@ -38,3 +38,14 @@ func flock(f *os.File, how int) error {
 // closeFile unlocks first: a process that is just being forked, and has not
 // called exec yet, has the lock too.
 func closeFile(f *os.File) error { return errors.Join(unlock(f), f.Close()) }
+
+func locked(f *os.File) (bool, error) {
+	err := flock(f, unix.LOCK_SH|unix.LOCK_NB)
+	if err == unix.EWOULDBLOCK {
+		return true, nil
+	}
+	if err != nil {
+		return false, &os.PathError{Op: "flock", Path: f.Name(), Err: err}
+	}
+	return false, unlock(f)
+}

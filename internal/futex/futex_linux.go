@@ -39,12 +39,26 @@ var classic atomic.Bool
 func SetClassic(on bool) (before bool) { return classic.Swap(on) }
 
 // Wake wakes up to n of those who wait on a word of shared memory, in whatever
-// process. It does not access the word.
-func Wake(word *uint32, n int) { wake(word, n, 0) }
+// process, and returns how many there were. It does not access the word.
+func Wake(word *uint32, n int) (woken int) { return wake(word, n, 0) }
 
-func wake(word *uint32, n int, flag uintptr) {
-	syscall.RawSyscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(word)), futexWake|flag, uintptr(n), 0, 0, 0)
+func wake(word *uint32, n int, flag uintptr) (woken int) {
+	r, _, errno := syscall.RawSyscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(word)), futexWake|flag, uintptr(n), 0, 0, 0)
+	if errno != 0 {
+		return 0
+	}
+	return int(r)
 }
+
+// A Word is slept on while it has that value.
+type Word struct {
+	Addr  *uint32
+	Value uint32
+}
+
+// MaxWords is how many words one Wait can sleep on: futex_waitv takes 128, of
+// which one is the Stop's.
+const MaxWords = 127
 
 // A Stop ends Waits from another goroutine. Its zero value is ready; one Wait
 // at a time may use it.
@@ -94,13 +108,35 @@ func (s *Stop) Fire() {
 // It has no timeout: who wakes up to look at a clock loses the place in the
 // kernel's queue, and those who never do are always ahead.
 func (s *Stop) Wait(word *uint32, value uint32, m Moment) error {
+	err := s.WaitAny([]Word{{word, value}}, m, 0)
+	if err == syscall.EAGAIN {
+		return nil
+	}
+	return err
+}
+
+// WaitAny is Wait on several words, as long as all have their values, and for no
+// longer than timeout, if that is not 0: then ETIMEDOUT. EAGAIN says that it did not
+// sleep, because a word had another value. Without futex_waitv it waits on the first
+// word alone.
+func (s *Stop) WaitAny(words []Word, m Moment, timeout time.Duration) error {
+	var end *unix.Timespec
+	if timeout > 0 {
+		var now unix.Timespec
+		if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {
+			return err
+		}
+		at := unix.NsecToTimespec(now.Nano() + timeout.Nanoseconds())
+		end = &at
+	}
 	if !classic.Load() {
-		errno := s.waitv(word, value, m)
+		errno := s.waitv(words, m, end)
 		if errno != syscall.ENOSYS && errno != syscall.EPERM {
 			return outcome(errno)
 		}
 		classic.Store(true)
 	}
+	word, value := words[0].Addr, words[0].Value
 	s.moment.Store(uint32(m))
 	s.waiting.Store(word)
 	defer s.waiting.Store(nil)
@@ -108,23 +144,30 @@ func (s *Stop) Wait(word *uint32, value uint32, m Moment) error {
 		return nil
 	}
 	_, _, errno := syscall.Syscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(word)), futexWaitBitset,
-		uintptr(value), 0, 0, matchAny)
+		uintptr(value), uintptr(unsafe.Pointer(end)), 0, matchAny)
 	return outcome(errno)
 }
 
-func (s *Stop) waitv(word *uint32, value uint32, m Moment) syscall.Errno {
-	waiters := [2]waiter{
-		{value: uint64(value), address: uint64(uintptr(unsafe.Pointer(word))), flags: futex2Size32},
-		{value: uint64(m), address: uint64(uintptr(unsafe.Pointer(&s.fired))), flags: futex2Size32 | futexPrivate},
+func (s *Stop) waitv(words []Word, m Moment, end *unix.Timespec) syscall.Errno {
+	var waiters [MaxWords + 1]waiter
+	waiters[0] = waiter{value: uint64(m), address: uint64(uintptr(unsafe.Pointer(&s.fired))), flags: futex2Size32 | futexPrivate}
+	for i, w := range words {
+		waiters[i+1] = waiter{value: uint64(w.Value), address: uint64(uintptr(unsafe.Pointer(w.Addr))), flags: futex2Size32}
 	}
-	_, _, errno := syscall.Syscall6(unix.SYS_FUTEX_WAITV, uintptr(unsafe.Pointer(&waiters)), uintptr(len(waiters)), 0, 0, 0, 0)
+	// The kernel wants 64 bits of time here on every machine.
+	var at *[2]int64
+	if end != nil {
+		at = &[2]int64{int64(end.Sec), int64(end.Nsec)}
+	}
+	_, _, errno := syscall.Syscall6(unix.SYS_FUTEX_WAITV, uintptr(unsafe.Pointer(&waiters)), uintptr(len(words)+1), 0,
+		uintptr(unsafe.Pointer(at)), unix.CLOCK_MONOTONIC, 0)
 	runtime.KeepAlive(s) // the kernel's view of it is an integer
 	return errno
 }
 
-// outcome makes nil of success and of EAGAIN: a word had another value.
+// outcome makes an error of an errno.
 func outcome(errno syscall.Errno) error {
-	if errno == 0 || errno == syscall.EAGAIN {
+	if errno == 0 {
 		return nil
 	}
 	return errno

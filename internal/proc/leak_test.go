@@ -16,7 +16,7 @@ import (
 	"github.com/procsem/semaphore/internal/proc"
 )
 
-var engines = []semaphore.Engine{semaphore.EngineAuto, semaphore.EngineLibc, semaphore.EngineNative, semaphore.EngineFlock}
+var engines = []semaphore.Engine{semaphore.EngineAuto, semaphore.EngineLibc, semaphore.EngineNative, semaphore.EngineFlock, semaphore.EngineRecoverable}
 
 // eachEngine runs f with a function that opens a semaphore. Nothing may refer
 // to the handle but f: a closed one that is still referred to keeps its memory.
@@ -75,10 +75,10 @@ func TestOpenAndCloseLeakNothing(t *testing.T) {
 			if err := a.Wait(); err != nil {
 				t.Fatal(err)
 			}
-			if err := b.Post(); err != nil {
+			if err := a.Post(); err != nil {
 				t.Fatal(err)
 			}
-			p, err := a.TryAcquire()
+			p, err := b.TryAcquire()
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -35,6 +35,11 @@ type Waiter struct {
 	Ready chan struct{}
 	Err   error
 
+	// Named and Got are the queue's user's: what kind of thing the waiter
+	// waits for, and which one it was given.
+	Named bool
+	Got   int
+
 	ticket     Ticket // 0 when it has left
 	prev, next *Waiter
 }
@@ -50,14 +55,14 @@ func (q *Queue) Idle() bool { return q.Len() == 0 }
 
 // Join adds a waiter at the end. If serve is true the queue had no server, and
 // the caller must serve it until Retire allows to stop.
-func (q *Queue) Join() (w *Waiter, serve bool, err error) {
+func (q *Queue) Join(named bool) (w *Waiter, serve bool, err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.closed {
 		return nil, false, ErrClosed
 	}
 	q.joined++
-	w = &Waiter{Ready: make(chan struct{}, 1), ticket: q.joined, prev: q.last}
+	w = &Waiter{Ready: make(chan struct{}, 1), Named: named, ticket: q.joined, prev: q.last}
 	if q.last == nil {
 		q.first = w
 	} else {
@@ -111,11 +116,11 @@ func (q *Queue) remove(w *Waiter) {
 // blocked or nobody is left; it reports the latter. A waiter for whom take
 // returns something else is sent away with that. Nobody can leave meanwhile, so
 // whatever take takes has an owner.
-func (q *Queue) Serve(take func() error, blocked error) (empty bool) {
+func (q *Queue) Serve(take func(*Waiter) error, blocked error) (empty bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for q.first != nil {
-		err := take()
+		err := take(q.first)
 		if err == blocked {
 			return false
 		}
@@ -127,23 +132,27 @@ func (q *Queue) Serve(take func() error, blocked error) (empty bool) {
 // Give gives the waiter in front what it waits for. It reports false if nobody
 // waits.
 func (q *Queue) Give() bool {
-	given, _ := q.Pass(math.MaxInt)
+	given, _, _ := q.Pass(math.MaxInt, func(*Waiter) error { return nil })
 	return given
 }
 
 // Pass is Give, but not more than limit times in a row: the next time it does
 // nothing and reports false. empty says that nobody is left, so that the server
-// has to retire.
-func (q *Queue) Pass(limit int) (given, empty bool) {
+// has to retire. hand prepares what the waiter in front is given; if it fails,
+// nothing is.
+func (q *Queue) Pass(limit int, hand func(*Waiter) error) (given, empty bool, err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.first == nil || q.passed >= limit {
 		q.passed = 0
-		return false, false
+		return false, false, nil
+	}
+	if err := hand(q.first); err != nil {
+		return false, false, err
 	}
 	q.passed++
 	q.dismiss(nil)
-	return true, q.first == nil
+	return true, q.first == nil, nil
 }
 
 // Front returns the ticket of the waiter in front, 0 if nobody waits.

@@ -14,12 +14,15 @@ var (
 	errBroken  = errors.New("broken")
 )
 
+// hand is for waiters who want nothing in particular.
+func hand(*Waiter) error { return nil }
+
 // join makes n waiters; the first is to serve.
 func join(t *testing.T, q *Queue, n int) []*Waiter {
 	t.Helper()
 	var ws []*Waiter
 	for i := range n {
-		w, serve, err := q.Join()
+		w, serve, err := q.Join(false)
 		if err != nil || serve != (i == 0) {
 			t.Fatalf("Join %d: serve %v, %v", i, serve, err)
 		}
@@ -58,12 +61,12 @@ func want(t *testing.T, what string, ws []*Waiter, want ...string) {
 
 func TestQueueGivesInOrder(t *testing.T) {
 	var q Queue
-	if given, _ := q.Pass(1); given || q.Give() {
+	if given, _, _ := q.Pass(1, hand); given || q.Give() {
 		t.Error("given to nobody")
 	}
 	ws := join(t, &q, 4)
 	free := 2
-	take := func() error {
+	take := func(*Waiter) error {
 		if free == 0 {
 			return errBlocked
 		}
@@ -126,7 +129,7 @@ func TestQueueDismisses(t *testing.T) {
 	want(t, "after Dismiss", ws, "broken", "waits", "waits", "waits")
 	// An error of take is the fate of the waiter in front.
 	n := 0
-	q.Serve(func() error {
+	q.Serve(func(*Waiter) error {
 		n++
 		return []error{errBroken, nil, errBlocked}[n-1]
 	}, errBlocked)
@@ -137,7 +140,7 @@ func TestQueuePassIsBounded(t *testing.T) {
 	var q Queue
 	ws := join(t, &q, 5)
 	for i, ok := range []bool{true, true, false, true, true, false, true} {
-		if given, empty := q.Pass(2); given != ok || empty != (i == 6) {
+		if given, empty, _ := q.Pass(2, hand); given != ok || empty != (i == 6) {
 			t.Errorf("Pass %d: given %v, want %v; empty %v", i, given, ok, empty)
 		}
 	}
@@ -149,7 +152,7 @@ func TestQueueClose(t *testing.T) {
 	ws := join(t, &q, 2)
 	q.Close()
 	want(t, "after Close", ws, ErrClosed.Error(), ErrClosed.Error())
-	if _, _, err := q.Join(); err != ErrClosed {
+	if _, _, err := q.Join(false); err != ErrClosed {
 		t.Errorf("Join of a closed queue: %v", err)
 	}
 	if !q.Retire() {
@@ -166,7 +169,7 @@ func TestQueueGiveAgainstLeave(t *testing.T) {
 	var mu sync.Mutex
 	var all sync.WaitGroup
 	for range n {
-		w, _, err := q.Join()
+		w, _, err := q.Join(false)
 		if err != nil {
 			t.Fatal(err)
 		}

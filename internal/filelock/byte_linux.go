@@ -1,0 +1,58 @@
+package filelock
+
+import (
+	"errors"
+	"io"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+func tryLockByte(f *os.File, at int64) (bool, error) {
+	_, err := ofd(f, unix.F_OFD_SETLK, unix.F_WRLCK, at, 1)
+	if err == unix.EAGAIN || err == unix.EACCES {
+		return false, nil
+	}
+	return err == nil, wrap(f, err)
+}
+
+func unlockByte(f *os.File, at int64) error {
+	_, err := ofd(f, unix.F_OFD_SETLK, unix.F_UNLCK, at, 1)
+	return wrap(f, err)
+}
+
+func byteLocked(f *os.File, at, n int64) (bool, error) {
+	kind, err := ofd(f, unix.F_OFD_GETLK, unix.F_WRLCK, at, n)
+	return kind != unix.F_UNLCK, wrap(f, err)
+}
+
+func ofd(f *os.File, command int, kind int16, at, n int64) (found int16, err error) {
+	lock := unix.Flock_t{Type: kind, Whence: io.SeekStart, Start: at, Len: n}
+	conn, err := f.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	// Not f.Fd: f may be closed meanwhile, and its number be another file's.
+	if e := conn.Control(func(fd uintptr) {
+		for {
+			if err = unix.FcntlFlock(fd, command, &lock); err != unix.EINTR {
+				return
+			}
+		}
+	}); e != nil {
+		return 0, e
+	}
+	return lock.Type, err
+}
+
+// wrap says ErrUnsupported where the kernel (before 3.15) or the filesystem
+// knows no such locks.
+func wrap(f *os.File, err error) error {
+	if err == nil {
+		return nil
+	}
+	if err == unix.EINVAL || err == unix.ENOLCK || err == unix.EOPNOTSUPP {
+		err = errors.Join(err, errors.ErrUnsupported)
+	}
+	return &os.PathError{Op: "fcntl", Path: f.Name(), Err: err}
+}

@@ -1,0 +1,245 @@
+// Package permits is the table of a recoverable semaphore: permits in memory that
+// processes share, each of them a word that says who has it. A permit is taken
+// by one compare-and-swap, which is its record too: there is no moment at which a
+// permit is taken and its owner unknown. See docs/recovery.md.
+//
+// The package knows nothing of files, locks and sleep. Its Host does, and says
+// who is alive.
+package permits
+
+import (
+	"fmt"
+	"sync/atomic"
+	"unsafe"
+)
+
+const (
+	// MaxPermits is the greatest limit.
+	MaxPermits = 65535
+	// MaxSlots is how many handles a semaphore may have at a time.
+	MaxSlots = 4096
+)
+
+// The file: a page with the header, the slots, the permits. What lies beyond the
+// header's marks has never been used, and need not be backed by storage.
+const (
+	headerSize = 4096
+	slotSize   = 64
+	wordSize   = 8
+	slotsAt    = headerSize
+	wordsAt    = slotsAt + MaxSlots*slotSize
+
+	// Size is the file's size in bytes.
+	Size = wordsAt + (MaxPermits+1)*wordSize
+	// SlotsEnd is where the slots end, and with them all liveness words.
+	SlotsEnd = wordsAt
+
+	// Bytes beyond the file's end, of which only the locks exist (ByteLocks): that
+	// of the claim, and from SlotByte on one for each slot.
+	ClaimByte = Size
+	SlotByte  = Size + 1
+
+	// Version is the format's.
+	Version = 1
+)
+
+const (
+	magic    = 0x016d6573636f7270 // "procsem\x01", in a little-endian file
+	reversed = 0x70726f6373656d01
+)
+
+// A header begins the file. What is written often has a cache line of its own.
+type header struct {
+	magic   uint64
+	version uint32
+	locks   uint32 // Locks: how to see who is alive
+	id      uint64 // of this file, among all that ever had its name
+	_       [5]uint64
+
+	limit       atomic.Uint64 // see limit.go
+	permitsMark atomic.Uint32 // permits below it have storage
+	slotsMark   atomic.Uint32 // so do slots
+	_           [6]uint64
+
+	event   atomic.Uint32 // changes when waiters should look again
+	_       uint32
+	waiters atomic.Uint64 // see waiters.go
+	places  atomic.Uint64 // the last place in line given out
+	_       [5]uint64
+
+	// Bit g of the summary, for g > 0, is clear if none of the permits 64g to
+	// 64g+63 is free; see hint.go.
+	summary [(MaxPermits + 1) / groupSize / 64]atomic.Uint64
+}
+
+// A slot is one open handle.
+type slot struct {
+	live     atomic.Uint32 // the robust futex: thread id, and the kernel's word that it died
+	state    atomic.Uint32 // slotFree or slotUsed
+	gen      atomic.Uint64 // the owner's generation; grows with each
+	waits    atomic.Uint64 // the generation, while its server waits
+	place    atomic.Uint64 // its place in line
+	doing    atomic.Uint32 // Step: for people and tests, never for decisions
+	clearing atomic.Uint32 // group+1 whose summary bit it is clearing
+	pid      atomic.Uint32 // for people, as are the times
+	buried   atomic.Uint32 // the low half of the last generation found dead
+	started  atomic.Int64  // when the process started
+	opened   atomic.Int64  // when the handle was opened, Unix time in ns
+}
+
+const (
+	slotFree = 0
+	slotUsed = 1
+)
+
+// The bits of a liveness word (linux/futex.h). A word that has newsDue is that of
+// a thread whose end the kernel will tell: it then sets died and wakes one who
+// sleeps on the word.
+const (
+	NewsDue = 0x80000000 // FUTEX_WAITERS
+	Died    = 0x40000000 // FUTEX_OWNER_DIED
+)
+
+func hasNews(live uint32) bool { return live&(NewsDue|Died) == NewsDue }
+
+// A permit's word is 0, or an owner: slot, generation, and whether it was taken
+// for a Permit (named) or for the handle.
+const (
+	named    = 1
+	genShift = 1
+	genBits  = 47
+	genMask  = 1<<genBits - 1
+	slotBits = genShift + genBits
+)
+
+func ownerWord(slot int, gen uint64) uint64 { return uint64(slot)<<slotBits | gen<<genShift }
+
+func slotOf(word uint64) int   { return int(word >> slotBits) }
+func genOf(word uint64) uint64 { return word >> genShift & genMask }
+
+// Locks says by which locks the kernel tells who is alive.
+type Locks uint32
+
+const (
+	// ByteLocks are open-file-description locks on a byte for each slot.
+	ByteLocks Locks = 1
+	// FileLocks are flocks of a file for each slot.
+	FileLocks Locks = 2
+)
+
+// A Step is what a handle is doing at the moment, where that takes more than an
+// instruction.
+type Step uint32
+
+const (
+	Idle   Step = iota
+	Taking      // never written down: only Trace hears of it
+	Claiming
+	Waiting
+	Waking
+	Shrinking
+	Recovering
+)
+
+var stepNames = [...]string{"idle", "taking", "claiming a slot", "waiting", "waking", "shrinking", "recovering"}
+
+func (s Step) String() string {
+	if int(s) >= len(stepNames) {
+		return fmt.Sprintf("Step(%d)", uint32(s))
+	}
+	return stepNames[s]
+}
+
+// A Table is a semaphore's memory.
+type Table struct {
+	*header
+	slots *[MaxSlots]slot
+	words *[MaxPermits + 1]atomic.Uint64
+}
+
+// At returns the table in Size bytes of shared memory, aligned to pages.
+func At(memory unsafe.Pointer) *Table {
+	return &Table{
+		header: (*header)(memory),
+		slots:  (*[MaxSlots]slot)(unsafe.Add(memory, slotsAt)),
+		words:  (*[MaxPermits + 1]atomic.Uint64)(unsafe.Add(memory, wordsAt)),
+	}
+}
+
+// A Head is what a file begins with, for its creation and its check.
+type Head [headerSize / 8]uint64
+
+func (h *Head) header() *header { return (*header)(unsafe.Pointer(h)) }
+
+// Bytes returns the head as the file has it.
+func (h *Head) Bytes() []byte { return unsafe.Slice((*byte)(unsafe.Pointer(h)), headerSize) }
+
+// NewHead returns the head of a new file. All else in it is zero.
+func NewHead(limit int, locks Locks, id uint64) *Head {
+	h := new(Head)
+	f := h.header()
+	f.magic, f.version, f.locks, f.id = magic, Version, uint32(locks), id
+	f.limit.Store(uint64(limit))
+	f.permitsMark.Store(uint32(limit))
+	for g := 1; g <= groupOf(limit); g++ {
+		f.setBit(g)
+	}
+	return h
+}
+
+// Check returns what is wrong with the head of a file of that size, "" if nothing
+// is. Of a file of another version the size says nothing.
+func (h *Head) Check(size int64) string {
+	f := h.header()
+	switch {
+	case size < headerSize:
+		return fmt.Sprintf("it has %d bytes; a recoverable semaphore has %d", size, Size)
+	case f.magic != magic && f.magic != reversed:
+		return fmt.Sprintf("it begins with %q; a recoverable semaphore begins with %q", h.Bytes()[:8], NewHead(1, 0, 0).Bytes()[:8])
+	case f.magic == reversed:
+		return "it was made by a program of the other byte order"
+	case f.version != Version:
+		return fmt.Sprintf("it is of version %d; this program knows version %d", f.version, Version)
+	case size != Size:
+		return fmt.Sprintf("it has %d bytes; a recoverable semaphore has %d", size, Size)
+	case f.locks != uint32(ByteLocks) && f.locks != uint32(FileLocks):
+		return fmt.Sprintf("it is damaged: its locks are of kind %d; 1 and 2 are known", f.locks)
+	case f.permitsMark.Load() == 0 || f.permitsMark.Load() > MaxPermits || f.slotsMark.Load() > MaxSlots || limitOf(f.limit.Load()) > int(f.permitsMark.Load()):
+		return fmt.Sprintf("it is damaged: limit %d, %d permits (of at most %d), %d slots (of at most %d)",
+			limitOf(f.limit.Load()), f.permitsMark.Load(), MaxPermits, f.slotsMark.Load(), MaxSlots)
+	}
+	return ""
+}
+
+// Locks says which locks the file's handles use.
+func (h *Head) Locks() Locks { return Locks(h.header().locks) }
+
+// ID tells the file from others that have, had or will have its name.
+func (h *Head) ID() uint64 { return h.header().id }
+
+// Slots is how many slots are in use, or were.
+func (h *Head) Slots() int { return h.header().slotsInUse() }
+
+// A Range is a part of the file.
+type Range struct{ From, To int64 }
+
+// Used returns the parts of the file that are in use.
+func (h *Head) Used() []Range {
+	return []Range{{0, headerSize}, slotRange(0, int(h.header().slotsMark.Load())), wordRange(0, int(h.header().permitsMark.Load()))}
+}
+
+// Needed returns the parts of the file that its first handle will use.
+func (h *Head) Needed() []Range { return append(h.Used(), slotRange(0, 1)) }
+
+func slotRange(from, to int) Range {
+	return Range{slotsAt + int64(from)*slotSize, slotsAt + int64(to)*slotSize}
+}
+func wordRange(from, to int) Range {
+	return Range{wordsAt + int64(from)*wordSize, wordsAt + int64(to)*wordSize}
+}
+
+// permitsInUse is how many words there are. However the file is damaged, it leads
+// to no access outside of it.
+func (h *header) permitsInUse() int { return min(int(h.permitsMark.Load()), MaxPermits) }
+
+func (h *header) slotsInUse() int { return min(int(h.slotsMark.Load()), MaxSlots) }

@@ -1,0 +1,774 @@
+package permits
+
+import (
+	"errors"
+	"sync"
+	"testing"
+	"unsafe"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// A world is a table in this process's memory, whose handles die by losing their
+// locks. Interleavings are made by hand: a test does with the words what a handle
+// would do up to some instruction, and then lets others go on.
+type world struct {
+	t     *testing.T
+	table *Table
+
+	mu    sync.Mutex
+	locks map[int]*process
+	full  bool // no storage is left
+	slept int  // how many sleep
+	woken int
+}
+
+// A process is the Host of one handle.
+type process struct{ w *world }
+
+func (p *process) Lock(slot int) (bool, error) {
+	p.w.mu.Lock()
+	defer p.w.mu.Unlock()
+	if p.w.locks[slot] != nil {
+		return false, nil
+	}
+	p.w.locks[slot] = p
+	return true, nil
+}
+
+func (p *process) Alive(slot int) (bool, error) {
+	p.w.mu.Lock()
+	defer p.w.mu.Unlock()
+	owner := p.w.locks[slot]
+	return owner != nil && owner != p, nil
+}
+
+var errNoStorage = errors.New("no storage")
+
+func (p *process) Allocate(Range) error {
+	if p.w.full {
+		return errNoStorage
+	}
+	return nil
+}
+
+func (p *process) Wake(_ *uint32, n int) int {
+	woken := min(n, p.w.slept)
+	p.w.slept -= woken
+	p.w.woken += woken
+	return woken
+}
+
+func newWorld(t *testing.T, limit int) *world {
+	memory := make([]uint64, Size/8)
+	head := NewHead(limit, ByteLocks, 1)
+	if wrong := head.Check(Size); wrong != "" {
+		t.Fatal(wrong)
+	}
+	copy(memory, head[:])
+	return &world{t: t, table: At(unsafe.Pointer(&memory[0])), locks: make(map[int]*process)}
+}
+
+func (w *world) open() *Owner {
+	w.t.Helper()
+	o, err := w.table.Claim(&process{w}, Identity{PID: 1})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	o.Live().Store(NewsDue | uint32(o.slot+1))
+	return o
+}
+
+// dies is what the kernel does to a handle whose process ends.
+func (w *world) dies(o *Owner) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	o.Live().Store(NewsDue | Died)
+	delete(w.locks, o.slot)
+}
+
+// takes wants n permits taken for the handle, and not one more.
+func (w *world) takes(o *Owner, n int) {
+	w.t.Helper()
+	for i := range n {
+		if _, ok := o.Take(false); !ok {
+			w.t.Fatalf("no permit after %d of %d", i, n)
+		}
+	}
+	if i, ok := o.Take(false); ok {
+		w.t.Fatalf("permit %d taken beyond the %d that there should be", i, n)
+	}
+}
+
+func TestTakeAndGive(t *testing.T) {
+	for _, limit := range []int{1, 64, 65, 10_000, MaxPermits} {
+		w := newWorld(t, limit)
+		a, b := w.open(), w.open()
+		w.takes(a, limit)
+		if b.Give() {
+			t.Fatal("gave what another has")
+		}
+		for range limit {
+			if i, quiet := a.GiveHome(); i < 0 && !a.Give() {
+				t.Fatal("could not give what it has")
+			} else if i >= 0 && !quiet {
+				a.Announce(i)
+			}
+		}
+		if a.Give() {
+			t.Error("gave more than it had")
+		}
+		w.takes(b, limit)
+		if n := b.GiveAll(); n != limit {
+			t.Errorf("GiveAll gave %d of %d", n, limit)
+		}
+	}
+}
+
+// What the dead held comes back once, whoever looks, and not from the living.
+func TestRecovery(t *testing.T) {
+	w := newWorld(t, 200)
+	dead, alive, c := w.open(), w.open(), w.open()
+	for range 80 {
+		dead.Take(false)
+		dead.Take(true)
+		alive.Take(false)
+	}
+	if c.Suspects() {
+		t.Error("suspects while all live")
+	}
+	w.dies(dead)
+	if !c.Suspects() {
+		t.Error("no suspects though one is dead")
+	}
+	freed := c.Recover(false).Freed + alive.Recover(false).Freed
+	const held = 134 // two of three, of 200
+	if freed != held {
+		t.Errorf("%d came back, want %d", freed, held)
+	}
+	if c.Suspects() {
+		t.Error("suspects though the dead are buried")
+	}
+	w.takes(c, held)
+	if w.open().slot != dead.slot {
+		t.Error("the slot of the dead was not used again")
+	}
+}
+
+// A cleaner that has slept takes nothing from the slot's next owner.
+func TestLateCleaner(t *testing.T) {
+	w := newWorld(t, 2)
+	dead, cleaner := w.open(), w.open()
+	dead.Take(false)
+	w.dies(dead)
+	next := w.open() // sweeps, as the claimer of the same slot
+	if next.slot != dead.slot || next.gen == dead.gen {
+		t.Fatalf("slot %d generation %d after slot %d generation %d", next.slot, next.gen, dead.slot, dead.gen)
+	}
+	next.Take(false)
+	if freed := cleaner.bury(dead.slot, dead.gen); freed != 0 {
+		t.Errorf("it freed %d", freed)
+	}
+	if f := cleaner.Recover(true); f.Held != 1 || f.Freed != 0 {
+		t.Errorf("%+v, want one held and none freed", f)
+	}
+	// A word of the old generation, from a taker that was on its way.
+	w.table.words[1].CompareAndSwap(0, dead.word)
+	if f := cleaner.Recover(false); f.Held != 1 || f.Freed != 1 {
+		t.Errorf("%+v, want the stale word freed", f)
+	}
+}
+
+// Who dies between freeing a word and offering it hides it from takers, until
+// somebody surveys.
+func TestGiverDiesBeforeOffering(t *testing.T) {
+	w := newWorld(t, 128)
+	a, b, c := w.open(), w.open(), w.open()
+	for range 127 {
+		a.Take(false)
+	}
+	i, _ := b.Take(false)
+	if _, ok := c.Take(false); ok || w.table.bit(1) {
+		t.Fatal("the bit of the full group was not cleared")
+	}
+	w.table.words[i].CompareAndSwap(b.word, 0)
+	w.dies(b)
+	if f := c.Survey(false, nil); !f.Free {
+		t.Error("the survey sees no free word")
+	}
+	w.takes(c, 1)
+}
+
+// A clearer that dies, before or after its slot has been claimed, hides nothing.
+func TestClearerDies(t *testing.T) {
+	for _, claimed := range []bool{false, true} {
+		w := newWorld(t, 128)
+		a, b, c := w.open(), w.open(), w.open()
+		w.takes(a, 128)
+		w.table.words[100].CompareAndSwap(a.word, 0)
+		w.table.slots[b.slot].clearing.Store(1 + 1)
+		w.table.summary[0].And(^uint64(2))
+		w.takes(c, 1) // the intention says where to look
+		c.Give()
+		w.table.summary[0].And(^uint64(2))
+		w.dies(b)
+		if claimed {
+			w.open()
+		}
+		c.home.Store(0)
+		c.Recover(false)
+		w.takes(c, 1)
+	}
+}
+
+// Words that come with a higher limit are found, though a taker has just found
+// nothing in their group.
+func TestRaiseAgainstClear(t *testing.T) {
+	w := newWorld(t, 100)
+	a := w.open()
+	w.takes(a, 100) // and clears the bit
+	if err := a.SetLimit(110, true); err != nil {
+		t.Fatal(err)
+	}
+	w.takes(a, 10)
+	if err := a.SetLimit(101, true); err != nil {
+		t.Fatal(err)
+	}
+	for range 50 {
+		a.Give()
+	}
+	w.takes(a, 41)
+	if err := a.SetLimit(200, true); err != nil {
+		t.Fatal(err)
+	}
+	w.takes(a, 99)
+}
+
+func TestSetLimitWithoutStorage(t *testing.T) {
+	w := newWorld(t, 3)
+	a := w.open()
+	w.full = true
+	if err := a.SetLimit(4, true); err != errNoStorage {
+		t.Errorf("got %v", err)
+	}
+	if n, set := w.table.Limit(); n != 3 || set {
+		t.Errorf("limit %d, set %v, after a SetLimit that failed", n, set)
+	}
+	if err := a.SetLimit(2, true); err != nil {
+		t.Error(err)
+	}
+}
+
+// Lowering the limit: those above it keep their permits, and nobody gets one until
+// they fit, wherever the free words are.
+func TestShrinking(t *testing.T) {
+	w := newWorld(t, 4)
+	low, high, c := w.open(), w.open(), w.open()
+	low.Take(false)
+	low.Take(false)
+	high.Take(false)
+	high.Take(false) // 2 and 3
+	low.GiveAll()
+	c.SetLimit(2, true)
+	w.takes(c, 0)
+	high.Give()
+	w.takes(c, 1)
+	high.Give()
+	if !w.table.Shrinking() {
+		t.Error("the flag went before anybody saw that it was not needed")
+	}
+	w.takes(low, 1)
+	if w.table.Shrinking() {
+		t.Error("the flag stays")
+	}
+}
+
+// While the limit shrinks several takers may have seen the room that is for one.
+func TestTakersCountAfterwards(t *testing.T) {
+	w := newWorld(t, 4)
+	high, a, b := w.open(), w.open(), w.open()
+	a.SetLimit(2, true)
+	w.table.words[3].CompareAndSwap(0, high.word) // from before
+	w.takes(a, 1)
+	w.table.words[1].CompareAndSwap(0, b.word) // saw one held, too
+	if b.Settle(1) {
+		t.Error("a third one got in with a limit of two")
+	}
+	if held, _ := w.table.held(); held != 2 {
+		t.Errorf("%d held", held)
+	}
+}
+
+// A taker who has read the limit before it was lowered finds out after its
+// compare-and-swap, also when the flag has gone meanwhile.
+func TestTakeAgainstLowering(t *testing.T) {
+	w := newWorld(t, 4)
+	a, b, c := w.open(), w.open(), w.open()
+	b.Take(false)
+	c.SetLimit(2, true)
+	w.takes(c, 1)                              // clears the flag
+	w.table.words[3].CompareAndSwap(0, a.word) // read a limit of 4
+	if a.Settle(3) {
+		t.Error("a permit above the limit was kept")
+	}
+	if w.table.words[3].Load() != 0 {
+		t.Error("and not given back")
+	}
+}
+
+// A word in flight above the limit must not become a Permit's by a hand-over.
+func TestHandOverAgainstLowering(t *testing.T) {
+	w := newWorld(t, 4)
+	a, b, c := w.open(), w.open(), w.open()
+	a.Take(false)
+	b.Take(false)
+	a.home.Store(3)
+	c.SetLimit(2, true)
+	w.takes(c, 0) // clears the flag
+	w.table.words[3].CompareAndSwap(0, a.word)
+	if to, err := a.HandOver(0, false, true); err != ErrGive {
+		t.Errorf("handed over %d, %v", to, err)
+	}
+	a.Settle(3)
+	if held, _ := w.table.held(); held != 2 {
+		t.Errorf("%d held, want 2", held)
+	}
+}
+
+func TestHandOver(t *testing.T) {
+	w := newWorld(t, 2)
+	a := w.open()
+	if _, err := a.HandOver(0, false, false); err != ErrNotHeld {
+		t.Errorf("handed over what is not held: %v", err)
+	}
+	a.Take(false)
+	i, err := a.HandOver(0, false, true)
+	if err != nil || a.Give() {
+		t.Errorf("%v; the handle's permit is still there: %v", err, err == nil)
+	}
+	if _, err := a.HandOver(i, true, true); err != nil {
+		t.Error(err)
+	}
+	if _, err := a.HandOver(i, true, false); err != nil || a.GiveAt(i) || !a.Give() {
+		t.Errorf("%v, or the Permit has it still", err)
+	}
+	if _, err := a.HandOver(i, true, true); err != ErrNotHeld {
+		t.Errorf("handed over what was given: %v", err)
+	}
+}
+
+// Waiters that die stay counted until somebody gives and wakes nobody.
+func TestWaitersAreHealed(t *testing.T) {
+	w := newWorld(t, 1)
+	holder, dead, alive := w.open(), w.open(), w.open()
+	holder.Take(false)
+	dead.Join()
+	alive.Join()
+	w.dies(dead)
+	w.slept = 1
+	holder.Give() // wakes alive
+	if w.woken != 1 || w.table.Waiters() != 2 {
+		t.Errorf("%d woken, %d counted", w.woken, w.table.Waiters())
+	}
+	w.takes(alive, 1)
+	alive.Leave()
+	if n := w.table.Waiters(); n != 1 {
+		t.Errorf("%d counted, want the dead one", n)
+	}
+	alive.Give() // wakes nobody
+	if n := w.table.Waiters(); n != 0 {
+		t.Errorf("%d counted", n)
+	}
+	// Never below those who live: one has said that it waits and not yet
+	// counted itself, one has uncounted itself and not yet unsaid it.
+	alive.slots[alive.slot].waits.Store(alive.gen)
+	holder.Join()
+	holder.Heal(w.table.waiters.Load())
+	if n := w.table.Waiters(); n < 1 {
+		t.Errorf("%d counted while one waits", n)
+	}
+}
+
+// Who died after it had freed a word, and before it told anybody, may have its slot
+// claimed before anybody has looked whether it lives.
+func TestClaimTellsForTheDead(t *testing.T) {
+	w := newWorld(t, 1)
+	dead, waiter := w.open(), w.open()
+	dead.Take(false)
+	waiter.Join()
+	w.slept = 1
+	w.table.words[0].CompareAndSwap(dead.word, 0)
+	w.dies(dead)
+	if o := w.open(); o.slot != dead.slot {
+		t.Fatalf("slot %d was claimed, want %d", o.slot, dead.slot)
+	}
+	if w.woken != 1 {
+		t.Errorf("%d woken", w.woken)
+	}
+}
+
+// Whoever leaves tells another one of what it may have been told alone.
+func TestLeavePassesOn(t *testing.T) {
+	w := newWorld(t, 1)
+	holder, leaver, other := w.open(), w.open(), w.open()
+	holder.Take(false)
+	young := func(dying []Mortal) bool { return len(dying) > 0 }
+	leaver.Join()
+	other.Join()
+	w.slept = 2
+	if !leaver.Leave() {
+		t.Error("it does not know of the other one")
+	}
+	leaver.PassOn(nil, false, young)
+	if w.woken != 0 {
+		t.Error("it told of nothing")
+	}
+	leaver.Join()
+	holder.Give() // wakes the leaver, as it may be
+	w.woken = 0
+	leaver.Leave()
+	leaver.PassOn(nil, false, young)
+	if w.woken != 1 {
+		t.Errorf("%d were told of the free permit", w.woken)
+	}
+	w.takes(holder, 1)
+	leaver.Join()
+	live := holder.Live().Swap(NewsDue | Died) // the lock is held still
+	w.woken, w.slept = 0, 1
+	leaver.Leave()
+	leaver.PassOn([]Word{{addressOf(holder.Live()), live}}, false, young)
+	if w.woken != 1 {
+		t.Errorf("%d were told of the death", w.woken)
+	}
+	// Woken, and too late: whoever was faster is watched by nobody.
+	w.woken, w.slept = 0, 1
+	leaver.PassOn(nil, true, young)
+	if w.woken != 1 {
+		t.Errorf("%d were told that there is somebody new to watch", w.woken)
+	}
+}
+
+// A waiter watches holders, and those who wait, the latest first.
+func TestWatch(t *testing.T) {
+	w := newWorld(t, 2)
+	a, b := w.open(), w.open()
+	a.Take(false)
+	b.Take(false)
+	var waiters []*Owner
+	for range 40 {
+		o := w.open()
+		o.Join()
+		o.TakePlace()
+		waiters = append(waiters, o)
+	}
+	before := *w.table.Places()
+	last := w.open()
+	last.Join()
+	last.TakePlace()
+	if *w.table.Places() == before {
+		t.Error("a place was taken, and the word of places is the same")
+	}
+	watched := make(map[*uint32]bool)
+	for _, word := range last.Survey(false, make([]Word, 0, 100)).Watch {
+		watched[word.Addr] = true
+	}
+	var got, want []bool
+	for _, o := range append([]*Owner{a, b}, waiters...) {
+		got = append(got, watched[addressOf(o.Live())])
+		want = append(want, len(want) < 2 || len(want) >= 2+40-neighbours)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("watched: holders, then waiters by place (-want +got):\n%s", diff)
+	}
+}
+
+func TestClaim(t *testing.T) {
+	w := newWorld(t, 1)
+	var all []*Owner
+	for range MaxSlots {
+		all = append(all, w.open())
+	}
+	if _, err := w.table.Claim(&process{w}, Identity{}); err != ErrFull {
+		t.Errorf("a handle too many: %v", err)
+	}
+	all[77].Vacate()
+	delete(w.locks, 77)
+	if o := w.open(); o.slot != 77 || o.gen == all[77].gen {
+		t.Errorf("slot %d, generation %d", o.slot, o.gen)
+	}
+	// Nobody has heard of this one's death.
+	delete(w.locks, 1234)
+	w.full = true
+	if o := w.open(); o.slot != 1234 {
+		t.Errorf("slot %d", o.slot)
+	}
+	if w := newWorld(t, 1); true {
+		w.full = true
+		if _, err := w.table.Claim(&process{w}, Identity{}); err != errNoStorage {
+			t.Errorf("Claim without storage: %v", err)
+		}
+	}
+}
+
+// The file's format: programs of every version and word size agree on it.
+// Who dies while it claims a slot, or leaves it, leaves one that looks like that of a
+// living handle without news. The next one has it.
+func TestClaimOfSilentSlot(t *testing.T) {
+	w := newWorld(t, 1)
+	alive, dead := w.open(), w.open()
+	dead.Live().Store(0)
+	w.mu.Lock()
+	delete(w.locks, dead.slot)
+	w.mu.Unlock()
+	if o := w.open(); o.slot != dead.slot || w.table.Slots() != 2 {
+		t.Errorf("slot %d of %d, want that of the dead one, %d", o.slot, w.table.Slots(), dead.slot)
+	}
+	if alive.Suspects() {
+		t.Error("suspects though all live")
+	}
+}
+
+func TestFormat(t *testing.T) {
+	var s slot
+	var h header
+	for name, tt := range map[string][2]uintptr{
+		"slot":        {unsafe.Sizeof(s), slotSize},
+		"gen":         {unsafe.Offsetof(s.gen), 8},
+		"waits":       {unsafe.Offsetof(s.waits), 16},
+		"place":       {unsafe.Offsetof(s.place), 24},
+		"doing":       {unsafe.Offsetof(s.doing), 32},
+		"clearing":    {unsafe.Offsetof(s.clearing), 36},
+		"pid":         {unsafe.Offsetof(s.pid), 40},
+		"buried":      {unsafe.Offsetof(s.buried), 44},
+		"started":     {unsafe.Offsetof(s.started), 48},
+		"opened":      {unsafe.Offsetof(s.opened), 56},
+		"version":     {unsafe.Offsetof(h.version), 8},
+		"locks":       {unsafe.Offsetof(h.locks), 12},
+		"id":          {unsafe.Offsetof(h.id), 16},
+		"limit":       {unsafe.Offsetof(h.limit), 64},
+		"permitsMark": {unsafe.Offsetof(h.permitsMark), 72},
+		"slotsMark":   {unsafe.Offsetof(h.slotsMark), 76},
+		"event":       {unsafe.Offsetof(h.event), 128},
+		"waiters":     {unsafe.Offsetof(h.waiters), 136},
+		"places":      {unsafe.Offsetof(h.places), 144},
+		"summary":     {unsafe.Offsetof(h.summary), 192},
+		"slots":       {slotsAt, 4096},
+		"words":       {wordsAt, 266240},
+		"size":        {Size, 790528},
+	} {
+		if tt[0] != tt[1] {
+			t.Errorf("%s: %d, want %d", name, tt[0], tt[1])
+		}
+	}
+	if w := ownerWord(0xabc, 0x123456789abc) | named; w != 0x0abc_2468acf13579 || slotOf(w) != 0xabc || genOf(w) != 0x123456789abc {
+		t.Errorf("owner %#x: slot %#x, generation %#x", w, slotOf(w), genOf(w))
+	}
+}
+
+// stopAt does something, and in the middle of it, where the nth step of it is traced,
+// what another process does meanwhile; or after it, if it has no such step. The
+// steps of one operation are few. A mistake that is planted to be found here brings
+// along the step at which it shows: see internal/planted.
+func stopAt(n int, do, other func()) (stopped bool) {
+	Trace = func(Step) {
+		if n--; n == -1 {
+			stopped = true
+			other()
+		}
+	}
+	do()
+	Trace = nil
+	if !stopped {
+		other()
+	}
+	return stopped
+}
+
+// Wherever a waiter comes in while somebody gives, either it finds the permit, or
+// the giver finds it.
+func TestGiveAgainstWait(t *testing.T) {
+	for how, give := range map[string]func(o *Owner, i int){
+		"Give": func(o *Owner, _ int) { o.Give() },
+		"GiveHome": func(o *Owner, _ int) {
+			if i, quiet := o.GiveHome(); !quiet {
+				o.Announce(i)
+			}
+		},
+		"GiveAt":  func(o *Owner, i int) { o.GiveAt(i) },
+		"GiveAll": func(o *Owner, _ int) { o.GiveAll() },
+	} {
+		for n, more := 0, true; more; n++ {
+			w := newWorld(t, 1)
+			holder, waiter := w.open(), w.open()
+			i, _ := holder.Take(how == "GiveAt")
+			var event uint32
+			var got bool
+			more = stopAt(n, func() { give(holder, i) }, func() {
+				waiter.Join()
+				event = *w.table.Event()
+				_, got = waiter.Take(false)
+			})
+			if !got && *w.table.Event() == event {
+				t.Errorf("%s: a waiter that came at its step %d sleeps on", how, n)
+			}
+		}
+	}
+}
+
+// Wherever the limit is lowered while somebody takes, he has taken before, or gets
+// nothing that the limit has no room for.
+func TestLoweringAtEachStep(t *testing.T) {
+	for how, take := range map[string]func(o *Owner){
+		"Take": func(o *Owner) { o.Take(false) },
+		"TakeHome": func(o *Owner) {
+			if i, sure := o.TakeHome(); i >= 0 && !sure {
+				o.Settle(i)
+			}
+		},
+	} {
+		for n, more := 0, true; more; n++ {
+			w := newWorld(t, 4)
+			a, b, c := w.open(), w.open(), w.open()
+			w.table.words[0].Store(b.word)
+			w.table.words[1].Store(b.word)
+			a.home.Store(3)
+			more = stopAt(n, func() { take(a) }, func() {
+				c.SetLimit(2, true)
+				c.Take(false) // takes the flag away, if it is not needed
+			})
+			if held, _ := w.table.held(); more && held > 2 {
+				t.Errorf("%s: %d held of 2 after lowering at its step %d", how, held, n)
+			}
+		}
+	}
+}
+
+// Healing does not overlook who joins meanwhile.
+func TestHealAgainstJoin(t *testing.T) {
+	for n, more := 0, true; more; n++ {
+		w := newWorld(t, 1)
+		healer, dead, alive := w.open(), w.open(), w.open()
+		dead.Join()
+		w.dies(dead)
+		healer.Recover(false)
+		more = stopAt(n, func() { healer.Heal(w.table.waiters.Load()) }, alive.Join)
+		if w.table.Waiters() == 0 {
+			t.Errorf("a waiter that came at step %d of healing is not counted", n)
+		}
+	}
+}
+
+// And wherever somebody heals while a waiter joins or leaves, it is counted exactly as
+// long as it should be.
+func TestJoinAndLeaveAgainstHealing(t *testing.T) {
+	for n, more := 0, true; more; n++ {
+		w := newWorld(t, 1)
+		healer, o := w.open(), w.open()
+		healer.Take(false) // so that leaving tells nobody, and heals nothing
+		heal := func() { healer.Heal(w.table.waiters.Load()) }
+		more = stopAt(n, o.Join, heal)
+		if got := w.table.Waiters(); got != 1 {
+			t.Errorf("%d counted of one, healed at step %d of Join", got, n)
+		}
+		more = stopAt(n, func() { o.Leave() }, heal) || more
+		if got := w.table.Waiters(); got != 0 {
+			t.Errorf("%d counted of none, healed at step %d of Leave", got, n)
+		}
+	}
+}
+
+// Who takes away the flag of a lowered limit has looked at that one, not at an earlier
+// one of the same number.
+func TestLoweringTwice(t *testing.T) {
+	for n, more := 0, true; more; n++ {
+		w := newWorld(t, 4)
+		o, high, c, late := w.open(), w.open(), w.open(), w.open()
+		c.SetLimit(2, true)
+		more = stopAt(n, func() { o.Take(false) }, func() {
+			c.SetLimit(4, true)
+			high.home.Store(3)
+			high.Take(false)
+			c.SetLimit(2, true)
+		})
+		for range 4 {
+			late.Take(false)
+		}
+		if held, _ := w.table.held(); held > 2 {
+			t.Errorf("%d held of 2 after lowering at step %d", held, n)
+		}
+	}
+}
+
+// A clearer that is killed between clearing a bit and looking again hides no word
+// that was given before it cleared.
+func TestClearerIsKilled(t *testing.T) {
+	w := newWorld(t, 128)
+	a, clearer, c := w.open(), w.open(), w.open()
+	w.takes(a, 128)
+	w.table.setBit(1)
+	Trace = func(Step) {
+		w.table.words[100].Store(0) // the giver found the bit set
+		panic("killed")
+	}
+	func() {
+		defer func() { recover() }()
+		clearer.Take(false)
+	}()
+	Trace = nil
+	if w.table.words[100].Load() == 0 {
+		w.takes(c, 1)
+	}
+}
+
+// Whoever gives back what others held tells those who wait, as many as there are
+// permits.
+func TestRecoveryTells(t *testing.T) {
+	for how, recovers := range map[string]func(w *world, o *Owner){
+		"Recover": func(_ *world, o *Owner) { o.Recover(false) },
+		"Claim":   func(w *world, _ *Owner) { w.open() },
+		"SetLimit, of an operator who makes room": func(_ *world, o *Owner) {
+			o.SetLimit(5, true)
+		},
+		"GiveAll": func(_ *world, o *Owner) { o.GiveAll() },
+	} {
+		w := newWorld(t, 4)
+		dead, o, a, b := w.open(), w.open(), w.open(), w.open()
+		for range 2 {
+			dead.Take(false)
+			o.Take(false)
+		}
+		a.Join()
+		b.Join()
+		w.slept = 2
+		want := 2
+		switch how {
+		case "SetLimit, of an operator who makes room":
+			want = 1
+		case "Recover", "Claim":
+			w.dies(dead)
+		}
+		event := *w.table.Event()
+		recovers(w, o)
+		if w.woken != want || *w.table.Event() == event {
+			t.Errorf("%s: %d of two who sleep were woken, want %d", how, w.woken, want)
+		}
+	}
+}
+
+// The kernel's news of a death decides nothing: as long as the lock is held another
+// thread of the dying process may be at work.
+func TestNewsBeforeTheLock(t *testing.T) {
+	w := newWorld(t, 1)
+	dying, o := w.open(), w.open()
+	dying.Take(false)
+	dying.Live().Store(NewsDue | Died)
+	f := o.Recover(true)
+	if f.Freed != 0 || f.Held != 1 || len(f.Dying) != 1 || f.Dying[0] != (Mortal{dying.slot, dying.gen}) {
+		t.Errorf("%+v, want one held, and known to be dying", f)
+	}
+	w.takes(o, 0)
+	w.dies(dying)
+	if f := o.Recover(false); f.Freed != 1 || len(f.Dying) != 0 {
+		t.Errorf("%+v, want one freed", f)
+	}
+}

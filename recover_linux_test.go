@@ -1,0 +1,136 @@
+//go:build !filelock_fcntl && !mips && !mipsle && (!arm || arm.7)
+
+// The moment between a waiter's last look and its sleep. The safety net is off in
+// all of these: what the waiter is not told it does not learn.
+
+package semaphore_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/procsem/semaphore"
+	"github.com/procsem/semaphore/internal/filelock"
+	"github.com/procsem/semaphore/internal/permits"
+)
+
+// beforeSleep has f called when a waiter of this process has looked at everything
+// and is about to fall asleep, the first time. It is for tests that have opened
+// nothing yet.
+func beforeSleep(t *testing.T, f func()) {
+	var once sync.Once
+	permits.Trace = func(s permits.Step) {
+		if s == permits.Waiting {
+			once.Do(f)
+		}
+	}
+	t.Cleanup(func() { permits.Trace = nil })
+}
+
+func TestGiveBeforeSleep(t *testing.T) {
+	var holder *semaphore.Semaphore
+	beforeSleep(t, func() { must(t, holder.Post()) })
+	name := uniqueName(t)
+	holder = open(t, name, recoverable)
+	s := open(t, name, recoverable)
+	must(t, holder.Wait())
+	must(t, result(t, inBackground(s.Wait)))
+}
+
+func TestDeathBeforeSleep(t *testing.T) {
+	var a *actor
+	beforeSleep(t, func() {
+		must(t, a.cmd.Process.Kill())
+		a.cmd.Wait()
+	})
+	s := open(t, uniqueName(t), recoverable)
+	a = holding(t, s.Name(), 1)
+	must(t, result(t, inBackground(s.Wait)))
+}
+
+// Another one falls asleep in front of us whom we have not seen. It gets the permit,
+// and dies.
+func TestPlaceTakenBeforeSleep(t *testing.T) {
+	needProc(t)
+	var other *actor
+	beforeSleep(t, func() {
+		other.send("waits 1")
+		waitFor(t, "the other asleep", other.sleeping)
+	})
+	name := uniqueName(t)
+	holder := open(t, name, recoverable)
+	s := open(t, name, recoverable)
+	must(t, holder.Wait())
+	other = startActor(t, "recoverable")
+	other.ok("open %s", name)
+	waiting := blocked(t, s, s.Wait)
+	waitFor(t, "two waiters", func() bool { return semaphore.Table(s).Waiters() == 2 })
+	waitFor(t, "us asleep", func() bool { // and not just trying to
+		first := inWaitv(t)
+		time.Sleep(5 * time.Millisecond)
+		return first && inWaitv(t)
+	})
+	must(t, holder.Post())
+	if got := other.answer(); got != "ok" {
+		t.Fatal(got)
+	}
+	must(t, other.cmd.Process.Kill())
+	must(t, result(t, waiting))
+}
+
+// inWaitv reports whether a thread of this process is in futex_waitv.
+func inWaitv(t *testing.T) bool {
+	tasks, err := filepath.Glob("/proc/self/task/*/syscall")
+	must(t, err)
+	for _, task := range tasks {
+		if call, _ := os.ReadFile(task); strings.HasPrefix(string(call), fmt.Sprint(unix.SYS_FUTEX_WAITV, " ")) {
+			return true
+		}
+	}
+	return false
+}
+
+// staysBlocked is for what must wait until the test goes on. It can only fail to
+// see that it does not.
+func staysBlocked(t *testing.T, what string, c <-chan error) {
+	t.Helper()
+	select {
+	case err := <-c:
+		t.Errorf("%s did not wait: %v", what, err)
+	case <-time.After(100 * time.Millisecond):
+	}
+}
+
+// Who opens, or sets the limit, does so alone.
+func TestClaimIsExclusive(t *testing.T) {
+	name := uniqueName(t)
+	s := open(t, name, recoverable)
+	path := storeFile(recoverable, name)
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	must(t, err)
+	defer f.Close()
+	locked, err := filelock.TryLockByte(f, permits.ClaimByte)
+	if err != nil || !locked {
+		t.Fatal(locked, err)
+	}
+	opened := inBackground(func() error {
+		other, err := semaphore.Open(name, semaphore.WithRecovery(true), semaphore.WithValue(1))
+		if err == nil {
+			err = other.Close()
+		}
+		return err
+	})
+	resized := inBackground(func() error { return s.SetLimit(2) })
+	staysBlocked(t, "Open", opened)
+	staysBlocked(t, "SetLimit", resized)
+	must(t, f.Close())
+	must(t, result(t, resized))
+	result(t, opened) // with a limit that fits, or not
+}

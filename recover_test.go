@@ -1,0 +1,833 @@
+//go:build unix && !aix && !filelock_fcntl && !mips && !mipsle && (!arm || arm.7)
+
+// What the recoverable engine alone does: owners, deaths, limits.
+
+package semaphore_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/procsem/semaphore"
+	"github.com/procsem/semaphore/internal/filelock"
+	"github.com/procsem/semaphore/internal/permits"
+)
+
+const recoverable = semaphore.EngineRecoverable
+
+// eachVariant runs f with the locks and sleeps of this system, and with those of
+// others.
+func eachVariant(t *testing.T, f func(t *testing.T)) {
+	t.Run("native", f)
+	t.Run("portable", func(t *testing.T) {
+		defer portable()()
+		f(t)
+	})
+}
+
+// holding starts a process that holds n permits.
+func holding(t *testing.T, name string, n int) *actor {
+	t.Helper()
+	a := startActor(t, "recoverable")
+	a.ok("open %s", name)
+	a.ok("waits %d", n)
+	return a
+}
+
+// A waiter gets the permit of a holder that dies, whichever way. The safety net is
+// off: it is the kernel's news that wakes it.
+func TestWaitReturnsPermitOfDeadHolder(t *testing.T) {
+	eachVariant(t, func(t *testing.T) {
+		for how, die := range map[string]func(a *actor){
+			"SIGKILL": func(a *actor) { must(t, a.cmd.Process.Kill()) },
+			"os.Exit": func(a *actor) { must(t, a.in.Close()) },
+			"exec":    func(a *actor) { a.ok("exec drop") },
+			"SIGKILL while stopped": func(a *actor) {
+				must(t, a.cmd.Process.Signal(syscall.SIGSTOP))
+				must(t, a.cmd.Process.Kill())
+			},
+		} {
+			t.Run(how, func(t *testing.T) {
+				s := open(t, uniqueName(t), recoverable, semaphore.WithValue(2))
+				a := holding(t, s.Name(), 2)
+				waiting := blocked(t, s, s.Wait)
+				die(a)
+				must(t, result(t, waiting))
+				must(t, s.WaitTimeout(hang))
+				becomes(t, s, 0)
+				must(t, s.Post())
+				must(t, s.Post())
+			})
+		}
+	})
+}
+
+// Who is not blocked finds the permit of a dead one at the first look.
+func TestTryWaitFindsPermitOfDeadHolder(t *testing.T) {
+	eachVariant(t, func(t *testing.T) {
+		s := open(t, uniqueName(t), recoverable)
+		a := holding(t, s.Name(), 1)
+		wantErr(t, "TryWait", s.TryWait(), semaphore.ErrWouldBlock)
+		must(t, a.cmd.Process.Kill())
+		a.cmd.Wait()
+		must(t, s.TryWait())
+		must(t, s.Post())
+		a = holding(t, s.Name(), 1)
+		must(t, a.cmd.Process.Kill())
+		a.cmd.Wait()
+		p, err := s.TryAcquire()
+		must(t, err)
+		must(t, p.Release())
+	})
+}
+
+// A waiter that is killed neither takes a wake-up along nor stays counted.
+func TestWaitersAreKilled(t *testing.T) {
+	s := open(t, uniqueName(t), recoverable)
+	must(t, s.Wait())
+	var waiters []*actor
+	for range 5 {
+		a := startActor(t, "recoverable")
+		a.ok("open %s", s.Name())
+		a.send("waits 1")
+		waiters = append(waiters, a)
+	}
+	waitFor(t, "waiters", func() bool { return semaphore.Table(s).Waiters() == len(waiters) })
+	for _, a := range waiters[1:] {
+		must(t, a.cmd.Process.Kill())
+		a.cmd.Wait()
+	}
+	must(t, s.Post())
+	if got := waiters[0].answer(); got != "ok" {
+		t.Error(got)
+	}
+	must(t, waiters[0].cmd.Process.Kill())
+	waiters[0].cmd.Wait()
+	must(t, s.Wait())
+	waitFor(t, "our own wait at its end", func() bool { return semaphore.Inside(s) == 0 })
+	must(t, s.Post())
+	if n := semaphore.Table(s).Waiters(); n != 0 {
+		t.Errorf("%d waiters are counted; all are dead", n)
+	}
+}
+
+// The holder is the handle: what one took the other can't give, and of one handle
+// Post and Release don't give each other's.
+func TestOwners(t *testing.T) {
+	eachVariant(t, func(t *testing.T) {
+		name := uniqueName(t)
+		a := open(t, name, recoverable, semaphore.WithValue(3))
+		b := open(t, name, recoverable)
+		must(t, a.Wait())
+		wantErr(t, "Post of another handle's", b.Post(), semaphore.ErrNotHeld)
+		p, err := a.TryAcquire()
+		must(t, err)
+		must(t, a.Post())
+		wantErr(t, "Post of a Permit's", a.Post(), semaphore.ErrNotHeld)
+		must(t, p.Release())
+		must(t, p.Release())
+		wantErr(t, "Post of what was released", a.Post(), semaphore.ErrNotHeld)
+		becomes(t, a, 3)
+	})
+}
+
+// Wait, Post, Acquire and Release of one handle at the same time: nobody gives what
+// is another's, and handing over within the handle keeps the kinds apart.
+func TestPostAndReleaseInterleaved(t *testing.T) {
+	eachVariant(t, func(t *testing.T) {
+		const permits = 3
+		s := open(t, uniqueName(t), recoverable, semaphore.WithValue(permits))
+		var all sync.WaitGroup
+		for i := range 8 {
+			all.Go(func() {
+				for range 200 {
+					if i%2 == 0 {
+						if err := errors.Join(s.Wait(), s.Post()); err != nil {
+							t.Error(err)
+							return
+						}
+						continue
+					}
+					p, err := s.Acquire(context.Background())
+					if err == nil {
+						err = p.Release()
+					}
+					if err != nil {
+						t.Error(err)
+						return
+					}
+				}
+			})
+		}
+		all.Wait()
+		becomes(t, s, permits)
+		wantErr(t, "Post in the end", s.Post(), semaphore.ErrNotHeld)
+	})
+}
+
+// Close gives back at once, also while a child has the lock file, and while Permits
+// are out.
+func TestCloseGivesBack(t *testing.T) {
+	eachVariant(t, func(t *testing.T) {
+		name := uniqueName(t)
+		watch := open(t, name, recoverable, semaphore.WithValue(3))
+		s := open(t, name, recoverable)
+		must(t, s.Wait())
+		must(t, s.Wait())
+		p, err := s.Acquire(context.Background())
+		must(t, err)
+		waiting := blocked(t, watch, watch.Wait)
+		lock, err := s.LockFile()
+		must(t, err)
+		child := exec.Command("cat")
+		child.ExtraFiles = []*os.File{lock}
+		in, err := child.StdinPipe()
+		must(t, err)
+		must(t, child.Start())
+		defer child.Wait()
+		defer in.Close()
+		must(t, lock.Close())
+		must(t, s.Close())
+		must(t, result(t, waiting))
+		becomes(t, watch, 2)
+		must(t, p.Release()) // has been given back
+		becomes(t, watch, 2)
+		again := open(t, name, recoverable) // and the slot can be had
+		must(t, again.Wait())
+		must(t, p.Release())
+		becomes(t, watch, 1)
+	})
+}
+
+// What a dead process held stays taken while somebody has its lock file.
+func TestLockFileKeepsThePermit(t *testing.T) {
+	eachVariant(t, func(t *testing.T) {
+		name := uniqueName(t)
+		s := open(t, name, recoverable)
+		read, write, err := os.Pipe()
+		must(t, err)
+		defer write.Close()
+		a := startActor(t, "recoverable", read)
+		must(t, read.Close())
+		a.ok("open %s", name)
+		a.ok("waits 1")
+		a.send("child 3")
+		if got := a.answer(); !strings.HasPrefix(got, "ok ") {
+			t.Fatal(got)
+		}
+		must(t, a.cmd.Process.Kill())
+		a.cmd.Wait()
+		wantErr(t, "TryWait while the child lives", s.TryWait(), semaphore.ErrWouldBlock)
+		becomes(t, s, 0)
+		hs, err := s.Holders()
+		must(t, err)
+		if len(hs) != 1 || hs[0].PID != a.cmd.Process.Pid || hs[0].Permits != 1 {
+			t.Errorf("Holders %+v, want one with pid %d", hs, a.cmd.Process.Pid)
+		}
+		// The kernel tells of no death now: it is the safety net's.
+		defer rescuing()()
+		waiting := blocked(t, s, s.Wait)
+		must(t, write.Close()) // ends the child
+		must(t, result(t, waiting))
+	})
+}
+
+// An exec-ed program that was given the descriptor holds the permit.
+func TestExecKeepsThePermit(t *testing.T) {
+	eachVariant(t, func(t *testing.T) {
+		s := open(t, uniqueName(t), recoverable)
+		a := holding(t, s.Name(), 1)
+		a.ok("exec keep")
+		waitFor(t, "the new program", func() bool {
+			name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", a.cmd.Process.Pid))
+			if err != nil {
+				t.Skip("not on this system: /proc/PID/comm")
+			}
+			return string(name) == "sh\n"
+		})
+		wantErr(t, "TryWait", s.TryWait(), semaphore.ErrWouldBlock)
+		defer rescuing()()
+		waiting := blocked(t, s, s.Wait)
+		must(t, a.cmd.Process.Kill())
+		must(t, result(t, waiting))
+	})
+}
+
+func TestHolders(t *testing.T) {
+	eachVariant(t, func(t *testing.T) {
+		started := time.Now()
+		name := uniqueName(t)
+		s := open(t, name, recoverable, semaphore.WithValue(4))
+		if hs, err := s.Holders(); err != nil || len(hs) != 0 {
+			t.Errorf("Holders of an unused one: %v, %v", hs, err)
+		}
+		must(t, s.Wait())
+		_, err := s.Acquire(context.Background())
+		must(t, err)
+		a := holding(t, name, 2)
+		a.send("waits 1")
+		pid := a.cmd.Process.Pid
+		want := []semaphore.Holder{{PID: os.Getpid(), Permits: 2}, {PID: pid, Permits: 2, Waiting: true}}
+		var got []semaphore.Holder
+		waitFor(t, "a waiter", func() bool {
+			got, err = s.Holders()
+			must(t, err)
+			return len(got) == 2 && got[1].Waiting == want[1].Waiting
+		})
+		for i, h := range got {
+			if h.Opened.Before(started.Add(-time.Second)) || h.Opened.After(time.Now()) {
+				t.Errorf("opened %v, not between %v and now", h.Opened, started)
+			}
+			if runtime.GOOS == "linux" && (h.Started.IsZero() || h.Started.After(h.Opened.Add(2*time.Second))) {
+				t.Errorf("started %v, opened %v", h.Started, h.Opened)
+			}
+			got[i].Started, got[i].Opened = time.Time{}, time.Time{}
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("Holders (-want +got):\n%s", diff)
+		}
+		must(t, a.cmd.Process.Kill())
+		a.cmd.Wait()
+		if hs, err := s.Holders(); err != nil || len(hs) != 1 {
+			t.Errorf("Holders after the death of one of two: %+v, %v", hs, err)
+		}
+	})
+}
+
+func TestSetLimit(t *testing.T) {
+	eachVariant(t, func(t *testing.T) {
+		name := uniqueName(t)
+		s := open(t, name, recoverable)
+		must(t, s.Wait())
+		var waiting []<-chan error
+		for range 3 {
+			waiting = append(waiting, blocked(t, s, s.Wait))
+		}
+		a := startActor(t, "recoverable")
+		a.ok("open %s", name)
+		a.send("waits 2")
+		waitFor(t, "the other's wait", func() bool { return semaphore.RecoverPolls() || semaphore.Table(s).Waiters() == 2 })
+		must(t, s.SetLimit(6)) // wakes all five
+		for _, w := range waiting {
+			must(t, result(t, w))
+		}
+		if got := a.answer(); got != "ok" {
+			t.Error(got)
+		}
+		becomes(t, s, 0)
+
+		// Lowered: nobody loses a permit, and nobody gets one until they fit.
+		must(t, s.SetLimit(2))
+		for held := 6; held > 0; held-- {
+			becomes(t, s, max(0, 2-held))
+			if held >= 2 {
+				wantErr(t, fmt.Sprintf("TryWait with %d of 2 held", held), s.TryWait(), semaphore.ErrWouldBlock)
+			}
+			if held > 4 {
+				a.ok("posts 1")
+			} else {
+				must(t, s.Post())
+			}
+		}
+		must(t, s.TryWait())
+		must(t, s.TryWait())
+		wantErr(t, "TryWait with 2 of 2 held", s.TryWait(), semaphore.ErrWouldBlock)
+		must(t, s.Post())
+		must(t, s.Post())
+
+		// 0 lets nobody in.
+		must(t, s.SetLimit(0))
+		wantErr(t, "TryWait with a limit of 0", s.TryWait(), semaphore.ErrWouldBlock)
+		last := blocked(t, s, s.Wait)
+		a.ok("limit 1")
+		must(t, result(t, last))
+
+		for _, n := range []int{-1, permits.MaxPermits + 1} {
+			wantErr(t, fmt.Sprintf("SetLimit(%d)", n), s.SetLimit(n), semaphore.ErrInvalidValue)
+		}
+		must(t, s.SetLimit(permits.MaxPermits))
+		becomes(t, s, permits.MaxPermits-1)
+		if n, err := s.Limit(); n != permits.MaxPermits || err != nil {
+			t.Errorf("Limit %d, %v", n, err)
+		}
+	})
+}
+
+// While a lowered limit waits for permits to come back, one that comes back is not
+// handed to another goroutine of the same handle either.
+func TestLoweredLimitAgainstHandOver(t *testing.T) {
+	s := open(t, uniqueName(t), recoverable, semaphore.WithValue(2))
+	must(t, s.Wait())
+	must(t, s.Wait())
+	ctx, cancel := context.WithCancel(context.Background())
+	waiting := blocked(t, s, func() error { return s.WaitContext(ctx) })
+	must(t, s.SetLimit(1))
+	must(t, s.Post())
+	becomes(t, s, 0)
+	if hs, err := s.Holders(); err != nil || len(hs) != 1 || hs[0].Permits != 1 {
+		t.Errorf("Holders %+v, %v, want one with one permit", hs, err)
+	}
+	must(t, s.Post())
+	must(t, result(t, waiting))
+	cancel()
+}
+
+// What WithValue asks for is the limit, of a semaphore that nobody has open; while
+// somebody has, another limit is an error; and SetLimit's stays.
+func TestLimitOfAnExistingOne(t *testing.T) {
+	eachVariant(t, func(t *testing.T) {
+		name := uniqueName(t)
+		limitIs := func(want int, opts ...semaphore.Option) {
+			t.Helper()
+			s := open(t, name, recoverable, opts...)
+			defer s.Close()
+			if n, err := s.Limit(); n != want || err != nil {
+				t.Errorf("limit %d, %v; want %d", n, err, want)
+			}
+		}
+		limitIs(1)
+		limitIs(3, semaphore.WithValue(3)) // nobody has it open
+		limitIs(3)
+		a := startActor(t, "recoverable")
+		a.ok("open %s", name)
+		limitIs(3, semaphore.WithValue(3))
+		_, err := semaphore.Open(name, semaphore.WithRecovery(true), semaphore.WithValue(2))
+		wantErr(t, "Open with another limit", err, semaphore.ErrLimitMismatch)
+		if err == nil || !strings.Contains(err.Error(), "limit of 3") || !strings.Contains(err.Error(), "2 was") {
+			t.Errorf("%v: does not name both limits", err)
+		}
+		a.ok("waits 3")
+		must(t, a.cmd.Process.Kill())
+		a.cmd.Wait()
+		limitIs(2, semaphore.WithValue(2)) // all who had it open are dead
+		s := open(t, name, recoverable)
+		becomes(t, s, 2)
+		must(t, s.SetLimit(5))
+		limitIs(5, semaphore.WithValue(2)) // an operator's word
+		must(t, s.Close())
+		limitIs(5, semaphore.WithValue(2))
+		must(t, s.Unlink())
+		limitIs(2, semaphore.WithValue(2))
+		for _, n := range []int{0, -1, permits.MaxPermits + 1} {
+			_, err := semaphore.Open(name, semaphore.WithRecovery(true), semaphore.WithValue(n))
+			wantErr(t, fmt.Sprintf("WithValue(%d)", n), err, semaphore.ErrInvalidValue)
+		}
+	})
+}
+
+// Of many who open with different limits at the same moment, one decides.
+func TestRacedAdoption(t *testing.T) {
+	eachVariant(t, func(t *testing.T) {
+		for range 10 {
+			name := uniqueName(t)
+			must(t, open(t, name, recoverable).Close())
+			limits := make(chan int, 6)
+			var all sync.WaitGroup
+			var opened sync.WaitGroup
+			opened.Add(cap(limits))
+			for i := range cap(limits) {
+				all.Go(func() {
+					s, err := semaphore.Open(name, semaphore.WithRecovery(true), semaphore.WithValue(2+i))
+					opened.Done()
+					if err == nil {
+						opened.Wait() // nobody leaves before all have decided
+						limits <- 2 + i
+						s.Close()
+					} else if !errors.Is(err, semaphore.ErrLimitMismatch) {
+						t.Error(err)
+					}
+				})
+			}
+			all.Wait()
+			if len(limits) != 1 {
+				t.Errorf("%d limits were adopted at the same time, want 1", len(limits))
+			}
+		}
+	})
+}
+
+func TestOwnersAloneHaveLimits(t *testing.T) {
+	eachEngine(t, func(t *testing.T, e semaphore.Engine) {
+		if owns(e) {
+			return
+		}
+		s := open(t, uniqueName(t), e)
+		_, holders := s.Holders()
+		_, limit := s.Limit()
+		_, lockFile := s.LockFile()
+		for what, err := range map[string]error{"Holders": holders, "Limit": limit, "LockFile": lockFile, "SetLimit": s.SetLimit(2)} {
+			wantErr(t, what, err, semaphore.ErrUnsupported)
+		}
+	})
+	s := open(t, uniqueName(t), recoverable)
+	must(t, s.Close())
+	_, holders := s.Holders()
+	_, limit := s.Limit()
+	_, lockFile := s.LockFile()
+	for what, err := range map[string]error{"Holders": holders, "Limit": limit, "LockFile": lockFile, "SetLimit": s.SetLimit(2)} {
+		wantErr(t, what+" of a closed handle", err, semaphore.ErrClosed)
+	}
+}
+
+func TestRecoveryOption(t *testing.T) {
+	s, err := semaphore.Open(uniqueName(t), semaphore.WithRecovery(true))
+	must(t, err)
+	defer s.Close()
+	if s.Engine() != recoverable || s.Engine().String() != "recoverable" {
+		t.Errorf("engine %v", s.Engine())
+	}
+	_, err = semaphore.Open(uniqueName(t), semaphore.WithRecovery(true), semaphore.WithEngine(semaphore.EngineFlock))
+	wantErr(t, "WithRecovery beside another engine", err, semaphore.ErrInvalidOption)
+}
+
+// Unlink goes on with the dead as with the living: who has the semaphore open gets
+// what they held.
+func TestUnlinkBesideTheDead(t *testing.T) {
+	eachVariant(t, func(t *testing.T) {
+		t.Setenv("SEMAPHORE_DIR", t.TempDir())
+		s := open(t, "x", recoverable, semaphore.WithValue(2))
+		a := holding(t, "x", 2)
+		must(t, a.cmd.Process.Kill())
+		a.cmd.Wait()
+		must(t, s.Unlink())
+		must(t, s.TryWait())
+		must(t, s.TryWait())
+	})
+}
+
+// A handle that nothing refers to holds its permit.
+func TestForgottenHandleHolds(t *testing.T) {
+	name := uniqueName(t)
+	watch := open(t, name, recoverable)
+	func() {
+		s, err := semaphore.Open(name, semaphore.WithRecovery(true))
+		must(t, err)
+		must(t, s.Wait())
+	}()
+	for range 5 {
+		runtime.GC()
+	}
+	wantErr(t, "TryWait", watch.TryWait(), semaphore.ErrWouldBlock)
+	must(t, semaphore.CloseAll())
+	becomes(t, open(t, name, recoverable), 1)
+}
+
+// A file from before the last reboot: all who are in it are dead, and no lock is
+// held, whatever their numbers mean by now.
+func TestStaleFile(t *testing.T) {
+	name := uniqueName(t)
+	s := open(t, name, recoverable, semaphore.WithValue(3))
+	a := holding(t, name, 2)
+	content, err := os.ReadFile(storeFile(recoverable, name))
+	must(t, err)
+	must(t, a.in.Close())
+	a.cmd.Wait()
+	must(t, s.Close())
+	must(t, s.Unlink())
+	must(t, os.WriteFile(storeFile(recoverable, name), content, 0o600))
+	s = open(t, name, recoverable, semaphore.WithValue(3))
+	for range 3 {
+		must(t, s.TryWait())
+	}
+	wantErr(t, "TryWait", s.TryWait(), semaphore.ErrWouldBlock)
+	before := semaphore.Table(s).Slots()
+	open(t, name, recoverable)
+	open(t, name, recoverable)
+	if n := semaphore.Table(s).Slots(); n > before {
+		t.Errorf("%d slots, %d before: those of the dead were not used again", n, before)
+	}
+}
+
+func TestRecoverableRefusesWhatIsNoSemaphore(t *testing.T) {
+	good := func() []byte {
+		content := make([]byte, permits.Size)
+		copy(content, permits.NewHead(2, permits.ByteLocks, 7).Bytes())
+		return content
+	}
+	changed := func(at int, to ...byte) []byte {
+		content := good()
+		copy(content[at:], to)
+		return content
+	}
+	for what, tt := range map[string]struct {
+		content []byte
+		says    string
+	}{
+		"empty":              {nil, "has 0 bytes"},
+		"too short":          {good()[:permits.Size-1], "bytes"},
+		"too long":           {append(good(), 0), "bytes"},
+		"zeros":              {make([]byte, permits.Size), "begins with"},
+		"another magic":      {changed(0, 'x'), "begins with"},
+		"a flock-counter's":  {append([]byte("flocksem"), good()[8:]...), "begins with"},
+		"a future version":   {changed(8, 9), "version 9"},
+		"version 0":          {changed(8, 0), "version 0"},
+		"unknown locks":      {changed(12, 3), "locks"},
+		"a limit beyond":     {changed(64, 0xff, 0xff), "limit 65535"},
+		"permits beyond":     {changed(72, 0, 0, 1), "65536 permits"},
+		"slots beyond":       {changed(76, 0, 0, 1), "65536 slots"},
+		"another byte order": {reversed(good()), "byte order"},
+		"one that is in use": {good(), ""},
+	} {
+		t.Run(what, func(t *testing.T) {
+			name := uniqueName(t)
+			path := storeFile(recoverable, name)
+			must(t, os.WriteFile(path, tt.content, 0o600))
+			for _, opts := range [][]semaphore.Option{nil, {semaphore.WithCreate(false)}, {semaphore.WithValue(2)}} {
+				s, err := semaphore.Open(name, append(opts, semaphore.WithRecovery(true))...)
+				if tt.says == "" {
+					must(t, err)
+					must(t, s.TryWait())
+					must(t, s.Close())
+					continue
+				}
+				wantErr(t, what, err, semaphore.ErrCorrupt)
+				if err == nil || !strings.Contains(err.Error(), tt.says) || !strings.Contains(err.Error(), path) {
+					t.Errorf("%v: does not say %q and the path", err, tt.says)
+				}
+			}
+			if now, err := os.ReadFile(path); tt.says != "" && string(now) != string(tt.content) {
+				t.Errorf("the file was changed (%v)", err)
+			}
+		})
+	}
+}
+
+func reversed(content []byte) []byte {
+	for i := 0; i < 8; i++ {
+		if j := 7 - i; i < j {
+			content[i], content[j] = content[j], content[i]
+		}
+	}
+	return content
+}
+
+// Words that nobody can have written are those of dead ones.
+func TestScribbledWords(t *testing.T) {
+	name := uniqueName(t)
+	s := open(t, name, recoverable, semaphore.WithValue(3))
+	f, err := os.OpenFile(storeFile(recoverable, name), os.O_RDWR, 0)
+	must(t, err)
+	defer f.Close()
+	_, err = f.WriteAt([]byte("scribbled all over the three"), permits.Size-(permits.MaxPermits+1)*8)
+	must(t, err)
+	for range 3 {
+		must(t, s.WaitTimeout(hang))
+	}
+	becomes(t, s, 0)
+}
+
+func TestFullTable(t *testing.T) {
+	name := uniqueName(t)
+	s := open(t, name, recoverable)
+	must(t, s.Wait())
+	f, err := os.OpenFile(storeFile(recoverable, name), os.O_RDWR, 0)
+	must(t, err)
+	defer f.Close()
+	// As if somebody lived in each of the other slots.
+	for at := int64(permits.Size) + 2; at < permits.Size+1+permits.MaxSlots; at++ {
+		if locked, err := filelock.TryLockByte(f, at); !locked {
+			if errors.Is(err, errors.ErrUnsupported) {
+				t.Skip("not on this system: open-file-description locks")
+			}
+			t.Fatal(err)
+		}
+	}
+	_, err = semaphore.Open(name, semaphore.WithRecovery(true))
+	wantErr(t, "Open", err, semaphore.ErrTableFull)
+	if err == nil || !strings.Contains(err.Error(), fmt.Sprint(permits.MaxSlots)) {
+		t.Errorf("%v: does not say how many", err)
+	}
+	must(t, f.Close())
+	must(t, open(t, name, recoverable).Close())
+	must(t, s.Post())
+}
+
+// Without space there is an error, and no access ends in a SIGBUS.
+func TestNoSpace(t *testing.T) {
+	needRoot(t)
+	if runtime.GOOS != "linux" {
+		t.Skip("not on this system: tmpfs")
+	}
+	dir := t.TempDir()
+	mount := exec.Command("mount", "-t", "tmpfs", "-o", "size=64k", "semaphore-test", dir)
+	if out, err := mount.CombinedOutput(); err != nil {
+		missing(t, fmt.Sprintf("the right to mount (%s)", strings.TrimSpace(string(out))))
+	}
+	defer exec.Command("umount", "-l", dir).Run()
+	t.Setenv("SEMAPHORE_DIR", dir)
+	fill := filepath.Join(dir, "full")
+	s := open(t, "x", recoverable, semaphore.WithValue(3))
+	os.WriteFile(fill, make([]byte, 64<<10), 0o600) // as much as there is
+	_, err := semaphore.Open("y", semaphore.WithRecovery(true))
+	wantErr(t, "Open", err, syscall.ENOSPC)
+	if left, _ := filepath.Glob(filepath.Join(dir, "*y*")); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
+	wantErr(t, "SetLimit", s.SetLimit(60_000), syscall.ENOSPC)
+	if n, err := s.Limit(); n != 3 || err != nil {
+		t.Errorf("limit %d, %v after a SetLimit that failed", n, err)
+	}
+	for range 3 {
+		must(t, s.TryWait())
+	}
+	var more []*semaphore.Semaphore
+	for { // all slots of the pages that there are
+		other, err := semaphore.Open("x", semaphore.WithRecovery(true))
+		if err != nil {
+			wantErr(t, "Open of a handle too many", err, syscall.ENOSPC)
+			break
+		}
+		more = append(more, other)
+		wantErr(t, "TryWait", other.TryWait(), semaphore.ErrWouldBlock)
+	}
+	if len(more) == 0 {
+		t.Error("not even the slots of the first page could be used")
+	}
+	must(t, s.Post())
+	must(t, more[0].TryWait())
+	for _, other := range more {
+		must(t, other.Close())
+	}
+	must(t, os.Remove(fill))
+	must(t, s.SetLimit(600))
+	becomes(t, s, 598)
+	must(t, s.Close())
+}
+
+func TestReadOnlyDirectory(t *testing.T) {
+	if os.Geteuid() == 0 {
+		must(t, syscall.Seteuid(otherUser))
+		defer syscall.Seteuid(0)
+	}
+	dir := filepath.Join(os.TempDir(), uniqueName(t))
+	must(t, os.Mkdir(dir, 0o700))
+	defer os.Remove(dir)
+	t.Setenv("SEMAPHORE_DIR", dir)
+	s := open(t, "x", recoverable)
+	defer s.Unlink()
+	must(t, os.Chmod(dir, 0o500))
+	defer os.Chmod(dir, 0o700)
+	open(t, "x", recoverable) // what exists can be used
+	_, err := semaphore.Open("y", semaphore.WithRecovery(true))
+	wantErr(t, "Open", err, fs.ErrPermission)
+	wantErr(t, "Unlink", s.Unlink(), fs.ErrPermission)
+}
+
+// Fuzzing writes over a file's head, and over a part of the table.
+func FuzzOpenRecoverable(f *testing.F) {
+	f.Add(permits.NewHead(3, permits.ByteLocks, 1).Bytes()[:320], 0, []byte{})
+	f.Add(permits.NewHead(3, permits.FileLocks, 1).Bytes()[:320], 4096, []byte("slot slot slot slot"))
+	f.Add([]byte("procsem"), 266240, []byte("permits"))
+	f.Fuzz(func(t *testing.T, head []byte, at int, content []byte) {
+		name := uniqueName(t)
+		path := storeFile(recoverable, name)
+		file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+		must(t, err)
+		defer file.Close()
+		must(t, file.Truncate(permits.Size))
+		if at < 0 || at > permits.Size-len(content) {
+			at = 0
+		}
+		_, err = file.WriteAt(content, int64(at))
+		must(t, err)
+		_, err = file.WriteAt(head[:min(len(head), 4096)], 0)
+		must(t, err)
+		s, err := semaphore.Open(name, semaphore.WithRecovery(true))
+		if err != nil {
+			return // says what is wrong
+		}
+		defer s.Close()
+		if s.TryWait() == nil {
+			s.Post()
+		}
+		s.WaitTimeout(time.Millisecond)
+		s.Value()
+		s.Holders()
+		s.SetLimit(2)
+	})
+}
+
+// A holder in another pid namespace, where it has number 1: alive while it lives,
+// though number 1 here is somebody else, and dead when it is killed.
+func TestHolderInAnotherPidNamespace(t *testing.T) {
+	useHelper("actor")
+	if runtime.GOOS != "linux" {
+		t.Skip("not on this system: pid namespaces")
+	}
+	needRoot(t)
+	needTool(t, "unshare")
+	eachVariant(t, func(t *testing.T) {
+		s := open(t, uniqueName(t), recoverable)
+		direct := helper(t, "actor", "recoverable")
+		cmd := exec.Command("unshare", append([]string{"--pid", "--fork"}, direct.Args...)...)
+		cmd.Env = direct.Env
+		a := startActorCommand(t, "recoverable", cmd)
+		a.ok("open %s", s.Name())
+		a.ok("waits 1")
+		hs, err := s.Holders()
+		must(t, err)
+		if len(hs) != 1 || hs[0].PID != 1 || hs[0].Permits != 1 {
+			t.Fatalf("Holders %+v, want one with pid 1", hs)
+		}
+		wantErr(t, "TryWait while it lives", s.TryWait(), semaphore.ErrWouldBlock)
+		children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", a.cmd.Process.Pid))
+		must(t, err)
+		var child int
+		if _, err := fmt.Sscan(string(children), &child); err != nil {
+			t.Fatalf("no child of unshare: %q", children)
+		}
+		waiting := blocked(t, s, s.Wait)
+		must(t, syscall.Kill(child, syscall.SIGKILL))
+		must(t, result(t, waiting))
+	})
+}
+
+// A take whose compare-and-swap comes after Close has swept the handle's permits is
+// undone.
+func TestTakeAgainstClose(t *testing.T) {
+	quiet := semaphore.WithLogger(slog.New(slog.DiscardHandler)) // nothing is fast with it
+	for how, tt := range map[string]struct {
+		take func(s *semaphore.Semaphore) error
+		opts []semaphore.Option
+	}{
+		"Wait":                    {(*semaphore.Semaphore).Wait, []semaphore.Option{quiet}},
+		"TryWait":                 {(*semaphore.Semaphore).TryWait, []semaphore.Option{quiet}},
+		"TryWait of a closed one": {(*semaphore.Semaphore).TryWait, nil},
+		"Acquire":                 {func(s *semaphore.Semaphore) error { _, err := s.Acquire(context.Background()); return err }, nil},
+	} {
+		t.Run(how, func(t *testing.T) {
+			var s *semaphore.Semaphore
+			var once sync.Once
+			permits.Trace = func(step permits.Step) {
+				if step == permits.Taking {
+					once.Do(func() { must(t, s.Close()) })
+				}
+			}
+			t.Cleanup(func() { permits.Trace = nil })
+			name := uniqueName(t)
+			watch := open(t, name, recoverable)
+			s = open(t, name, recoverable, tt.opts...)
+			if how == "TryWait of a closed one" { // the fast path
+				must(t, s.TryWait())
+				must(t, s.Post())
+				must(t, s.Close())
+			}
+			wantErr(t, how, tt.take(s), semaphore.ErrClosed)
+			becomes(t, watch, 1)
+		})
+	}
+}

@@ -1,0 +1,109 @@
+package semaphore
+
+import (
+	"os"
+	"time"
+
+	"github.com/procsem/semaphore/internal/permits"
+)
+
+// An owning backend's permits have owners: handles, and within them Permits. It
+// gives back what a handle holds when that is closed.
+type owning interface {
+	backend
+	owner() *permits.Owner
+	// take is tryWait, for a Permit or for the handle; it returns the permit's
+	// number, which the handle has no use for.
+	take(final, forPermit bool) (int, error)
+	// giveAt gives a Permit's back, or returns ErrNotHeld if it is not held.
+	giveAt(i int) error
+	// handOver makes of the permit i, or of one that the handle holds, that of
+	// another taker within the handle.
+	handOver(i int, fromPermit, toPermit bool) (int, error)
+	giveAll() int
+
+	holders() ([]Holder, error)
+	limit() (int, error)
+	setLimit(n int) error
+	lockFile() (*os.File, error)
+}
+
+// A Holder is an open handle of a recoverable semaphore that holds permits or
+// waits for one.
+type Holder struct {
+	PID     int       // of the process that opened it, as it saw itself: pid namespaces differ
+	Started time.Time // when that process started, to a second; zero if not known, as on all but Linux
+	Opened  time.Time // when it opened the handle
+	Permits int       // how many it holds
+	Waiting bool      // whether it waits for one
+}
+
+// Holders lists the handles of all processes that hold permits or wait, this one's
+// among them, as they were at some moment during the call, except those of the dead,
+// whose permits it gives back. A handle whose process is gone is listed as long as a
+// child has its LockFile.
+//
+// Errors: ErrClosed, ErrUnsupported if the engine is not EngineRecoverable.
+func (s *Semaphore) Holders() ([]Holder, error) {
+	var hs []Holder
+	err := s.owned("holders", func(o owning) (err error) { hs, err = o.holders(); return err })
+	return hs, err
+}
+
+// Limit returns how many permits there are, free or not. After SetLimit has lowered
+// it, more may be held.
+//
+// Errors: ErrClosed, ErrUnsupported if the engine is not EngineRecoverable.
+func (s *Semaphore) Limit() (int, error) {
+	var n int
+	err := s.owned("limit", func(o owning) (err error) { n, err = o.limit(); return err })
+	return n, err
+}
+
+// SetLimit changes how many permits there are, from now on and for all, 0 to 65535.
+// Raising the limit wakes waiters at once. Lowering it takes no permit from its
+// holder: it takes effect as permits come back, and until the number of
+// holders fits nobody gets one. With a limit of 0 nobody gets in.
+//
+// The limit stays until the next SetLimit or Unlink, also when no handle is open,
+// and wins over WithValue.
+//
+// Errors: ErrClosed, ErrInvalidValue, ErrUnsupported if the engine is not
+// EngineRecoverable, the system's if there is no space for more permits, or one that
+// says so if another process, stopped while it opened or resized the semaphore, keeps
+// it locked for ten seconds.
+func (s *Semaphore) SetLimit(n int) error {
+	return s.owned("setlimit", func(o owning) error { return o.setLimit(n) })
+}
+
+// LockFile returns a descriptor that keeps the handle's permits taken, close-on-exec
+// and the caller's to close. Given to a child (exec.Cmd.ExtraFiles), what the handle
+// holds when this process dies stays taken until the child, and whomever it gave the
+// descriptor to, is gone as well. Close of the handle gives back all the same.
+//
+// The child must do nothing with the descriptor: locks of it (flock(2), fcntl(2))
+// are the handle's own, and unlocking it would declare the handle dead. What comes back
+// when the child is the last one to go may take a second to be noticed.
+//
+// Errors: ErrClosed, ErrUnsupported if the engine is not EngineRecoverable, or the
+// system's.
+func (s *Semaphore) LockFile() (*os.File, error) {
+	var f *os.File
+	err := s.owned("lockfile", func(o owning) (err error) { f, err = o.lockFile(); return err })
+	return f, err
+}
+
+// owned calls f on an engine whose permits have owners.
+func (s *Semaphore) owned(op string, f func(owning) error) error {
+	if !s.enter() {
+		return s.fail(op, ErrClosed)
+	}
+	defer s.leave()
+	if s.owns == nil {
+		return s.fail(op, because(ErrUnsupported, "engine %v has bare counts; only %v semaphores have owners and a limit (WithRecovery)", s.Engine(), EngineRecoverable))
+	}
+	if err := f(s.owns); err != nil {
+		return s.fail(op, err)
+	}
+	return nil
+}

@@ -1,0 +1,5 @@
+//go:build !unix || aix || filelock_fcntl || mips || mipsle || (arm && !arm.7)
+
+package semaphore
+
+var recoverKind *kind

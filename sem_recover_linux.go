@@ -1,0 +1,339 @@
+//go:build !filelock_fcntl && !mips && !mipsle && (!arm || arm.7)
+
+package semaphore
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/procsem/semaphore/internal/futex"
+	"github.com/procsem/semaphore/internal/permits"
+)
+
+// What the recoverable engine has on Linux: futexes to sleep on, and robust ones
+// by which the kernel tells of deaths.
+
+type sleeper struct {
+	stop     futex.Stop // ends the server's sleep
+	memory   unsafe.Pointer
+	obituary futex.Obituary
+	deaths   deaths // the server's
+}
+
+// mapFile maps the file, with private memory for the robust list's nodes before
+// it: they hold addresses, which nobody else may write.
+func (s *sleeper) mapFile(f *os.File) (unsafe.Pointer, error) {
+	const private = unix.MAP_PRIVATE | unix.MAP_ANONYMOUS | unix.MAP_NORESERVE
+	base, err := unix.MmapPtr(-1, 0, nil, futex.Distance+permits.Size, unix.PROT_READ|unix.PROT_WRITE, private)
+	if err != nil {
+		return nil, os.NewSyscallError("mmap", err)
+	}
+	memory := unsafe.Add(base, futex.Distance)
+	if _, err := unix.MmapPtr(int(f.Fd()), 0, memory, permits.Size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_FIXED); err != nil {
+		unix.MunmapPtr(base, futex.Distance+permits.Size)
+		return nil, os.NewSyscallError("mmap", err)
+	}
+	s.memory = memory
+	return memory, nil
+}
+
+// freeWith unmaps the memory when nothing refers to the table any more.
+// now does that at once, when nothing uses it.
+func freeWith(t *permits.Table, memory unsafe.Pointer) (now func()) {
+	base := unsafe.Add(memory, -futex.Distance)
+	free := func(base unsafe.Pointer) { unix.MunmapPtr(base, futex.Distance+permits.Size) }
+	cleanup := runtime.AddCleanup(t, free, base)
+	return func() {
+		cleanup.Stop()
+		free(base)
+	}
+}
+
+// publish has the kernel tell of our death in our slot's liveness word.
+func (r *recoverable) publish() {
+	word := r.own.Live()
+	r.obituary.Publish(word, (*uintptr)(unsafe.Add(unsafe.Pointer(word), -futex.Distance)))
+}
+
+func (r *recoverable) withdraw() { r.obituary.Withdraw() }
+
+func wakeWaiters(word *uint32, n int) int { return futex.Wake(word, n) }
+
+func (r *recoverable) polls() bool { return recoverPolls.Load() }
+
+func (r *recoverable) interrupt() {
+	r.stop.Fire()
+	r.nudge()
+}
+
+// serve sleeps on the table's event, and on the liveness words of those who hold
+// and of those next in line.
+//
+// From time to time it wakes up by itself: that is the safety net, for deaths that
+// the kernel does not announce (it has told before, or never could), for permits that
+// lie beside us because whoever was woken for them has died, and for names that
+// vanish. Those who wait here all do so, so nobody loses more of its place in the
+// kernel's queue by it than others.
+func (r *recoverable) serve(t *turn) {
+	if r.polls() {
+		r.servePolling(t)
+		return
+	}
+	defer runtime.KeepAlive(r.table)
+	r.own.Join()
+	var (
+		room     [futex.MaxWords]futex.Word
+		watched  [futex.MaxWords - 2]permits.Word
+		found    permits.Findings
+		net      = time.Now().Add(netPause(r.table.Waiters())) // when to look by itself
+		timedOut bool                                          // it is time
+		placed   bool                                          // our place in line is still good
+		woken    bool                                          // there was an event, and nobody here has used it yet
+	)
+	for {
+		moment := r.stop.Now()
+		event := atomic.LoadUint32(r.table.Event())
+		served := t.served
+		done := t.look()
+		woken = woken && t.served == served
+		if done {
+			break
+		}
+		if !placed {
+			r.own.TakePlace()
+		}
+		places := atomic.LoadUint32(r.table.Places())
+		counted := r.table.Counted()
+		found = r.own.Survey(timedOut, watched[:0])
+		if timedOut {
+			r.own.Heal(counted)
+			net = time.Now().Add(netPause(r.table.Waiters()))
+		}
+		if found.Freed > 0 {
+			if timedOut {
+				rescued.Add(1)
+			}
+			r.own.Tell(found.Freed - 1) // one is for us
+			woken = true
+		}
+		if found.Freed > 0 || found.Free || found.Again {
+			timedOut = false
+			continue
+		}
+		if found.Err != nil {
+			r.opts.warn("failed", "op", "looking who is alive", "error", found.Err)
+		}
+		words := append(room[:0], futex.Word{Addr: r.table.Event(), Value: event}, futex.Word{Addr: r.table.Places(), Value: places})
+		for _, w := range found.Watch {
+			words = append(words, futex.Word(w))
+		}
+		r.own.Do(permits.Waiting)
+		err := r.sleep(words, moment, r.deaths.pause(found.Dying), net)
+		r.own.Do(permits.Waking)
+		timedOut = err == syscall.ETIMEDOUT
+		woken = atomic.LoadUint32(r.table.Event()) != event
+		// Who was too late to fall asleep behind those whom it saw keeps its
+		// place: if it took another one each time, two could keep each other
+		// awake. Who has slept is behind all others.
+		placed = err == syscall.EAGAIN && !woken
+		switch {
+		case err == syscall.EINTR && !r.opts.retryEINTR:
+			t.fail(ErrInterrupted)
+		case err == syscall.EINTR:
+			r.opts.debug("retried", "after", "EINTR")
+		case err != nil && err != syscall.EAGAIN && !timedOut:
+			t.fail(os.NewSyscallError("futex", err))
+		}
+	}
+	runtime.Gosched() // whom we have just served goes first
+	if r.own.Leave() {
+		r.own.PassOn(found.Watch, woken || r.deaths.young(found.Dying), r.deaths.young)
+	}
+}
+
+// sleep sleeps until a word changes, for pause if that is not 0, or until the
+// safety net's next look: then ETIMEDOUT.
+func (r *recoverable) sleep(words []futex.Word, moment futex.Moment, pause time.Duration, net time.Time) error {
+	if netOff.Load() {
+		err := r.stop.WaitAny(words, moment, pause)
+		if err == syscall.ETIMEDOUT {
+			err = nil // a dead one was to be looked at
+		}
+		return err
+	}
+	left := max(time.Until(net)-netDoubt, 1)
+	if pause != 0 && pause < left {
+		err := r.stop.WaitAny(words, moment, pause)
+		if err == syscall.ETIMEDOUT {
+			err = nil
+		}
+		return err
+	}
+	err := r.stop.WaitAny(words, moment, left)
+	if err != syscall.ETIMEDOUT {
+		return err
+	}
+	r.warnIfVanished()
+	if r.own.Free() {
+		// Somebody may be just about to tell us.
+		switch err = r.stop.WaitAny(words, moment, netDoubt); {
+		case err == syscall.EAGAIN:
+			err = nil // it has slept before
+		case err == syscall.ETIMEDOUT && r.own.Free():
+			rescued.Add(1)
+		}
+	}
+	return err
+}
+
+// netPause is how long one of so many waiters sleeps before it looks by itself. What
+// one finds it tells the others, so they need not all look once a second: some
+// do, at random, several times a second together.
+func netPause(waiters int) time.Duration {
+	pause := min(safetyNet*time.Duration(max(1, waiters/4)), 10*safetyNet)
+	if pause > safetyNet {
+		pause = pause/2 + rand.N(pause/2)
+	}
+	return pause
+}
+
+// deaths remembers since when the lock of those was held who were told dead. A
+// process's lock goes when its last thread is gone and its memory was freed, some
+// milliseconds after its first thread; so we look at intervals that grow with the
+// time that it takes, for a while. If it is still held then, it is that of a program
+// that the dead one became by exec, or of a child: it may last, and the safety net's
+// look will do.
+type deaths struct {
+	known []death
+}
+
+type death struct {
+	permits.Mortal
+	since time.Time
+}
+
+const (
+	deathWatch  = 10 * time.Second
+	deathPauses = 16 // by which the time since is divided for a pause
+	deathPause  = 20 * time.Microsecond
+)
+
+// pause returns how long to sleep before the next look, 0 for no limit.
+func (d *deaths) pause(dying []permits.Mortal) (pause time.Duration) {
+	if len(dying) == 0 && len(d.known) == 0 {
+		return 0
+	}
+	now := time.Now()
+	var known []death
+	for _, m := range dying {
+		since := d.since(m, now)
+		known = append(known, death{m, since})
+		if age := now.Sub(since); age < deathWatch {
+			next := max(age/deathPauses, deathPause)
+			if pause == 0 || next < pause {
+				pause = next
+			}
+		}
+	}
+	d.known = known
+	return pause
+}
+
+// since returns since when a mortal is known, now if it is not.
+func (d *deaths) since(m permits.Mortal, now time.Time) time.Time {
+	for _, k := range d.known {
+		if k.Mortal == m {
+			return k.since
+		}
+	}
+	return now
+}
+
+// young reports whether some of them are looked at often.
+func (d *deaths) young(dying []permits.Mortal) bool {
+	now := time.Now()
+	for _, m := range dying {
+		if now.Sub(d.since(m, now)) < deathWatch {
+			return true
+		}
+	}
+	return false
+}
+
+// allocate gives a part of the file storage, without changing what is there.
+// fresh says that nothing is.
+func allocate(f *os.File, from, to int64, fresh bool) error {
+	if from == to {
+		return nil
+	}
+	for {
+		err := unix.Fallocate(int(f.Fd()), 0, from, to-from)
+		switch {
+		case err == unix.EINTR:
+			continue
+		case err == unix.EOPNOTSUPP && fresh:
+			return writeZeros(f, from, to)
+		case err == unix.EOPNOTSUPP:
+			return nil
+		case err != nil:
+			return &os.PathError{Op: "fallocate", Path: f.Name(), Err: err}
+		}
+		return nil
+	}
+}
+
+// reopenUnnamed opens a file again whose name is gone.
+func reopenUnnamed(f *os.File) (*os.File, error) {
+	return os.OpenFile(fmt.Sprintf("/proc/self/fd/%d", f.Fd()), os.O_RDWR, 0)
+}
+
+// ownStart returns when this process started, in clock ticks since the boot, as
+// /proc has it, or 0.
+var ownStart = sync.OnceValue(func() int64 {
+	stat, err := os.ReadFile("/proc/self/stat")
+	if err != nil {
+		return 0
+	}
+	// proc_pid_stat(5): field 22; the second one, in parentheses, may contain
+	// anything.
+	fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
+	if len(fields) < 20 {
+		return 0
+	}
+	ticks, _ := strconv.ParseInt(fields[19], 10, 64)
+	return ticks
+})
+
+// bootTime returns when the system was started, in seconds, or 0.
+var bootTime = sync.OnceValue(func() int64 {
+	stat, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		return 0
+	}
+	_, after, _ := strings.Cut(string(stat), "\nbtime ")
+	line, _, _ := strings.Cut(after, "\n")
+	seconds, _ := strconv.ParseInt(line, 10, 64)
+	return seconds
+})
+
+// ticksPerSecond is USER_HZ, the same on all of Go's Linux systems.
+const ticksPerSecond = 100
+
+// startTime makes a time of what ownStart returns.
+func startTime(ticks int64) time.Time {
+	if ticks == 0 || bootTime() == 0 {
+		return time.Time{}
+	}
+	return time.Unix(bootTime(), 0).Add(time.Duration(ticks) * time.Second / ticksPerSecond)
+}

@@ -1,0 +1,638 @@
+//go:build unix && !aix && !filelock_fcntl && !mips && !mipsle && (!arm || arm.7)
+
+// The storm: many processes take, wait, cancel, give, open, close and resize, while
+// a killer kills and restarts them at random.
+
+package semaphore_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/procsem/semaphore"
+	"github.com/procsem/semaphore/internal/permits"
+)
+
+var (
+	stormKills    = flag.Int("storm.kills", 500, "how many processes the storm kills")
+	stormPatience = flag.Duration("storm.patience", 3*hang, "how long workers may take, at the end, to get in")
+)
+
+const (
+	stormWorkers = 24
+	stormLimit   = 3 // and the highest, where workers resize
+	stormRounds  = 40
+	stormHands   = 4 // goroutines of a worker that are inside at the same time
+)
+
+// A headcount tells how many are inside, over all processes. Who is has a byte of
+// a file locked, with a POSIX record lock: taken after the permit, dropped before it
+// is given back, and at a death dropped by the kernel before anything that could
+// let another one in. Who comes and who goes does so under the lock of a gate, so
+// that the count is of one moment.
+//
+// The file's content is the limit, and how many may be inside. Lowering the limit
+// takes no permit from its holder, so that is the number of holders then, if it is
+// more than the limit, less one for each who has left since.
+type headcount struct {
+	f     *os.File
+	first int64 // of our bytes
+	mu    sync.Mutex
+	own   int
+}
+
+type bound struct{ Limit, Inside int64 }
+
+func (h *headcount) read() (b bound) {
+	if err := binary.Read(io.NewSectionReader(h.f, 0, 16), binary.LittleEndian, &b); err != nil {
+		panic(err)
+	}
+	return b
+}
+
+func (h *headcount) write(b bound) {
+	var w bytes.Buffer
+	binary.Write(&w, binary.LittleEndian, b)
+	if _, err := h.f.WriteAt(w.Bytes(), 0); err != nil {
+		panic(err)
+	}
+}
+
+// setLimit resizes s. Whoever is killed in it leaves a bound that is too high.
+func (h *headcount) setLimit(s *semaphore.Semaphore, n int) error {
+	defer h.gate()()
+	before := h.read()
+	h.write(bound{max(int64(n), before.Limit), max(int64(n), before.Inside)})
+	if err := s.SetLimit(n); err != nil {
+		return err
+	}
+	held := 0
+	for _, holder := range semaphore.Table(s).Holders() {
+		held += holder.Permits
+	}
+	h.write(bound{int64(n), int64(max(n, held))})
+	return nil
+}
+
+const gateByte = 1 << 20
+
+func openHeadcount(path string, worker int) *headcount {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		panic(err)
+	}
+	return &headcount{f: f, first: int64(worker) * stormHands}
+}
+
+func (h *headcount) lock(command int, kind int16, at, n int64) unix.Flock_t {
+	lock := unix.Flock_t{Type: kind, Start: at, Len: n}
+	for {
+		err := unix.FcntlFlock(h.f.Fd(), command, &lock)
+		if err == nil {
+			return lock
+		}
+		if err != unix.EINTR {
+			panic(err)
+		}
+	}
+}
+
+func (h *headcount) gate() (open func()) {
+	h.mu.Lock()
+	h.lock(unix.F_SETLKW, unix.F_WRLCK, gateByte, 1)
+	return func() {
+		h.lock(unix.F_SETLK, unix.F_UNLCK, gateByte, 1)
+		h.mu.Unlock()
+	}
+}
+
+// enter returns how many are inside, the caller among them, and how many may be.
+func (h *headcount) enter(hand int) (inside, allowed int) {
+	defer h.gate()()
+	// The worker that had this number before may still be dying.
+	h.lock(unix.F_SETLKW, unix.F_WRLCK, h.first+int64(hand), 1)
+	h.own++
+	inside = h.own // of which the kernel does not tell us
+	for at := int64(0); at < gateByte; {
+		found := h.lock(unix.F_GETLK, unix.F_WRLCK, at, gateByte-at)
+		if found.Type == unix.F_UNLCK {
+			break
+		}
+		inside += int(found.Len) // neighbouring bytes of one process are one lock
+		at = found.Start + found.Len
+	}
+	return inside, int(h.read().Inside)
+}
+
+func (h *headcount) leave(hand int) {
+	defer h.gate()()
+	h.lock(unix.F_SETLK, unix.F_UNLCK, h.first+int64(hand), 1)
+	h.own--
+	if b := h.read(); b.Inside > b.Limit {
+		h.write(bound{b.Limit, b.Inside - 1})
+	}
+}
+
+func init() { helpers["storm"] = stormMain }
+
+// A stormWorker is a process of the storm.
+type stormWorker struct {
+	name   string
+	count  *headcount
+	calm   bool // nobody dies
+	resize bool
+	s      *semaphore.Semaphore
+	args   []string
+}
+
+func init() { helpers["storm"] = stormMain }
+
+// stormMain arguments: name, file of the headcount, number, what happens.
+func stormMain(args []string) int {
+	w := &stormWorker{name: args[0], calm: strings.Contains(args[3], "calm"), resize: strings.Contains(args[3], "resize"), args: args}
+	var number int
+	fmt.Sscan(args[2], &number)
+	w.count = openHeadcount(args[1], number)
+	// Steps that take less than a microsecond are not met by a killer who comes
+	// at random: let some of them last.
+	permits.Trace = func(s permits.Step) {
+		odds, longest := 4, 2*time.Millisecond
+		switch s {
+		case permits.Idle, permits.Waiting:
+			return
+		case permits.Taking: // often
+			odds = 20
+		case permits.Shrinking, permits.Recovering: // rare
+			odds, longest = 2, 5*time.Millisecond
+		}
+		if rand.IntN(odds) == 0 {
+			time.Sleep(time.Duration(rand.Int64N(int64(longest))))
+		}
+	}
+	var finish atomic.Bool
+	go func() {
+		bufio.NewReader(os.Stdin).ReadString('\n')
+		finish.Store(true)
+	}()
+	w.open()
+	for round := 0; !finish.Load() && (!w.calm || round < stormRounds); round++ {
+		w.act()
+	}
+	// Whoever is left gets in, again and again, without a time limit.
+	w.reopen()
+	for range 3 {
+		w.check(w.s.Wait())
+		w.inside(0)
+		w.check(w.s.Post())
+	}
+	fmt.Println("finished,", semaphore.Rescued(), "rescued")
+	for !finish.Load() {
+		time.Sleep(time.Millisecond)
+	}
+	w.check(w.s.Close())
+	return 0
+}
+
+func (w *stormWorker) check(err error) {
+	if err != nil {
+		w.complain("%v", err)
+	}
+}
+
+func (w *stormWorker) complain(format string, args ...any) {
+	fmt.Printf("violation: "+format+"\n", args...)
+	os.Exit(9)
+}
+
+func (w *stormWorker) opened() *semaphore.Semaphore {
+	opts := []semaphore.Option{semaphore.WithRecovery(true), semaphore.WithCreate(false)}
+	if rand.IntN(2) == 0 { // nothing is fast with it
+		opts = append(opts, semaphore.WithLogger(slog.New(slog.DiscardHandler)))
+	}
+	s, err := semaphore.Open(w.name, opts...)
+	w.check(err)
+	return s
+}
+
+func (w *stormWorker) open() { w.s = w.opened() }
+
+func (w *stormWorker) reopen() {
+	w.check(w.s.Close())
+	w.open()
+}
+
+// inside is the critical section.
+func (w *stormWorker) inside(hand int) {
+	if n, allowed := w.count.enter(hand); n > allowed {
+		w.complain("%d inside, allowed are %d", n, allowed)
+	}
+	if rand.IntN(3) == 0 {
+		time.Sleep(time.Duration(rand.Int64N(int64(500 * time.Microsecond))))
+	}
+	if !w.calm {
+		w.perhapsDie(hand)
+	}
+	w.count.leave(hand)
+}
+
+// perhapsDie ends the process in one of the ways that are not the killer's.
+func (w *stormWorker) perhapsDie(hand int) {
+	switch rand.IntN(400) {
+	case 0:
+		os.Exit(3)
+	case 1:
+		fmt.Println("panic")
+		os.Stderr.Close() // of what is only played nobody need read
+		panic("storm")
+	case 2:
+		// The descriptors that an exec closes it closes in their order, which
+		// may let somebody in before the count is down.
+		w.count.leave(hand)
+		fmt.Println("exec")
+		self, _ := os.Executable()
+		panic(syscall.Exec(self, append([]string{self}, w.args...), os.Environ()))
+	}
+}
+
+func short() (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.Background(), time.Duration(rand.Int64N(int64(3*time.Millisecond))))
+}
+
+func (w *stormWorker) act() {
+	cancelled := func(err error) bool {
+		if err == nil {
+			return false
+		}
+		if !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, semaphore.ErrWouldBlock) {
+			w.check(err)
+		}
+		return true
+	}
+	switch n := rand.IntN(100); {
+	case n < 25:
+		ctx, cancel := short()
+		defer cancel()
+		if !cancelled(w.s.WaitContext(ctx)) {
+			w.inside(0)
+			w.check(w.s.Post())
+		}
+	case n < 45:
+		ctx, cancel := short()
+		defer cancel()
+		if p, err := w.s.Acquire(ctx); !cancelled(err) {
+			w.inside(0)
+			w.check(p.Release())
+		}
+	case n < 60:
+		w.check(w.s.Wait())
+		w.inside(0)
+		w.check(w.s.Post())
+	case n < 65:
+		if !cancelled(w.s.TryWait()) {
+			w.inside(0)
+			w.check(w.s.Post())
+		}
+	case n < 75:
+		w.closeUnderFire()
+	case n < 85:
+		w.reopen()
+	case n < 90:
+		if w.resize {
+			w.check(w.count.setLimit(w.s, 1+rand.IntN(stormLimit)))
+		}
+	default:
+		var all sync.WaitGroup
+		for hand := range stormHands {
+			all.Go(func() {
+				ctx, cancel := short()
+				defer cancel()
+				if !cancelled(w.s.WaitContext(ctx)) {
+					w.inside(hand)
+					w.check(w.s.Post())
+				}
+			})
+		}
+		all.Wait()
+	}
+}
+
+// closeUnderFire closes a handle that goroutines are taking and giving on.
+func (w *stormWorker) closeUnderFire() {
+	s := w.opened()
+	var all sync.WaitGroup
+	for hand := range stormHands {
+		all.Go(func() {
+			for {
+				take := s.Wait
+				if hand%2 == 0 {
+					take = s.TryWait
+				}
+				err := take()
+				if errors.Is(err, semaphore.ErrClosed) {
+					return
+				}
+				if errors.Is(err, semaphore.ErrWouldBlock) {
+					continue
+				}
+				w.check(err)
+				// Close gives the permit back under us, so nothing may be
+				// done with it: look only whether we had it rightfully.
+				if err := s.Post(); !errors.Is(err, semaphore.ErrClosed) {
+					w.check(err)
+				}
+			}
+		})
+	}
+	time.Sleep(time.Duration(rand.Int64N(int64(time.Millisecond))))
+	w.check(s.Close())
+	if err := s.TryWait(); !errors.Is(err, semaphore.ErrClosed) {
+		w.complain("TryWait after Close: %v", err)
+	}
+	all.Wait()
+}
+
+// A victim is a worker as the killer sees it.
+type victim struct {
+	number int
+	cmd    *exec.Cmd
+	in     io.WriteCloser
+	said   chan string
+}
+
+type storm struct {
+	t       *testing.T
+	s       *semaphore.Semaphore
+	path    string
+	what    string
+	workers []*victim
+	killed  map[string]int
+	stopped int
+}
+
+func (st *storm) start(number int) *victim {
+	cmd := helper(st.t, "storm", st.s.Name(), st.path, fmt.Sprint(number), st.what)
+	cmd.Env = append(cmd.Env, "GOTRACEBACK=none")
+	if st.what != "calm resize" {
+		cmd.Env = append(cmd.Env, netVariable+"=1")
+	}
+	in, err := cmd.StdinPipe()
+	must(st.t, err)
+	out, err := cmd.StdoutPipe()
+	must(st.t, err)
+	must(st.t, cmd.Start())
+	v := &victim{number: number, cmd: cmd, in: in, said: make(chan string, 16)}
+	go func() {
+		defer close(v.said)
+		for lines := bufio.NewScanner(out); lines.Scan(); {
+			v.said <- lines.Text()
+		}
+	}()
+	return v
+}
+
+// doing says what a worker that is stopped was doing, from the table.
+func (st *storm) doing(pid int) []string {
+	did := make(map[string]bool)
+	for _, h := range semaphore.Table(st.s).Holders() {
+		if h.PID != pid {
+			continue
+		}
+		if h.Permits > 0 {
+			did["holding"] = true
+		}
+		if h.Waits {
+			did["queued"] = true
+		}
+		if h.Doing > permits.Waiting || h.Doing == permits.Claiming {
+			did[h.Doing.String()] = true
+		}
+	}
+	return slices.Collect(maps.Keys(did))
+}
+
+// rare reports whether a worker is at a step at which few were killed so far.
+func (st *storm) rare(pid int) bool {
+	return slices.ContainsFunc(st.doing(pid), func(did string) bool { return st.killed[did] < 5 })
+}
+
+// strike stops a worker, notes what it was doing, and kills it, or lets it go on.
+func (st *storm) strike(v *victim, kill bool) (dead bool) {
+	pid := v.cmd.Process.Pid
+	must(st.t, v.cmd.Process.Signal(syscall.SIGSTOP))
+	var status unix.WaitStatus
+	for {
+		_, err := unix.Wait4(pid, &status, unix.WUNTRACED, nil)
+		if err == nil {
+			break
+		}
+		if err != unix.EINTR {
+			st.t.Fatal(err)
+		}
+	}
+	switch {
+	case !status.Stopped():
+		// It has ended by itself.
+		switch code := status.ExitStatus(); code {
+		case 3:
+			st.killed["os.Exit"]++
+		case 2: // see hear
+		default:
+			st.t.Errorf("a worker ended: %#x", status)
+		}
+	case kill || st.rare(pid):
+		for _, did := range st.doing(pid) {
+			st.killed[did]++
+		}
+		st.killed["SIGKILL"]++
+		must(st.t, unix.Kill(pid, unix.SIGKILL))
+		// It can be a while until it is gone; its successor need not wait.
+		go func() { unix.Wait4(pid, &status, 0, nil) }()
+	default:
+		st.stopped++
+		time.Sleep(time.Duration(rand.Int64N(int64(2 * time.Millisecond)))) // it stands still
+		must(st.t, unix.Kill(pid, unix.SIGCONT))
+		return false
+	}
+	v.in.Close()
+	st.hear(v)
+	st.workers[v.number] = st.start(v.number)
+	return true
+}
+
+// hear reads what a worker said, until it has nothing to say at the moment.
+func (st *storm) hear(v *victim) (finished bool) {
+	for {
+		select {
+		case line, open := <-v.said:
+			if !open {
+				return finished
+			}
+			switch {
+			case line == "exec" || line == "panic":
+				st.killed[line]++
+			case strings.HasPrefix(line, "violation"):
+				st.t.Error(line)
+			case strings.HasPrefix(line, "finished"):
+				finished = true
+			}
+		default:
+			return finished
+		}
+	}
+}
+
+// finish waits until all who are left have got in, and ends them.
+func (st *storm) finish() {
+	deadline := time.Now().Add(*stormPatience)
+	for _, v := range st.workers {
+		if st.what != "calm resize" {
+			fmt.Fprintln(v.in)
+		}
+	}
+	for _, v := range st.workers {
+		for finished := false; !finished && !st.t.Failed(); {
+			select {
+			case line, open := <-v.said:
+				if !open {
+					// Its own death in the last moment is no failure.
+					finished = true
+				}
+				if strings.HasPrefix(line, "violation") {
+					st.t.Error(line)
+				}
+				if strings.HasPrefix(line, "finished") {
+					finished = true
+				}
+			case <-time.After(time.Until(deadline)):
+				st.t.Errorf("worker %d sleeps on: %d of %d permits are free, %d waiters are counted",
+					v.number, value(st.t, st.s), limit(st.t, st.s), semaphore.Table(st.s).Waiters())
+				return
+			}
+		}
+	}
+}
+
+func value(t *testing.T, s *semaphore.Semaphore) int {
+	n, err := s.Value()
+	must(t, err)
+	return n
+}
+
+func limit(t *testing.T, s *semaphore.Semaphore) int {
+	n, err := s.Limit()
+	must(t, err)
+	return n
+}
+
+// runStorm kills that many workers, and then proves that nothing was lost and
+// nothing issued twice.
+func runStorm(t *testing.T, what string, kills int) *storm {
+	s := open(t, uniqueName(t), semaphore.EngineRecoverable, semaphore.WithValue(stormLimit))
+	st := &storm{t: t, s: s, path: filepath.Join(t.TempDir(), "headcount"), what: what, killed: make(map[string]int)}
+	t.Cleanup(func() {
+		for _, v := range st.workers {
+			v.in.Close()
+			unix.Kill(v.cmd.Process.Pid, unix.SIGKILL)
+			v.cmd.Wait()
+		}
+	})
+	openHeadcount(st.path, stormWorkers).write(bound{stormLimit, stormLimit})
+	for i := range stormWorkers {
+		st.workers = append(st.workers, st.start(i))
+	}
+	deadline := time.Now().Add(*stormPatience)
+	for n := 0; (n < kills || len(st.missing()) > 0 && time.Now().Before(deadline)) && !t.Failed(); {
+		v := st.workers[rand.IntN(len(st.workers))]
+		if st.strike(v, rand.IntN(3) == 0) {
+			n++
+		}
+		for _, v := range st.workers {
+			st.hear(v)
+		}
+	}
+	st.finish()
+	if t.Failed() {
+		return st
+	}
+	for _, v := range st.workers {
+		if what == "calm resize" {
+			fmt.Fprintln(v.in)
+		}
+		v.cmd.Wait()
+	}
+	// The limit is exact.
+	n := limit(t, s)
+	becomes(t, s, n)
+	for range n {
+		must(t, s.TryWait())
+	}
+	wantErr(t, "TryWait beyond the limit", s.TryWait(), semaphore.ErrWouldBlock)
+	for range n {
+		must(t, s.Post())
+	}
+	if w := semaphore.Table(s).Waiters(); w != 0 {
+		t.Errorf("%d waiters are still counted after a give", w)
+	}
+	return st
+}
+
+// missing lists the ways to die, and the steps to die at, at which the storm has not
+// killed anybody yet.
+func (st *storm) missing() (steps []string) {
+	if strings.Contains(st.what, "calm") {
+		return nil
+	}
+	for _, step := range []string{"SIGKILL", "exec", "os.Exit", "panic", "holding", "queued", "waking", "claiming a slot", "shrinking", "recovering"} {
+		if step == "shrinking" && !strings.Contains(st.what, "resize") {
+			continue
+		}
+		if (step == "queued" || step == "waking") && semaphore.RecoverPolls() {
+			continue // who polls is not in the table's queue
+		}
+		if st.killed[step] == 0 {
+			steps = append(steps, step)
+		}
+	}
+	return steps
+}
+
+func testStorm(t *testing.T, what string, kills int) {
+	st := runStorm(t, what, kills)
+	t.Logf("killed: %v; stopped for a while: %d", st.killed, st.stopped)
+	if steps := st.missing(); len(steps) > 0 && !t.Failed() {
+		t.Errorf("nobody was killed at: %v", steps)
+	}
+}
+
+func TestStorm(t *testing.T)         { testStorm(t, "kills", *stormKills/2) }
+func TestStormResizing(t *testing.T) { testStorm(t, "kills and resize", *stormKills/2) }
+
+// Without kills nobody needs the safety net.
+func TestStormWithoutKills(t *testing.T) { testStorm(t, "calm resize", 0) }
+
+// The same on what other systems have.
+func TestStormPortable(t *testing.T) {
+	defer portable()()
+	testStorm(t, "kills and resize", *stormKills/4)
+}
