@@ -2,11 +2,14 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"runtime/debug"
 	"strings"
 
 	"github.com/procsem/semaphore"
+	"github.com/procsem/semaphore/internal/permits"
 	"github.com/urfave/cli/v3"
 )
 
@@ -16,21 +19,46 @@ is done; who finds none waits.
 
    procsem run -n 4 build -- make -j2
 
-runs make, at most 4 at a time, whoever starts them. The semaphores are
-those of POSIX: anybody who may write to one can post to it, and the permit
-of a holder that is killed by SIGKILL is lost.
+runs make, at most 4 at a time, whoever starts them.
+
+There are two kinds of semaphores. Recoverable ones, the default, have a limit,
+and permits that belong to processes: those of the dead come back. With
+--posix, "run" and "create" make the other kind, a bare count that wait, try
+and post change, shared with programs in C, Python and others. Anybody who
+may write to it can post, and what a holder that is killed by SIGKILL had is
+lost. A name is of one kind; asking for it as the other is an error.
+
+Recoverable semaphores are files, rec.NAME, in the directory $SEMAPHORE_DIR, else
+/dev/shm, else /tmp: those who share one need the same directory.
 
 ` + statusHelp
 
 const runHelp = `Waits for a permit of the semaphore NAME, runs the command and gives the
-permit back when the command has ended, however it ended. The semaphore is
-created if it does not exist. If it exists its value stands, and -n is not
-used.
+permit back when the command has ended, however it ended, and whatever it
+left running in the background. The semaphore is created if it does not exist.
 
-procsem outlives its command, but if procsem itself is killed by SIGKILL (or
-dies of SIGABRT) its permit is lost for good; "procsem post NAME" replaces
-it. What the command leaves running in the background does not keep the
-permit.
+LIMIT:
+
+Without -n the limit that exists is used, and 1 for a new semaphore. A -n that
+differs from the limit is an error while anybody has the semaphore open, and
+is the new limit if nobody has. "procsem resize" changes it at any time; a
+limit that was so set stays, and -n is not used. Of a --posix semaphore that
+exists the value stands, and -n is not used. A notice says so.
+
+A recoverable semaphore of another user is refused, unless that user is root, or
+you are, or --mode lets others write: who shares one says so, on both sides
+("--mode 0666", and a umask that leaves it for the one who creates it).
+
+IF PROCSEM IS KILLED:
+
+The command inherits an open file, the semaphore's lock. If procsem is killed
+by SIGKILL, its permit comes back when the command, and all to which the
+command passed the file on, are gone as well, within a second. "procsem show
+NAME" tells who they are. With --close the command does not get the file, and
+the permit comes back at once, though the command may still run. With --no-fork
+procsem becomes the command, and there is nobody to outlive it: the permit comes
+back when it, and all to which it passed the file on, are gone. With --posix the
+permit is lost; "procsem post NAME" replaces it.
 
 SIGNALS:
 
@@ -43,9 +71,59 @@ the foreground of a terminal. procsem cannot tell who sent a signal, nor to
 whom. So "kill -INT" of procsem alone, in the foreground, does not reach the
 command (use SIGTERM), and a SIGTERM to the whole process group reaches it
 twice. SIGINT and SIGHUP that were ignored when procsem started (nohup) stay
-ignored, also by the command.
+ignored, also by the command. With --no-fork all signals are the command's own
+as soon as it runs.
 
 ` + statusHelp
+
+const listHelp = `Lists what stands in the directory of semaphores ($SEMAPHORE_DIR, else /dev/shm,
+else /tmp) and, on Linux, the POSIX semaphores of /dev/shm. Other systems' C
+libraries do not tell of theirs.
+
+KIND is recoverable, posix, or flock (a count in a file, of builds that have
+nothing better). HOLDERS counts those who hold permits, WAITING those who wait;
+bare counts do not know, nor have they a limit. Of what cannot be read the
+line says why.
+
+With --json: an array of objects with the fields name, kind, limit, free,
+holders, waiting (numbers, null if not known) and, if it could not be read,
+error.
+
+` + statusHelp
+
+const showHelp = `Shows who holds permits and who waits, with the age of the handle, which is
+mostly that of its process.
+
+A holder is "gone" if its process has ended but others still have its lock
+(see "procsem run --help"): they are listed below it, and the permit comes
+back when the last of them ends. It is "unseen" if there is no such process and
+nobody to be seen has its lock: it may be another user's (root sees more), or be
+in another pid namespace. Elsewhere than on Linux the locks cannot be seen.
+
+With --json: an object with the fields name, kind, limit, free (numbers, null
+if not known), holders and waiters (arrays, null if not known). Their elements
+have pid (as seen from here, else as the process saw itself), state ("running",
+"gone" or "unseen"), command, user, started (the process), opened (the handle),
+permits, waiting, and if state is "gone" kept_by, an array of objects with pid,
+command, user and started. Times are as in RFC 3339; the start of a process is
+exact to a second. What is not known of a process is left out.
+
+` + statusHelp
+
+const createHelp = `If the semaphore exists, its mode and its limit (or value) stand, and a notice
+says so; but a -n that differs from a recoverable one's limit is an error, or if
+nobody has the semaphore open is the new limit, unless "procsem resize" has set
+the limit: that stays.`
+
+const resizeHelp = `The limit becomes N, 0 to 65535, from now on and for all. Raising it lets
+waiting processes in at once. Lowering it takes no permit from its holder:
+nobody gets one until the holders fit. With 0 nobody gets in. The limit stays,
+whatever -n says, until the next resize or unlink.`
+
+const waitHelp = `The permit stays taken when procsem ends; post gives one. If SIGINT, SIGTERM,
+SIGHUP or SIGQUIT ends the wait, nothing was taken. SIGINT and SIGHUP that were
+ignored when procsem started stay ignored, as in "procsem wait NAME &" of a
+shell script.`
 
 func newRoot(inv *invocation) *cli.Command {
 	root := &cli.Command{
@@ -65,8 +143,10 @@ func newRoot(inv *invocation) *cli.Command {
 				UsageText:   "procsem run [options] NAME -- command [arguments]\nprocsem run [options] -c 'shell line' NAME",
 				Description: runHelp,
 				Flags: []cli.Flag{
-					&cli.StringFlag{Name: limitFlag, Aliases: []string{"n", "jobs", "j"}, Usage: "create the semaphore with `N` permits, 1 or more (default: 1)"},
-					timeout(), conflictStatus(),
+					&cli.StringFlag{Name: limitFlag, Aliases: []string{"n", "jobs", "j"}, Usage: "at most `N` at a time (default: the limit that exists, else 1)"},
+					timeout(), conflictStatus(), mode(),
+					&cli.BoolFlag{Name: closeFlag, Aliases: []string{"o"}, Usage: "keep the lock from the command: if procsem is killed the permit comes back at once"},
+					&cli.BoolFlag{Name: noForkFlag, Aliases: []string{"F"}, Usage: "become the command instead of waiting for it"},
 					&cli.StringFlag{Name: shellFlag, Usage: "run `LINE` by sh -c, instead of a command after --"},
 					posix(),
 				},
@@ -76,26 +156,49 @@ func newRoot(inv *invocation) *cli.Command {
 				Name:        "create",
 				Usage:       "create a semaphore",
 				UsageText:   "procsem create [options] NAME",
-				Description: "If the semaphore exists, its value and mode stand, and a notice says so.",
+				Description: createHelp,
 				Flags: []cli.Flag{
-					&cli.StringFlag{Name: limitFlag, Aliases: []string{"n"}, Value: "1", Usage: "create it with `N` free permits; 0 makes a semaphore that signals"},
-					&cli.StringFlag{Name: modeFlag, Value: "0600", Usage: "permission bits in `OCTAL`, less the umask; who shares it must read and write"},
+					&cli.StringFlag{Name: limitFlag, Aliases: []string{"n", "jobs", "j"}, Value: "1", Usage: "create it with `N` permits, 1 to 65535; with --posix, 0 makes a semaphore that signals"},
+					mode(),
 					&cli.BoolFlag{Name: exclusiveFlag, Aliases: []string{"x"}, Usage: "fail if it exists"},
 					posix(),
 				},
 				Action: inv.create,
 			},
 			{
+				Name:        "list",
+				Usage:       "list all semaphores",
+				UsageText:   "procsem list [--json]",
+				Description: listHelp,
+				Flags:       []cli.Flag{asJSON()},
+				Action:      inv.list,
+			},
+			{
+				Name:        "show",
+				Usage:       "show who holds permits and who waits",
+				UsageText:   "procsem show [--json] NAME",
+				Description: showHelp,
+				Flags:       []cli.Flag{asJSON()},
+				Action:      inv.show,
+			},
+			{
+				Name:        "resize",
+				Usage:       "change a recoverable semaphore's limit",
+				UsageText:   "procsem resize NAME N",
+				Description: resizeHelp,
+				Action:      inv.resize,
+			},
+			{
 				Name:        "wait",
-				Usage:       "take a permit and keep it, waiting for one",
+				Usage:       "take a permit of a POSIX semaphore and keep it, waiting for one",
 				UsageText:   "procsem wait [options] NAME",
-				Description: "The permit stays taken when procsem ends; post gives one. If SIGINT, SIGTERM, SIGHUP or SIGQUIT ends the wait, nothing was taken. SIGINT and SIGHUP that were ignored when procsem started stay ignored, as in \"procsem wait NAME &\" of a shell script.",
+				Description: waitHelp,
 				Flags:       []cli.Flag{timeout(), conflictStatus()},
 				Action:      inv.wait,
 			},
 			{
 				Name:        "try",
-				Usage:       "take a permit and keep it, if one is free now",
+				Usage:       "take a permit of a POSIX semaphore and keep it, if one is free now",
 				UsageText:   "procsem try [options] NAME",
 				Description: "The permit stays taken when procsem ends; post gives one.",
 				Flags:       []cli.Flag{conflictStatus()},
@@ -103,7 +206,7 @@ func newRoot(inv *invocation) *cli.Command {
 			},
 			{
 				Name:        "post",
-				Usage:       "give a permit, whoever took it",
+				Usage:       "give a POSIX semaphore a permit, whoever took it",
 				UsageText:   "procsem post NAME",
 				Description: "A process that waits goes on; else the value grows by one.",
 				Action:      inv.post,
@@ -150,10 +253,18 @@ const (
 	shellFlag     = "c"
 	modeFlag      = "mode"
 	exclusiveFlag = "exclusive"
+	posixFlag     = "posix"
+	closeFlag     = "close"
+	noForkFlag    = "no-fork"
+	jsonFlag      = "json"
 )
 
 func timeout() cli.Flag {
 	return &cli.StringFlag{Name: timeoutFlag, Aliases: []string{"w"}, Usage: "give up after `TIME`: seconds (30, 0.5) or 1m30s; 0 tries once (default: wait for ever)"}
+}
+
+func mode() cli.Flag {
+	return &cli.StringFlag{Name: modeFlag, Value: "0600", Usage: "permission bits in `OCTAL`, less the umask, of a new one; who shares it must be able to read and write"}
 }
 
 func conflictStatus() cli.Flag {
@@ -161,8 +272,10 @@ func conflictStatus() cli.Flag {
 }
 
 func posix() cli.Flag {
-	return &cli.BoolFlag{Name: "posix", Usage: "make a POSIX semaphore; the only kind now, but necessary once recoverable semaphores are the default"}
+	return &cli.BoolFlag{Name: posixFlag, Usage: "a POSIX semaphore, a bare count, instead of a recoverable one"}
 }
+
+func asJSON() cli.Flag { return &cli.BoolFlag{Name: jsonFlag, Usage: "print JSON"} }
 
 // parserError makes an error of the parser one line like all others.
 func parserError(_ context.Context, cmd *cli.Command, err error, _ bool) error {
@@ -224,29 +337,71 @@ func (inv *invocation) create(_ context.Context, cmd *cli.Command) error {
 	if err != nil {
 		return err
 	}
-	value, err := parsed(cmd, limitFlag, parseValue(0))
+	o, err := openerOf(cmd, name, 0)
 	if err != nil {
 		return err
 	}
-	mode, err := parsed(cmd, modeFlag, parseMode)
-	if err != nil {
-		return err
-	}
-	if cmd.Bool(exclusiveFlag) {
-		s, err := semaphore.Open(name, semaphore.WithExclusive(true), semaphore.WithValue(value), semaphore.WithMode(mode))
+	s, err := o.create()
+	// Not of another kind, which nobody would take for what was to be created;
+	// but a flock-counter is a POSIX semaphore too.
+	exists := errors.Is(err, fs.ErrExist) || o.posix && errors.Is(err, semaphore.ErrKindMismatch)
+	if exists && !cmd.Bool(exclusiveFlag) {
+		if s, _, err = o.open(); err != nil {
+			return err
+		}
+		defer s.Close()
+		if o.posix {
+			complain(inv.stderr, "%s exists: its value and mode stand", s.Name())
+			return nil
+		}
+		limit, err := s.Limit()
 		if err != nil {
 			return err
 		}
-		return s.Close()
+		complain(inv.stderr, "%s exists: its limit is %d, and its mode stands", s.Name(), limit)
+		return nil
 	}
-	s, existed, err := openOrCreate(name, value, mode)
 	if err != nil {
 		return err
 	}
-	if existed {
-		complain(inv.stderr, "%s exists: its value and mode stand", s.Name())
-	}
 	return s.Close()
+}
+
+// openerOf returns what the flags ask for. A POSIX semaphore's value is leastPOSIX
+// or more.
+func openerOf(cmd *cli.Command, name string, leastPOSIX int) (o opener, err error) {
+	o = opener{name: name, posix: cmd.Bool(posixFlag), limit: 1, limited: cmd.IsSet(limitFlag)}
+	if o.mode, err = parsed(cmd, modeFlag, parseMode); err != nil {
+		return o, err
+	}
+	parse := parseValue(1, permits.MaxPermits)
+	if o.posix {
+		parse = parseValue(leastPOSIX, semaphore.MaxValue)
+	}
+	if o.limited {
+		o.limit, err = parsed(cmd, limitFlag, parse)
+	}
+	return o, err
+}
+
+func (inv *invocation) resize(_ context.Context, cmd *cli.Command) error {
+	args := cmd.Args().Slice()
+	if len(args) != 2 {
+		return usageError(cmd.FullName(), "%d arguments; NAME and N are needed", len(args))
+	}
+	if err := semaphore.CheckName(args[0]); err != nil {
+		return usageError(cmd.FullName(), "%w", err)
+	}
+	n, err := parseValue(0, permits.MaxPermits)("N", args[1])
+	if err != nil {
+		return usageError(cmd.FullName(), "%w", err)
+	}
+	s, err := openWithOwners(args[0])
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	return s.SetLimit(n)
 }
 
 func (inv *invocation) wait(_ context.Context, cmd *cli.Command) error {
@@ -271,7 +426,7 @@ func takeAndKeep(cmd *cli.Command, p patience) error {
 		return err
 	}
 	w := watch(endSignals)
-	s, err := openExisting(name)
+	s, err := openBare(name)
 	if err != nil {
 		return err
 	}
@@ -283,11 +438,11 @@ func takeAndKeep(cmd *cli.Command, p patience) error {
 }
 
 func (inv *invocation) post(_ context.Context, cmd *cli.Command) error {
-	return withExisting(cmd, (*semaphore.Semaphore).Post)
+	return withExisting(cmd, openBare, (*semaphore.Semaphore).Post)
 }
 
 func (inv *invocation) value(_ context.Context, cmd *cli.Command) error {
-	return withExisting(cmd, func(s *semaphore.Semaphore) error {
+	return withExisting(cmd, openExisting, func(s *semaphore.Semaphore) error {
 		n, err := s.Value()
 		if err != nil {
 			return err
@@ -305,12 +460,12 @@ func (inv *invocation) unlink(_ context.Context, cmd *cli.Command) error {
 	return semaphore.Unlink(name)
 }
 
-func withExisting(cmd *cli.Command, do func(*semaphore.Semaphore) error) error {
+func withExisting(cmd *cli.Command, open func(name string) (*semaphore.Semaphore, error), do func(*semaphore.Semaphore) error) error {
 	name, err := oneName(cmd)
 	if err != nil {
 		return err
 	}
-	s, err := openExisting(name)
+	s, err := open(name)
 	if err != nil {
 		return err
 	}

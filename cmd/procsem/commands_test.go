@@ -45,12 +45,22 @@ func TestRoundTrip(t *testing.T) {
 		{"wait", 0, "", ""},
 		{"try", 0, "", ""},
 		{"value", 0, "0\n", ""},
-		{"create -n 3", 0, "", "exists"},
-		{"create -x", 73, "", "exists"},
+		{"create --posix -n 3", 0, "", "exists"},
+		{"create --posix -x", 73, "", "exists"},
 		{"value", 0, "0\n", ""},
 		{"unlink", 0, "", ""},
-		{"create --exclusive", 0, "", ""},
+		{"create --posix --exclusive", 0, "", ""},
 		{"value", 0, "1\n", ""},
+		{"unlink", 0, "", ""},
+		{"create -n 4", 0, "", ""},
+		{"value", 0, "4\n", ""},
+		{"create", 0, "", "exists: its limit is 4"},
+		{"create -x", 73, "", "exists"},
+		{"create -n 4", 0, "", "exists: its limit is 4"},
+		{"create -n 5", 0, "", "exists: its limit is 5"}, // nobody had it open
+		{"value", 0, "5\n", ""},
+		{"unlink", 0, "", ""},
+		{"show", 66, "", "no such semaphore"},
 	} {
 		got := run(t, append(strings.Fields(step.command), name)...)
 		want := outcome{status: step.status, stdout: step.stdout, stderr: got.stderr}
@@ -77,14 +87,19 @@ func TestWaitReturnsAfterPost(t *testing.T) {
 }
 
 func TestCreateMode(t *testing.T) {
+	t.Run("recoverable", func(t *testing.T) { testCreateMode(t) })
+	t.Run("posix", func(t *testing.T) { testCreateMode(t, "--posix") })
+}
+
+func testCreateMode(t *testing.T, flags ...string) {
 	name := newName(t)
 	cmd := procsemCommand(t)
-	cmd.Path, cmd.Args = "/bin/sh", []string{"sh", "-c", `umask 0; exec "$@"`, "sh", self(t), "create", "--mode", "0666", name}
+	cmd.Path, cmd.Args = "/bin/sh", append([]string{"sh", "-c", `umask 0; exec "$@"`, "sh", self(t), "create", "--mode", "0666", name}, flags...)
 	if got := runCmd(t, cmd); got.status != 0 {
 		t.Fatalf("create: %+v", got)
 	}
 	found := false
-	for _, path := range []string{"/dev/shm/sem." + name, "/dev/shm/flk." + name, "/tmp/flk." + name} {
+	for _, path := range []string{"/dev/shm/sem." + name, "/dev/shm/flk." + name, "/dev/shm/rec." + name, "/tmp/flk." + name, "/tmp/rec." + name} {
 		if info, err := os.Stat(path); err == nil {
 			found = true
 			if got := info.Mode().Perm(); got != 0o666 {
@@ -116,11 +131,15 @@ func TestUsageErrors(t *testing.T) {
 		{"run a -c true -- true", "both -c and a command"},
 		{"run a --frobnicate -- true", "frobnicate"},
 		{"run a -n -- true", "needs an argument"},
-		{"run a -n 0 -- true", `"0": a whole number from 1 to 2147483647`},
+		{"run a -n 0 -- true", `"0": a whole number from 1 to 65535`},
+		{"run a --posix -n 0 -- true", `"0": a whole number from 1 to 2147483647`},
+		{"run a -n 65536 -- true", `"65536"`},
 		{"run a -n -1 -- true", `"-1"`},
 		{"run a -n four -- true", `"four"`},
 		{"run a -n 1.5 -- true", `"1.5"`},
-		{"run a -n 2147483648 -- true", `"2147483648"`},
+		{"run a --posix -n 2147483648 -- true", `"2147483648"`},
+		{"run a --no-fork --posix -- true", "--no-fork and --posix"},
+		{"run a -F -o -- true", "--no-fork and --close"},
 		{"run a -n 99999999999999999999 -- true", "from 1 to"},
 		{"run a -w -1 -- true", `--timeout "-1": seconds`},
 		{"run a -w -1s -- true", `"-1s"`},
@@ -136,7 +155,8 @@ func TestUsageErrors(t *testing.T) {
 		{"run .. -- true", "directory"},
 		{"create", "NAME is missing"},
 		{"create a b", "2 names (a, b)"},
-		{"create -n -1 a", "from 0 to"},
+		{"create -n 0 a", "from 1 to 65535"},
+		{"create --posix -n -1 a", "from 0 to 2147483647"},
 		{"create --mode 0800 a", `"0800": permission bits in octal`},
 		{"create --mode 01777 a", "0 to 0777"},
 		{"create --mode rw a", `"rw"`},
@@ -151,6 +171,14 @@ func TestUsageErrors(t *testing.T) {
 		{"value", "NAME is missing"},
 		{"value a/b", "slash"},
 		{"unlink", "NAME is missing"},
+		{"list a", "show NAME"},
+		{"show", "NAME is missing"},
+		{"show a b", "2 names"},
+		{"resize a", "NAME and N are needed"},
+		{"resize a 1 2", "NAME and N are needed"},
+		{"resize a/b 1", "slash"},
+		{"resize a 65536", `"65536": a whole number from 0 to 65535`},
+		{"resize a x", `"x"`},
 	} {
 		t.Run(tt.args, func(t *testing.T) {
 			cmd := procsemCommand(t, strings.Fields(tt.args)...)
@@ -178,7 +206,7 @@ func TestHelpMentionsEveryExitStatus(t *testing.T) {
 			t.Errorf("%q: got %+v, want status 0 and nothing on stderr", args, got)
 		}
 		for _, status := range []int{0, statusUsage, statusDataErr, statusNoInput, statusUnavailable, statusOSErr,
-			statusCantCreate, statusTempFail, statusNoPerm, statusCannotExec, statusNotFound} {
+			statusCantCreate, statusTempFail, statusNoPerm, statusConfig, statusCannotExec, statusNotFound} {
 			if !strings.Contains(got.stdout, fmt.Sprintf("\n   %d - ", status)) {
 				t.Errorf("%q does not explain exit status %d", args, status)
 			}
@@ -202,6 +230,7 @@ func TestStatusOfErrors(t *testing.T) {
 		semaphore.ErrInvalidOption: 64,
 		semaphore.ErrCorrupt:       65,
 		semaphore.ErrKindMismatch:  65,
+		semaphore.ErrLimitMismatch: 78,
 		fs.ErrNotExist:             66,
 		semaphore.ErrUnsupported:   69,
 		semaphore.ErrOverflow:      71,
@@ -256,7 +285,7 @@ func TestFindsSemaphoreOfOtherEngine(t *testing.T) {
 	}{
 		{[]string{"value", name}, "2\n", 2},
 		{[]string{"wait", name}, "", 1},
-		{[]string{"run", name, "--", "echo", "inside"}, "inside\n", 1},
+		{[]string{"run", "--posix", name, "--", "echo", "inside"}, "inside\n", 1},
 		{[]string{"post", name}, "", 2},
 		{[]string{"try", name}, "", 1},
 		{[]string{"unlink", name}, "", 1},

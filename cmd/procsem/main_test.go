@@ -34,6 +34,8 @@ var helpers = map[string]func(args []string) int{
 	},
 	"witness": witness,
 	"listen":  listen,
+	"hold":    hold,
+	"held":    held,
 }
 
 func TestMain(m *testing.M) {
@@ -53,13 +55,13 @@ func TestMain(m *testing.M) {
 // deadline only catches hangs.
 const deadline = 30 * time.Second
 
-var names atomic.Int32
+var namesMade atomic.Int32
 
 // newName returns the name of a semaphore that does not exist, and unlinks it
 // in the end.
 func newName(t *testing.T) string {
 	t.Helper()
-	name := fmt.Sprintf("ps%d-%d-%s", os.Getpid(), names.Add(1), t.Name())
+	name := fmt.Sprintf("ps%d-%d-%s", os.Getpid(), namesMade.Add(1), t.Name())
 	name = strings.ReplaceAll(name[:min(len(name), 30)], "/", "_")
 	t.Cleanup(func() {
 		if err := semaphore.Unlink(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -69,7 +71,7 @@ func newName(t *testing.T) string {
 	return name
 }
 
-// newSemaphore creates one and returns its name.
+// newSemaphore creates a POSIX semaphore and returns its name.
 func newSemaphore(t *testing.T, value int) string {
 	t.Helper()
 	name := newName(t)
@@ -81,9 +83,23 @@ func newSemaphore(t *testing.T, value int) string {
 	return name
 }
 
+// newRecoverable creates a recoverable semaphore and returns its name and a
+// handle.
+func newRecoverable(t *testing.T, limit int) (name string, s *semaphore.Semaphore) {
+	t.Helper()
+	name = newName(t)
+	s, err := semaphore.Open(name, semaphore.WithExclusive(true), semaphore.WithRecovery(true), semaphore.WithValue(limit))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return name, s
+}
+
+// valueOf returns the free permits of a semaphore of whichever kind.
 func valueOf(t *testing.T, name string) int {
 	t.Helper()
-	s, err := semaphore.Open(name, semaphore.WithCreate(false))
+	s, err := openExisting(name)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -206,14 +222,23 @@ func readLines(from io.Reader) *lines {
 
 func (l *lines) want(t *testing.T, want string) {
 	t.Helper()
+	if got := l.read(t); got != want {
+		t.Fatalf("read %q, want %q", got, want)
+	}
+}
+
+func (l *lines) read(t *testing.T) string {
+	t.Helper()
 	select {
 	case got, ok := <-l.next:
-		if !ok || got != want {
-			t.Fatalf("read %q, want %q", got, want)
+		if !ok {
+			t.Fatal("nothing more to read")
 		}
+		return got
 	case <-time.After(deadline):
-		t.Fatalf("nothing to read within %v, want %q", deadline, want)
+		t.Fatalf("nothing to read within %v", deadline)
 	}
+	panic("not reached")
 }
 
 // listen, a helper, says which signals reach it. SIGTERM ends it with status 7.

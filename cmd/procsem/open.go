@@ -2,13 +2,108 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
+	"slices"
 
 	"github.com/procsem/semaphore"
 )
 
-// openExisting opens the semaphore of that name in whichever engine has it.
+// The kinds of semaphores, as list and show call them.
+const (
+	kindRecoverable = "recoverable"
+	kindPOSIX       = "posix"
+	kindFlock       = "flock" // POSIX's rules in a file of our own
+)
+
+func kindOf(s *semaphore.Semaphore) string {
+	switch s.Engine() {
+	case semaphore.EngineRecoverable:
+		return kindRecoverable
+	case semaphore.EngineFlock:
+		return kindFlock
+	}
+	return kindPOSIX
+}
+
+// An opener opens or creates a semaphore.
+type opener struct {
+	name    string
+	posix   bool
+	limit   int
+	limited bool // the limit was asked for
+	mode    fs.FileMode
+}
+
+// open also says whether the semaphore existed; of a recoverable one that is
+// not known. The library decides under its lock whether a limit that differs may
+// be adopted, so it is passed on only if it was asked for.
+func (o opener) open() (s *semaphore.Semaphore, existed bool, err error) {
+	if o.posix {
+		return o.openPOSIX()
+	}
+	opts := []semaphore.Option{semaphore.WithRecovery(true), semaphore.WithMode(o.mode)}
+	if o.limited {
+		opts = append(opts, semaphore.WithValue(o.limit))
+	}
+	s, err = semaphore.Open(o.name, opts...)
+	return s, false, o.advise(err)
+}
+
+// create fails if the semaphore exists.
+func (o opener) create() (*semaphore.Semaphore, error) {
+	s, err := semaphore.Open(o.name, semaphore.WithExclusive(true), semaphore.WithRecovery(!o.posix),
+		semaphore.WithValue(o.limit), semaphore.WithMode(o.mode))
+	return s, o.advise(err)
+}
+
+// openPOSIX uses an existing semaphore as it is, of whichever engine. It may
+// come or go between the looks.
+func (o opener) openPOSIX() (s *semaphore.Semaphore, existed bool, err error) {
+	opts := []semaphore.Option{semaphore.WithValue(o.limit), semaphore.WithMode(o.mode)}
+	s, err = semaphore.Open(o.name, append(slices.Clip(opts), semaphore.WithExclusive(true))...)
+	if errors.Is(err, fs.ErrExist) {
+		// Not WithCreate(false), which would trust whoever owns it.
+		s, err = semaphore.Open(o.name, opts...)
+		return s, true, o.advise(err)
+	}
+	if errors.Is(err, semaphore.ErrKindMismatch) {
+		s, err = openExistingPOSIX(o.name)
+		return s, true, o.advise(err)
+	}
+	return s, false, err
+}
+
+// advise says what to do about errors of a semaphore that is not what was asked
+// for.
+func (o opener) advise(err error) error {
+	switch {
+	case errors.Is(err, semaphore.ErrKindMismatch) && o.posix:
+		if s, other := openExistingPOSIX(o.name); other == nil {
+			s.Close()
+			return err // of another engine, but the same kind
+		}
+		return fmt.Errorf("%w; %q is a recoverable semaphore: omit --posix", err, o.name)
+	case errors.Is(err, semaphore.ErrKindMismatch):
+		return fmt.Errorf("%w; %q is a POSIX semaphore: add --posix", err, o.name)
+	case errors.Is(err, semaphore.ErrLimitMismatch):
+		return fmt.Errorf("%w; to change it for all: procsem resize %s %d", err, o.name, o.limit)
+	}
+	return err
+}
+
+// openExisting opens the semaphore of that name, of whichever kind.
 func openExisting(name string) (*semaphore.Semaphore, error) {
+	s, err := openExistingPOSIX(name)
+	if !errors.Is(err, semaphore.ErrKindMismatch) {
+		return s, err
+	}
+	return semaphore.Open(name, semaphore.WithCreate(false), semaphore.WithRecovery(true))
+}
+
+// openExistingPOSIX opens the semaphore of that name in whichever engine of bare
+// counts has it.
+func openExistingPOSIX(name string) (*semaphore.Semaphore, error) {
 	s, mismatch := semaphore.Open(name, semaphore.WithCreate(false))
 	if !errors.Is(mismatch, semaphore.ErrKindMismatch) {
 		return s, mismatch
@@ -22,20 +117,21 @@ func openExisting(name string) (*semaphore.Semaphore, error) {
 	return nil, mismatch
 }
 
-// openOrCreate also says whether the semaphore existed. Whoever opens an
-// existing one uses it as it is, of whichever engine. It may come or go between
-// the two looks.
-func openOrCreate(name string, value int, mode fs.FileMode) (s *semaphore.Semaphore, existed bool, err error) {
-	opts := []semaphore.Option{semaphore.WithValue(value), semaphore.WithMode(mode)}
-	s, err = semaphore.Open(name, append(opts, semaphore.WithExclusive(true))...)
-	if errors.Is(err, fs.ErrExist) {
-		// Not WithCreate(false), which would trust whoever owns it.
-		s, err = semaphore.Open(name, opts...)
-		return s, true, err
-	}
+// openBare opens an existing semaphore for commands that need one without
+// owners.
+func openBare(name string) (*semaphore.Semaphore, error) {
+	s, err := openExistingPOSIX(name)
 	if errors.Is(err, semaphore.ErrKindMismatch) {
-		s, err = openExisting(name)
-		return s, true, err
+		err = fmt.Errorf("%w; wait, try and post are for POSIX semaphores: the permits of a recoverable one belong to processes, and procsem run %s -- command takes one", err, name)
 	}
-	return s, false, err
+	return s, err
+}
+
+// openWithOwners opens an existing recoverable semaphore.
+func openWithOwners(name string) (*semaphore.Semaphore, error) {
+	s, err := semaphore.Open(name, semaphore.WithCreate(false), semaphore.WithRecovery(true))
+	if errors.Is(err, semaphore.ErrKindMismatch) {
+		err = fmt.Errorf("%w; only recoverable semaphores have a limit, a POSIX one has just a count that post raises", err)
+	}
+	return s, err
 }

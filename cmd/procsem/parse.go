@@ -7,20 +7,18 @@ import (
 	"strconv"
 	"strings"
 	"time"
-
-	"github.com/procsem/semaphore"
 )
 
 // The parser's own number and duration flags would take 0x10 for a limit, 010
 // for 8 and refuse 30 as a duration, so procsem's flags are strings that are
 // parsed here.
 
-// parseValue returns the parser of a semaphore's value that is least or more.
-func parseValue(least int) func(flag, s string) (int, error) {
+// parseValue returns the parser of a semaphore's value or limit.
+func parseValue(least, most int) func(flag, s string) (int, error) {
 	return func(flag, s string) (int, error) {
 		n, err := strconv.Atoi(s)
-		if err != nil || n < least || n > semaphore.MaxValue {
-			return 0, fmt.Errorf("%s %q: a whole number from %d to %d is allowed", flag, s, least, semaphore.MaxValue)
+		if err != nil || n < least || n > most {
+			return 0, fmt.Errorf("%s %q: a whole number from %d to %d is allowed", flag, s, least, most)
 		}
 		return n, nil
 	}

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"github.com/procsem/semaphore"
 	"github.com/urfave/cli/v3"
 )
 
@@ -18,11 +19,9 @@ func (inv *invocation) run(_ context.Context, cmd *cli.Command) (err error) {
 	if err != nil {
 		return err
 	}
-	limit := 1
-	if cmd.IsSet(limitFlag) {
-		if limit, err = parsed(cmd, limitFlag, parseValue(1)); err != nil {
-			return err
-		}
+	o, err := openerOf(cmd, name, 1)
+	if err != nil {
+		return err
 	}
 	p, err := patienceOf(cmd)
 	if err != nil {
@@ -32,22 +31,27 @@ func (inv *invocation) run(_ context.Context, cmd *cli.Command) (err error) {
 	if err != nil {
 		return err
 	}
+	if cmd.Bool(noForkFlag) {
+		// Nobody would be left to give the permit back.
+		switch {
+		case o.posix:
+			return usageError(cmd.FullName(), "--no-fork and --posix; only the permits of recoverable semaphores come back by themselves")
+		case cmd.Bool(closeFlag):
+			return usageError(cmd.FullName(), "--no-fork and --close; it is the command that has to keep the lock then")
+		}
+	}
 
 	// Before the permit is taken, so that there is no moment at which a signal
 	// kills us while we hold it.
 	w := watch(slices.Concat(endSignals, childSignals))
-	s, existed, err := openOrCreate(name, limit, 0o600)
+	s, existed, err := o.open()
 	if err != nil {
 		return err
 	}
-	if existed && cmd.IsSet(limitFlag) {
-		free := ""
-		if n, err := s.Value(); err == nil {
-			free = fmt.Sprintf(" (%d free now)", n)
-		}
-		complain(inv.stderr, "%s exists: its value stands%s, -n %d is not used", s.Name(), free, limit)
-	}
 	defer s.Close() // see takeAndKeep
+	if o.limited {
+		inv.noticeLimit(s, existed, o.limit)
+	}
 	permit, err := take(s, p, w)
 	if err != nil {
 		return err
@@ -57,7 +61,37 @@ func (inv *invocation) run(_ context.Context, cmd *cli.Command) (err error) {
 			complain(inv.stderr, "the permit could not be given back: %v", lost)
 		}
 	}()
-	return inv.runCommand(argv, w)
+	command := exec.Command(argv[0], argv[1:]...)
+	command.Stdin, command.Stdout, command.Stderr = inv.stdin, inv.stdout, inv.stderr
+	if errors.Is(command.Err, exec.ErrDot) {
+		command.Err = nil // a "." in PATH is the user's choice, as in a shell
+	}
+	if cmd.Bool(noForkFlag) {
+		return become(s, command, w)
+	}
+	if !o.posix && !cmd.Bool(closeFlag) {
+		done, err := inheritLock(s)
+		if err != nil {
+			return err
+		}
+		defer done()
+	}
+	return runCommand(command, w)
+}
+
+// noticeLimit says that a limit which was asked for is not in force.
+func (inv *invocation) noticeLimit(s *semaphore.Semaphore, existed bool, asked int) {
+	if kindOf(s) == kindRecoverable {
+		if limit, err := s.Limit(); err == nil && limit != asked {
+			complain(inv.stderr, "%s: procsem resize has set its limit to %d, -n %d is not used", s.Name(), limit, asked)
+		}
+	} else if existed {
+		free := ""
+		if n, err := s.Value(); err == nil {
+			free = fmt.Sprintf(" (%d free now)", n)
+		}
+		complain(inv.stderr, "%s exists: its value stands%s, -n %d is not used", s.Name(), free, asked)
+	}
 }
 
 // commandLine returns the command to run.
@@ -75,15 +109,9 @@ func (inv *invocation) commandLine(cmd *cli.Command) ([]string, error) {
 	return inv.command, nil
 }
 
-// runCommand runs the command to its end, in our process group and with our
-// streams, and returns its status.
-func (inv *invocation) runCommand(argv []string, w *watcher) error {
-	command := exec.Command(argv[0], argv[1:]...)
-	command.Stdin, command.Stdout, command.Stderr = inv.stdin, inv.stdout, inv.stderr
-	if errors.Is(command.Err, exec.ErrDot) {
-		command.Err = nil // a "." in PATH is the user's choice, as in a shell
-	}
-
+// runCommand runs the command to its end, in our process group, and returns its
+// status.
+func runCommand(command *exec.Cmd, w *watcher) error {
 	// A signal that ends us is not for a command that has not started: it was
 	// sent to somebody who only waits.
 	for _, sig := range w.pending() {
@@ -93,7 +121,7 @@ func (inv *invocation) runCommand(argv []string, w *watcher) error {
 		w.early = append(w.early, sig)
 	}
 	if err := command.Start(); err != nil {
-		return startError(argv[0], err)
+		return startError(command.Args[0], err)
 	}
 	// What came since may have come before there was a command that the
 	// terminal could have reached. To say it twice to a command that has just

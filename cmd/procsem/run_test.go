@@ -5,6 +5,7 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -66,19 +67,25 @@ func TestRunPassesStatusThrough(t *testing.T) {
 		{"not executable in PATH", []string{"--", "procsem-test-noexec"}, 126},
 		{"a directory", []string{"--", dir}, 126},
 	} {
-		t.Run(tt.name, func(t *testing.T) {
-			name := newName(t)
-			cmd := procsemCommand(t, append([]string{"run", name}, tt.args...)...)
-			cmd.Env = append(cmd.Env, "PATH="+os.Getenv("PATH")+":"+dir)
-			got := runCmd(t, cmd)
-			if got.status != tt.want {
-				t.Errorf("status = %d, want %d; stderr: %s", got.status, tt.want, got.stderr)
-			}
-			if says := tt.want == 126 || tt.want == 127; says != isOneLine(got.stderr) {
-				t.Errorf("stderr = %q; want a line: %v", got.stderr, says)
-			}
-			checkValue(t, name, 1)
-		})
+		for _, how := range []string{"--posix=false", "--close", "--no-fork", "--posix"} {
+			t.Run(tt.name+" "+how, func(t *testing.T) {
+				name := newName(t)
+				cmd := procsemCommand(t, append([]string{"run", how, name}, tt.args...)...)
+				cmd.Env = append(cmd.Env, "PATH="+os.Getenv("PATH")+":"+dir)
+				got := runCmd(t, cmd)
+				status := got.status
+				if how == "--no-fork" && got.signal != 0 {
+					status = 128 + int(got.signal) // a shell says so
+				}
+				if status != tt.want {
+					t.Errorf("status = %d, want %d; stderr: %s", status, tt.want, got.stderr)
+				}
+				if says := tt.want == 126 || tt.want == 127; says != isOneLine(got.stderr) {
+					t.Errorf("stderr = %q; want a line: %v", got.stderr, says)
+				}
+				checkValue(t, name, 1)
+			})
+		}
 	}
 }
 
@@ -99,20 +106,27 @@ func TestRunLeavesCommandItsFlagsAndStreams(t *testing.T) {
 }
 
 func TestRunWithoutPermitGivesUp(t *testing.T) {
-	name := newSemaphore(t, 0)
+	bare := newSemaphore(t, 0)
+	owned, s := newRecoverable(t, 1)
+	if err := s.Wait(); err != nil {
+		t.Fatal(err)
+	}
 	for _, tt := range []struct {
+		name string
 		args []string
 		want int
 	}{
-		{[]string{"-w", "0"}, 75},
-		{[]string{"--timeout", "0.01"}, 75},
-		{[]string{"-w", "10ms", "-E", "9"}, 9},
-		{[]string{"-w", "0", "--conflict-exit-code", "0"}, 0},
+		{owned, []string{"-w", "0"}, 75},
+		{owned, []string{"--timeout", "0.01"}, 75},
+		{owned, []string{"-w", "0", "-F", "-E", "9"}, 9},
+		{bare, []string{"--posix", "-w", "0"}, 75},
+		{bare, []string{"--posix", "--timeout", "0.01"}, 75},
+		{bare, []string{"--posix", "-w", "10ms", "-E", "9"}, 9},
+		{bare, []string{"--posix", "-w", "0", "--conflict-exit-code", "0"}, 0},
 	} {
 		t.Run(strings.Join(tt.args, " "), func(t *testing.T) {
-			t.Parallel()
 			args := append([]string{"run"}, tt.args...)
-			got := run(t, append(args, name, "--", "echo", "the command ran")...)
+			got := run(t, append(args, tt.name, "--", "echo", "the command ran")...)
 			if got.status != tt.want || got.stdout != "" || !isOneLine(got.stderr) {
 				t.Errorf("got %+v, want status %d, no output of the command and a line on stderr", got, tt.want)
 			}
@@ -120,13 +134,13 @@ func TestRunWithoutPermitGivesUp(t *testing.T) {
 	}
 }
 
-func TestRunTakesExistingSemaphoreAsItIs(t *testing.T) {
+func TestRunTakesExistingPOSIXSemaphoreAsItIs(t *testing.T) {
 	name := newSemaphore(t, 3)
-	got := run(t, "run", "-n", "4", name, "--", "true")
+	got := run(t, "run", "--posix", "-n", "4", name, "--", "true")
 	if got.status != 0 || !isOneLine(got.stderr) || !strings.Contains(got.stderr, "-n 4") {
 		t.Errorf("got %+v, want status 0 and a notice about -n 4", got)
 	}
-	got = run(t, "run", name, "--", "true")
+	got = run(t, "run", "--posix", name, "--", "true")
 	if got.status != 0 || got.stderr != "" {
 		t.Errorf("without -n: got %+v, want status 0 and no notice", got)
 	}
@@ -135,20 +149,22 @@ func TestRunTakesExistingSemaphoreAsItIs(t *testing.T) {
 
 func TestRunCreatesWithLimit(t *testing.T) {
 	for _, flag := range []string{"-n", "--limit", "-j", "--jobs"} {
-		name := newName(t)
-		got := run(t, "run", "--posix", flag, "5", name, "--", "true")
-		if got.status != 0 || got.stderr != "" {
-			t.Errorf("%s: got %+v, want status 0 and silence", flag, got)
+		for _, kind := range []string{"--posix=false", "--posix"} {
+			name := newName(t)
+			got := run(t, "run", kind, flag, "5", name, "--", "true")
+			if got.status != 0 || got.stderr != "" {
+				t.Errorf("%s %s: got %+v, want status 0 and silence", kind, flag, got)
+			}
+			checkValue(t, name, 5)
 		}
-		checkValue(t, name, 5)
 	}
 }
 
 // startListener starts a procsem that runs listen, and returns when that is
 // ready.
-func startListener(t *testing.T, name string) (signal func(syscall.Signal), heard *lines, end func() outcome) {
+func startListener(t *testing.T, name, how string) (signal func(syscall.Signal), heard *lines, end func() outcome) {
 	t.Helper()
-	cmd := procsemCommand(t, append([]string{"run", name, "--"}, helperCommand(t, "listen")...)...)
+	cmd := procsemCommand(t, append([]string{"run", how, name, "--"}, helperCommand(t, "listen")...)...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // no terminal
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -166,8 +182,14 @@ func startListener(t *testing.T, name string) (signal func(syscall.Signal), hear
 }
 
 func TestRunPassesSignalsOn(t *testing.T) {
+	for _, how := range []string{"--posix=false", "--no-fork", "--posix"} {
+		t.Run(how, func(t *testing.T) { testRunPassesSignalsOn(t, how) })
+	}
+}
+
+func testRunPassesSignalsOn(t *testing.T, how string) {
 	name := newName(t)
-	signal, heard, end := startListener(t, name)
+	signal, heard, end := startListener(t, name, how)
 	for _, sig := range []syscall.Signal{syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2} {
 		signal(sig)
 		heard.want(t, unixName(sig))
@@ -209,10 +231,10 @@ func TestRunGivesBackWhenSignalKillsCommand(t *testing.T) {
 
 func TestSignalEndsWait(t *testing.T) {
 	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT} {
-		t.Run(unixName(sig), func(t *testing.T) {
+		eachFull(t, unixName(sig), func(t *testing.T, flags []string, name, notice string, open func()) {
 			t.Parallel()
-			name := newSemaphore(t, 0)
-			cmd := procsemCommand(t, "run", "-n", "1", name, "--", "echo", "the command ran")
+			args := append([]string{"run", "-n", "1", name}, flags...)
+			cmd := procsemCommand(t, append(args, "--", "echo", "the command ran")...)
 			cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 			stderr, err := cmd.StderrPipe()
 			if err != nil {
@@ -224,7 +246,7 @@ func TestSignalEndsWait(t *testing.T) {
 			// The notice comes after the signals are caught, so it is
 			// procsem's own doing that it dies of one.
 			said := readLines(stderr)
-			said.want(t, "procsem: "+name+" exists: its value stands (0 free now), -n 1 is not used")
+			said.want(t, notice)
 			if err := cmd.Process.Signal(sig); err != nil {
 				t.Fatal(err)
 			}
@@ -238,41 +260,76 @@ func TestSignalEndsWait(t *testing.T) {
 			if stdout.String() != "" {
 				t.Error("the command ran")
 			}
-			if got := run(t, "post", name); got.status != 0 {
-				t.Errorf("post: %+v", got)
-			}
+			open()
 			checkValue(t, name, 1)
 		})
 	}
 }
 
+// eachFull runs f for each way of procsem to wait for a permit, with a semaphore
+// that has none, what procsem says when it has found that, and a function that
+// makes one.
+func eachFull(t *testing.T, title string, f func(t *testing.T, flags []string, name, notice string, open func())) {
+	check := func(t *testing.T, args ...string) {
+		t.Helper()
+		if got := run(t, args...); got.status != 0 {
+			t.Errorf("%q: %+v", args, got)
+		}
+	}
+	for way, flags := range map[string][]string{"recoverable": nil, "in place": {"-F"}} {
+		t.Run(title+" "+way, func(t *testing.T) {
+			name, s := newRecoverable(t, 1)
+			if err := s.SetLimit(0); err != nil {
+				t.Fatal(err)
+			}
+			f(t, flags, name, "procsem: "+name+": procsem resize has set its limit to 0, -n 1 is not used",
+				func() { t.Helper(); check(t, "resize", name, "1") })
+		})
+	}
+	t.Run(title+" posix", func(t *testing.T) {
+		name := newSemaphore(t, 0)
+		f(t, []string{"--posix"}, name, "procsem: "+name+" exists: its value stands (0 free now), -n 1 is not used",
+			func() { t.Helper(); check(t, "post", name) })
+	})
+}
+
 func TestSignalForCommandIsKeptUntilItRuns(t *testing.T) {
-	name := newSemaphore(t, 0)
-	cmd := procsemCommand(t, "run", "-n", "1", name, "--", "cat")
-	if _, err := cmd.StdinPipe(); err != nil { // kept open: cat reads for ever
-		t.Fatal(err)
-	}
-	stderr, err := cmd.StderrPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	start(t, cmd)
-	readLines(stderr).want(t, "procsem: "+name+" exists: its value stands (0 free now), -n 1 is not used")
-	if err := cmd.Process.Signal(syscall.SIGUSR1); err != nil {
-		t.Fatal(err)
-	}
-	if got := run(t, "post", name); got.status != 0 {
-		t.Fatalf("post: %+v", got)
-	}
-	if got, want := wait(t, cmd).status, 128+int(syscall.SIGUSR1); got != want {
-		t.Errorf("status = %d, want %d", got, want)
-	}
-	checkValue(t, name, 1)
+	eachFull(t, "SIGUSR1", func(t *testing.T, flags []string, name, notice string, open func()) {
+		args := append([]string{"run", "-n", "1", name}, flags...)
+		cmd := procsemCommand(t, append(args, "--", "cat")...)
+		if _, err := cmd.StdinPipe(); err != nil { // kept open: cat reads for ever
+			t.Fatal(err)
+		}
+		stderr, err := cmd.StderrPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		start(t, cmd)
+		readLines(stderr).want(t, notice)
+		if err := cmd.Process.Signal(syscall.SIGUSR1); err != nil {
+			t.Fatal(err)
+		}
+		open()
+		want := outcome{status: 128 + int(syscall.SIGUSR1)}
+		if slices.Contains(flags, "-F") {
+			want = outcome{status: -1, signal: syscall.SIGUSR1} // it is the command that we see
+		}
+		if got := wait(t, cmd); got != want {
+			t.Errorf("got %+v, want %+v", got, want)
+		}
+		checkValue(t, name, 1)
+	})
 }
 
 func TestSignalsIgnoredAtStartStayIgnored(t *testing.T) {
+	for _, how := range []string{"--posix=false", "--no-fork"} {
+		t.Run(how, func(t *testing.T) { testSignalsIgnoredAtStart(t, how) })
+	}
+}
+
+func testSignalsIgnoredAtStart(t *testing.T, how string) {
 	name := newName(t)
-	args := append([]string{"-c", `trap "" INT HUP; exec "$@"`, "sh"}, self(t), "run", name, "--")
+	args := append([]string{"-c", `trap "" INT HUP; exec "$@"`, "sh"}, self(t), "run", how, name, "--")
 	cmd := procsemCommand(t)
 	cmd.Path, cmd.Args = "/bin/sh", append(append([]string{"sh"}, args...), helperCommand(t, "listen")...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}

@@ -35,6 +35,16 @@ func (w *watcher) pending() []os.Signal {
 	flush := make(chan os.Signal, 1)
 	signal.Notify(flush, w.heard...)
 	signal.Stop(flush)
+	return w.drain()
+}
+
+// stop ends the watch, and returns what had arrived before.
+func (w *watcher) stop() []os.Signal {
+	signal.Stop(w.arrived)
+	return w.drain()
+}
+
+func (w *watcher) drain() []os.Signal {
 	var sigs []os.Signal
 	for {
 		select {

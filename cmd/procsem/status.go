@@ -21,6 +21,7 @@ const (
 	statusCantCreate  = 73
 	statusTempFail    = 75
 	statusNoPerm      = 77
+	statusConfig      = 78
 	statusCannotExec  = 126
 	statusNotFound    = 127
 	statusSignal      = 128 // plus the signal's number
@@ -29,14 +30,15 @@ const (
 const statusHelp = `EXIT STATUS:
 
 0 - success; for run, the command's own status, whatever it is
-64 - usage: wrong flags, arguments or semaphore name
-65 - not a semaphore, a damaged one, or one of another kind
-66 - no such semaphore
-69 - not supported on this system
-71 - any other error of the operating system
+64 - usage: wrong flags, arguments, semaphore name or SEMAPHORE_DIR
+65 - not a semaphore, a damaged one, or one of the other kind
+66 - no such semaphore, or no directory SEMAPHORE_DIR
+69 - not supported on this system, or on a network filesystem
+71 - any other error, most of them the operating system's
 73 - create --exclusive: the semaphore exists
 75 - gave up waiting for a permit (-E sets another status)
 77 - permission denied
+78 - run, create: -n differs from the limit of a semaphore in use
 126 - run: the command was found but could not be executed
 127 - run: the command was not found
 128+N - run: signal N killed the command
@@ -98,6 +100,7 @@ func statusOf(err error) int {
 		{semaphore.ErrInvalidOption, statusUsage}, // SEMAPHORE_DIR
 		{semaphore.ErrCorrupt, statusDataErr},
 		{semaphore.ErrKindMismatch, statusDataErr},
+		{semaphore.ErrLimitMismatch, statusConfig},
 		{semaphore.ErrUnsupported, statusUnavailable},
 		{fs.ErrNotExist, statusNoInput},
 		{fs.ErrExist, statusCantCreate},

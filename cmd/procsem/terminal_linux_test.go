@@ -54,6 +54,11 @@ func TestRunInForegroundLeavesSIGINTToTerminal(t *testing.T) {
 		}
 	}
 
+	// The command may be ready before procsem has got round to what came before
+	// it started, which it passes on without asking for the terminal.
+	signal(syscall.SIGUSR1)
+	heard.want(t, "SIGUSR1")
+
 	signal(syscall.SIGINT) // not passed on, or it would be heard before the next
 	signal(syscall.SIGUSR1)
 	heard.want(t, "SIGUSR1")

@@ -1,9 +1,17 @@
-// Package proc reads what the system knows of a process. It is the one
+// Package proc reads what the system knows of processes. It is the one
 // importer of gopsutil, which must not come into the module graph of programs
 // that import the semaphore package.
 package proc
 
-import "github.com/shirou/gopsutil/v3/process"
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/shirou/gopsutil/v3/process"
+)
 
 // Usage is what a process may leak.
 type Usage struct {
@@ -28,4 +36,63 @@ func UsageOf(pid int) (Usage, error) {
 	}
 	threads, err := p.NumThreads()
 	return Usage{int(fds), len(*maps), int(threads)}, err
+}
+
+// A Process is what people want to know of one.
+type Process struct {
+	PID     int
+	Command string    // with its arguments, as far as the system tells
+	User    string    // the name, else the number
+	Started time.Time // zero where the system does not say
+}
+
+// ErrGone means that there is no process of that id, or a zombie.
+var ErrGone = errors.New("no such process")
+
+// Look returns what there is to know of a running process.
+func Look(pid int) (Process, error) {
+	p, err := process.NewProcess(int32(pid))
+	if errors.Is(err, process.ErrorProcessNotRunning) {
+		return Process{}, ErrGone
+	}
+	if err != nil {
+		return Process{}, err
+	}
+	if status, err := p.Status(); err == nil && slices.Contains(status, process.Zombie) {
+		return Process{}, ErrGone
+	}
+	seen := Process{PID: pid, Started: startOf(p)}
+	if args, err := p.CmdlineSlice(); err == nil && len(args) > 0 {
+		seen.Command = strings.Join(args, " ")
+	} else if name, err := p.Name(); err == nil {
+		seen.Command = "[" + name + "]" // as ps(1) shows it
+	}
+	if name, err := p.Username(); err == nil {
+		seen.User = name
+	} else if ids, err := p.Uids(); err == nil && len(ids) > 0 {
+		seen.User = fmt.Sprint(ids[0])
+	}
+	if there, err := p.IsRunning(); err == nil && !there {
+		return Process{}, ErrGone
+	}
+	return seen, nil
+}
+
+// startDoubt is by how much two accounts of a process's start may differ: both
+// are computed from the moment the system was started, which the kernel tells in
+// whole seconds and anew after each change of the clock.
+const startDoubt = 2 * time.Second
+
+// StartedAt reports whether the process may be the one of that id that started
+// at that time. Ids are given away again, and mean other processes in another pid
+// namespace.
+func (p Process) StartedAt(t time.Time) bool {
+	return p.Started.Sub(t).Abs() <= startDoubt
+}
+
+// Locks says who has which of a file's open-file-description locks. Such a lock
+// belongs to all who have a descriptor of the description that took it.
+type Locks struct {
+	Owners map[int64][]int // by the first byte that is locked
+	Hidden map[int]bool    // processes whose descriptors we may not see
 }

@@ -1,0 +1,181 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"slices"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"unicode"
+
+	"github.com/procsem/semaphore"
+	"github.com/procsem/semaphore/internal/names"
+	"github.com/urfave/cli/v3"
+)
+
+// A summary is a line of list. Its JSON fields are documented (listHelp) and
+// stay as they are.
+type summary struct {
+	Name    string `json:"name"`
+	Kind    string `json:"kind"`
+	Limit   *int   `json:"limit"` // nil: not known
+	Free    *int   `json:"free"`
+	Holders *int   `json:"holders"`
+	Waiting *int   `json:"waiting"`
+	Error   string `json:"error,omitempty"`
+}
+
+// stores are the places that list looks into.
+var stores = map[string]struct {
+	kind   string
+	engine semaphore.Engine
+}{
+	names.Recoverable: {kindRecoverable, semaphore.EngineRecoverable},
+	names.Flock:       {kindFlock, semaphore.EngineFlock},
+	names.Glibc:       {kindPOSIX, semaphore.EngineNative},
+}
+
+func (inv *invocation) list(_ context.Context, cmd *cli.Command) error {
+	if cmd.Args().Present() {
+		return usageError(cmd.FullName(), "%q: no argument is allowed; procsem show NAME shows one semaphore", cmd.Args().First())
+	}
+	if _, err := names.Dir(); err != nil {
+		return usageError(cmd.FullName(), "%w", err)
+	}
+	files, err := names.List()
+	if err != nil {
+		return err
+	}
+	lines := []summary{} // not nil, which is null in JSON
+	for _, f := range files {
+		line, err := summarize(f)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			continue // unlinked since
+		case err != nil:
+			line.Error = reason(err)
+		}
+		lines = append(lines, line)
+	}
+	slices.SortFunc(lines, func(a, b summary) int {
+		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Kind, b.Kind))
+	})
+	if cmd.Bool(jsonFlag) {
+		return writeJSON(inv.stdout, lines)
+	}
+	return writeTable(inv.stdout, func(row func(cells ...string)) {
+		row("NAME", "KIND", "LIMIT", "FREE", "HOLDERS", "WAITING")
+		for _, l := range lines {
+			cells := []string{printable(l.Name), l.Kind, number(l.Limit), number(l.Free), number(l.Holders), number(l.Waiting)}
+			if l.Error != "" {
+				cells = append(cells, printable(l.Error))
+			}
+			row(cells...)
+		}
+	})
+}
+
+// summarize looks at what stands in the place of a semaphore.
+func summarize(f names.File) (summary, error) {
+	store := stores[f.Prefix]
+	line := summary{Name: f.Name, Kind: store.kind}
+	s, err := semaphore.Open(f.Name, semaphore.WithCreate(false), semaphore.WithEngine(store.engine))
+	if err != nil {
+		return line, err
+	}
+	defer s.Close()
+	if line.Kind != kindRecoverable {
+		n, err := s.Value()
+		line.Free = known(n, err)
+		return line, err
+	}
+	c, err := count(s)
+	if err != nil {
+		return line, err
+	}
+	holders, waiting := 0, 0
+	for _, h := range c.handles {
+		if h.Permits > 0 {
+			holders++
+		}
+		if h.Waiting {
+			waiting++
+		}
+	}
+	line.Limit, line.Free, line.Holders, line.Waiting = &c.limit, &c.free, &holders, &waiting
+	return line, nil
+}
+
+// A census is what there is to know of a recoverable semaphore.
+type census struct {
+	limit, free int
+	handles     []semaphore.Holder
+}
+
+// count takes one look, so that the free permits and those held add up.
+func count(s *semaphore.Semaphore) (c census, err error) {
+	if c.limit, err = s.Limit(); err != nil {
+		return c, err
+	}
+	if c.handles, err = s.Holders(); err != nil {
+		return c, err
+	}
+	c.free = c.limit
+	for _, h := range c.handles {
+		c.free -= h.Permits
+	}
+	c.free = max(0, c.free)
+	return c, nil
+}
+
+func known(n int, err error) *int {
+	if err != nil {
+		return nil
+	}
+	return &n
+}
+
+func number(n *int) string {
+	if n == nil {
+		return "-"
+	}
+	return strconv.Itoa(*n)
+}
+
+// reason is an error without operation and name, which its line has.
+func reason(err error) string {
+	var e *semaphore.Error
+	if errors.As(err, &e) {
+		err = e.Err
+	}
+	return err.Error()
+}
+
+// printable keeps what others have named from writing to the terminal what is no
+// text.
+func printable(s string) string {
+	if strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) || r == unicode.ReplacementChar }) {
+		return strconv.Quote(s)
+	}
+	return s
+}
+
+func writeJSON(w io.Writer, v any) error {
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	e.SetEscapeHTML(false)
+	return e.Encode(v)
+}
+
+// writeTable aligns the columns of what rows says.
+func writeTable(w io.Writer, rows func(row func(cells ...string))) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	rows(func(cells ...string) { fmt.Fprintln(t, strings.Join(cells, "\t")) })
+	return t.Flush()
+}

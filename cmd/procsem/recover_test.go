@@ -1,0 +1,510 @@
+//go:build unix
+
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/procsem/semaphore"
+	"golang.org/x/sys/unix"
+)
+
+// hold, a helper, keeps a record lock on a file, says its process id, and stays
+// until it is killed. The kernel drops that lock before it drops the semaphore's.
+func hold(args []string) int {
+	f, err := os.OpenFile(args[0], os.O_RDWR|os.O_CREATE, 0o600)
+	if err == nil {
+		err = unix.FcntlFlock(f.Fd(), unix.F_SETLK, &unix.Flock_t{Type: unix.F_WRLCK})
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	fmt.Println(os.Getpid())
+	time.Sleep(time.Hour)
+	return 1
+}
+
+// held, a helper, says whether somebody holds the file.
+func held(args []string) int {
+	fmt.Println("held:", locked(args[0]))
+	return 0
+}
+
+// eventually waits until a condition holds.
+func eventually(t *testing.T, what string, condition func() bool) {
+	t.Helper()
+	for start := time.Now(); !condition(); time.Sleep(5 * time.Millisecond) {
+		if time.Since(start) > 20*time.Second {
+			t.Fatalf("not within 20 s: %s", what)
+		}
+	}
+}
+
+// startHolder starts a procsem run that holds a permit, and returns when its
+// command is inside; the command is killed when the test ends.
+func startHolder(t *testing.T, name, file string, flags ...string) (procsem *exec.Cmd, command int) {
+	t.Helper()
+	args := append(append([]string{"run"}, flags...), name, "--")
+	cmd := procsemCommand(t, append(args, helperCommand(t, "hold", file)...)...)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd.Stderr = os.Stderr
+	start(t, cmd)
+	return cmd, atoi(readLines(out).read(t))
+}
+
+// startWaiter starts a procsem run that has to wait, and returns when it does;
+// its command says whether the file is held.
+func startWaiter(t *testing.T, name, file string, flags ...string) (procsem *exec.Cmd, said *lines) {
+	t.Helper()
+	args := append(append([]string{"run"}, flags...), name, "--")
+	cmd := procsemCommand(t, append(args, helperCommand(t, "held", file)...)...)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	start(t, cmd)
+	eventually(t, "the second run waits", func() bool {
+		s, err := openExisting(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		hs, err := s.Holders()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, h := range hs {
+			if h.PID == cmd.Process.Pid && h.Waiting {
+				return true
+			}
+		}
+		return false
+	})
+	return cmd, readLines(out)
+}
+
+func kill(t *testing.T, pid int) {
+	t.Helper()
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func limitOf(t *testing.T, name string) int {
+	t.Helper()
+	s, err := openExisting(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	n, err := s.Limit()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func TestDefaultKinds(t *testing.T) {
+	for _, tt := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"create"}, kindRecoverable},
+		{[]string{"create", "-x"}, kindRecoverable},
+		{[]string{"run", "-c", "true"}, kindRecoverable},
+		{[]string{"create", "--posix"}, kindOfDefault(t)},
+		{[]string{"create", "--posix", "-x"}, kindOfDefault(t)},
+		{[]string{"run", "--posix", "-c", "true"}, kindOfDefault(t)},
+	} {
+		name := newName(t)
+		if got := run(t, append(tt.args, name)...); got.status != 0 || got.stderr != "" {
+			t.Errorf("%q: %+v", tt.args, got)
+		}
+		s, err := openExisting(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := kindOf(s); got != tt.want {
+			t.Errorf("%q: made a %s semaphore, want %s", tt.args, got, tt.want)
+		}
+		s.Close()
+	}
+}
+
+func kindOfDefault(t *testing.T) string {
+	t.Helper()
+	s, err := semaphore.Open(newName(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	return kindOf(s)
+}
+
+func TestKindsNeverPassEachOther(t *testing.T) {
+	bare := newSemaphore(t, 1)
+	owned, s := newRecoverable(t, 1)
+	for _, tt := range []struct {
+		args []string
+		says string
+	}{
+		{[]string{"run", bare, "-c", "echo ran"}, "add --posix"},
+		{[]string{"run", "-F", bare, "-c", "echo ran"}, "add --posix"},
+		{[]string{"create", bare}, "add --posix"},
+		{[]string{"resize", bare, "2"}, "only recoverable semaphores have a limit"},
+		{[]string{"run", "--posix", owned, "-c", "echo ran"}, "omit --posix"},
+		{[]string{"create", "--posix", owned}, "omit --posix"},
+		{[]string{"wait", owned}, "procsem run " + owned},
+		{[]string{"try", owned}, "procsem run " + owned},
+		{[]string{"post", owned}, "procsem run " + owned},
+	} {
+		got := run(t, tt.args...)
+		if got.status != 65 || got.stdout != "" || !isOneLine(got.stderr) || !strings.Contains(got.stderr, tt.says) {
+			t.Errorf("%q: got %+v, want status 65 and a line with %q", tt.args, got, tt.says)
+		}
+	}
+	checkValue(t, bare, 1)
+	checkValue(t, owned, 1)
+	s.Close()
+	for _, name := range []string{bare, owned} {
+		if got := run(t, "unlink", name); got.status != 0 {
+			t.Errorf("unlink %s: %+v", name, got)
+		}
+	}
+}
+
+func TestRunLimit(t *testing.T) {
+	name := newName(t)
+	step := func(status int, says, stdout string, args ...string) {
+		t.Helper()
+		got := run(t, args...)
+		if got.status != status || got.stdout != stdout || says == "" && got.stderr != "" ||
+			says != "" && (!isOneLine(got.stderr) || !strings.Contains(got.stderr, says)) {
+			t.Errorf("%q: got %+v, want status %d, stdout %q, and %q on stderr", args, got, status, stdout, says)
+		}
+	}
+	limit := func(want int) {
+		t.Helper()
+		if got := limitOf(t, name); got != want {
+			t.Errorf("limit = %d, want %d", got, want)
+		}
+	}
+	step(0, "", "", "run", name, "-c", "true")
+	limit(1)
+	step(0, "", "", "run", "-n", "3", name, "-c", "true") // nobody has it open
+	limit(3)
+	step(0, "", "", "run", name, "-c", "true")
+	limit(3)
+
+	s, err := openExisting(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	step(78, "procsem resize "+name+" 2", "", "run", "-n", "2", name, "-c", "echo ran")
+	step(78, "procsem resize "+name+" 2", "", "create", "-n", "2", name)
+	step(0, "", "", "run", "-n", "3", name, "-c", "true")
+	step(0, "", "", "run", name, "-c", "true")
+	limit(3)
+	step(0, "", "", "resize", name, "5")
+	limit(5)
+	const stays = "resize has set its limit to 5, -n 2 is not used"
+	step(0, stays, "ran\n", "run", "-n", "2", name, "-c", "echo ran")
+	s.Close()
+	step(0, stays, "ran\n", "run", "-n", "2", name, "-c", "echo ran") // nor now
+	step(0, "its limit is 5", "", "create", "-n", "2", name)
+	limit(5)
+	step(0, "", "", "resize", name, "0")
+	step(75, "no permit", "", "run", "-w", "0", name, "-c", "echo ran")
+	step(0, "", "", "unlink", name)
+	step(66, "no such semaphore", "", "resize", name, "1")
+}
+
+// The command has the lock too, so the limit holds when procsem is gone.
+func TestKilledRunKeepsPermitWhileCommandLives(t *testing.T) {
+	name, file := newName(t), filepath.Join(t.TempDir(), "held")
+	first, command := startHolder(t, name, file)
+	kill(t, first.Process.Pid)
+	wait(t, first)
+	second, said := startWaiter(t, name, file)
+	checkValue(t, name, 0)
+	kill(t, command)
+	said.want(t, "held: false")
+	if got := wait(t, second); got.status != 0 {
+		t.Errorf("the second run: %+v", got)
+	}
+	checkValue(t, name, 1)
+}
+
+// One that waited before the kill learns of it twice, and must not be misled by
+// the first news.
+func TestWaiterOutlastsKilledRun(t *testing.T) {
+	name, file := newName(t), filepath.Join(t.TempDir(), "held")
+	first, command := startHolder(t, name, file)
+	second, said := startWaiter(t, name, file)
+	kill(t, first.Process.Pid)
+	wait(t, first)
+	kill(t, command)
+	said.want(t, "held: false")
+	wait(t, second)
+}
+
+func TestKilledRunWithCloseGivesBackAtOnce(t *testing.T) {
+	name, file := newName(t), filepath.Join(t.TempDir(), "held")
+	first, _ := startHolder(t, name, file, "-o")
+	second, said := startWaiter(t, name, file, "--close")
+	kill(t, first.Process.Pid)
+	wait(t, first)
+	said.want(t, "held: true") // by the first one's command
+	if got := wait(t, second); got.status != 0 {
+		t.Errorf("the second run: %+v", got)
+	}
+	checkValue(t, name, 1)
+}
+
+func TestBackgroundProcessKeepsNoPermit(t *testing.T) {
+	name := newName(t)
+	got := run(t, "run", name, "-c", "sleep 1000 >/dev/null 2>&1 & echo $!")
+	if got.status != 0 {
+		t.Fatalf("got %+v", got)
+	}
+	pid := atoi(strings.TrimSpace(got.stdout))
+	defer kill(t, pid) // and with that: it is alive
+	checkValue(t, name, 1)
+	if got := run(t, "run", "-w", "0", name, "-c", "true"); got.status != 0 {
+		t.Errorf("a run beside it: %+v", got)
+	}
+}
+
+func TestNoForkHoldsPermitAsCommand(t *testing.T) {
+	name, file := newName(t), filepath.Join(t.TempDir(), "held")
+	first, command := startHolder(t, name, file, "-F")
+	if command != first.Process.Pid {
+		t.Errorf("the command is process %d, procsem was %d", command, first.Process.Pid)
+	}
+	second, said := startWaiter(t, name, file, "-F")
+	checkValue(t, name, 0)
+	kill(t, command)
+	said.want(t, "held: false")
+	if got := wait(t, second); got.status != 0 {
+		t.Errorf("the second run: %+v", got)
+	}
+	wait(t, first)
+	checkValue(t, name, 1) // at its normal end
+}
+
+func TestResizeLetsWaitingRunIn(t *testing.T) {
+	name, file := newName(t), filepath.Join(t.TempDir(), "held")
+	startHolder(t, name, file)
+	second, said := startWaiter(t, name, file)
+	if got := run(t, "resize", name, "2"); got.status != 0 {
+		t.Fatalf("resize: %+v", got)
+	}
+	said.want(t, "held: true")
+	if got := wait(t, second); got.status != 0 {
+		t.Errorf("the second run: %+v", got)
+	}
+}
+
+// What procsem was given to pass on (make's jobserver) is passed on.
+func TestRunLeavesCommandItsDescriptors(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(path, []byte("from descriptor 3\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, how := range []string{"--posix=false", "--close", "--no-fork", "--posix"} {
+		f, err := os.Open(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cmd := procsemCommand(t, "run", how, newName(t), "--", "sh", "-c", "cat <&3; echo $X")
+		cmd.ExtraFiles = []*os.File{f}
+		cmd.Env = append(cmd.Env, "X=from the environment")
+		got := runCmd(t, cmd)
+		f.Close()
+		want := outcome{stdout: "from descriptor 3\nfrom the environment\n"}
+		if diff := cmp.Diff(want, got, cmp.AllowUnexported(outcome{})); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", how, diff)
+		}
+	}
+}
+
+func ptr(n int) *int { return &n }
+
+func TestList(t *testing.T) {
+	dir := t.TempDir()
+	t.Setenv("SEMAPHORE_DIR", dir)
+	open := func(name string, opts ...semaphore.Option) *semaphore.Semaphore {
+		t.Helper()
+		s, err := semaphore.Open(name, opts...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { s.Close() })
+		return s
+	}
+	rec := open("a", semaphore.WithRecovery(true), semaphore.WithValue(3))
+	for range 2 { // one holder of two permits
+		if err := rec.Wait(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	open("a", semaphore.WithRecovery(true)) // no holder
+	open("b\n", semaphore.WithRecovery(true))
+	open("c", semaphore.WithEngine(semaphore.EngineFlock), semaphore.WithValue(7))
+	for file, content := range map[string]string{"rec.damaged": "hello", "flk.damaged too": "hello", "tmp.1.2": "", "rec.": "", "other": ""} {
+		if err := os.WriteFile(filepath.Join(dir, file), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Mkdir(filepath.Join(dir, "rec.directory"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	bare := newSemaphore(t, 2)
+	want := []summary{
+		{Name: "a", Kind: kindRecoverable, Limit: ptr(3), Free: ptr(1), Holders: ptr(1), Waiting: ptr(0)},
+		{Name: "b\n", Kind: kindRecoverable, Limit: ptr(1), Free: ptr(1), Holders: ptr(0), Waiting: ptr(0)},
+		{Name: "c", Kind: kindFlock, Free: ptr(7)},
+		{Name: "damaged", Kind: kindRecoverable, Error: "5 bytes"},
+		{Name: "damaged too", Kind: kindFlock, Error: "5 bytes"},
+		{Name: "directory", Kind: kindRecoverable, Error: "no regular file"},
+	}
+	if os.Geteuid() != 0 { // who may read everything
+		open("forbidden", semaphore.WithRecovery(true))
+		if err := os.Chmod(filepath.Join(dir, "rec.forbidden"), 0); err != nil {
+			t.Fatal(err)
+		}
+		want = append(want, summary{Name: "forbidden", Kind: kindRecoverable, Error: "permission denied"})
+	}
+	listed := run(t, "list", "--json")
+	if listed.status != 0 || listed.stderr != "" {
+		t.Fatalf("list --json: %+v", listed)
+	}
+	var got, ours []summary
+	if err := json.Unmarshal([]byte(listed.stdout), &got); err != nil {
+		t.Fatalf("%v in %s", err, listed.stdout)
+	}
+	listsGlibc := false
+	for _, s := range got {
+		switch {
+		case s.Name == bare && s.Kind == kindPOSIX:
+			listsGlibc = true
+			if diff := cmp.Diff(summary{Name: bare, Kind: kindPOSIX, Free: ptr(2)}, s); diff != "" {
+				t.Errorf("POSIX (-want +got):\n%s", diff)
+			}
+		case s.Kind != kindPOSIX && s.Name != bare: // not of others in /dev/shm
+			ours = append(ours, s)
+		}
+	}
+	if _, err := os.Stat("/dev/shm/sem." + bare); err == nil && !listsGlibc {
+		t.Errorf("%s is missing in %s", bare, listed.stdout)
+	}
+	reason := cmp.FilterPath(func(p cmp.Path) bool { return p.String() == "Error" }, cmp.Comparer(func(a, b string) bool {
+		return (a == "") == (b == "") && (strings.Contains(a, b) || strings.Contains(b, a))
+	}))
+	if diff := cmp.Diff(want, ours, reason); diff != "" {
+		t.Errorf("list --json (-want +got):\n%s", diff)
+	}
+
+	text := run(t, "list")
+	if text.status != 0 || text.stderr != "" {
+		t.Fatalf("list: %+v", text)
+	}
+	rows := make(map[string]string)
+	for line := range strings.Lines(text.stdout) {
+		f := strings.Fields(line)
+		rows[f[0]] = strings.Join(f[1:], " ")
+	}
+	for name, want := range map[string]string{
+		"NAME": "KIND LIMIT FREE HOLDERS WAITING", "a": "recoverable 3 1 1 0", `"b\n"`: "recoverable 1 1 0 0", "c": "flock - 7 - -",
+	} {
+		if rows[name] != want {
+			t.Errorf("list, %s: %q, want %q", name, rows[name], want)
+		}
+	}
+	if row := rows["directory"]; !strings.HasPrefix(row, "recoverable - - - - ") || !strings.Contains(row, "no regular file") {
+		t.Errorf("list, directory: %q", row)
+	}
+}
+
+func TestListOfNothing(t *testing.T) {
+	for dir, want := range map[string]int{t.TempDir(): 0, "relative": 64, filepath.Join(t.TempDir(), "absent"): 66} {
+		cmd := procsemCommand(t, "list", "--json")
+		cmd.Env = append(cmd.Env, "SEMAPHORE_DIR="+dir)
+		got := runCmd(t, cmd)
+		var list []summary
+		if got.status != want || want == 0 && json.Unmarshal([]byte(got.stdout), &list) != nil {
+			t.Errorf("SEMAPHORE_DIR=%s: %+v, want status %d", dir, got, want)
+		}
+		if slices.ContainsFunc(list, func(s summary) bool { return s.Kind != kindPOSIX }) {
+			t.Errorf("SEMAPHORE_DIR=%s: %s", dir, got.stdout)
+		}
+	}
+}
+
+func TestShowOfBareCount(t *testing.T) {
+	name := newSemaphore(t, 2)
+	got := run(t, "show", "--json", name)
+	var v view
+	if err := json.Unmarshal([]byte(got.stdout), &v); err != nil || got.status != 0 {
+		t.Fatalf("%v, %+v", err, got)
+	}
+	if diff := cmp.Diff(view{Name: name, Kind: kindOfDefault(t), Free: ptr(2)}, v); diff != "" {
+		t.Errorf("show --json (-want +got):\n%s", diff)
+	}
+	if got := run(t, "show", name); got.status != 0 || !strings.Contains(got.stdout, "free   2\n") {
+		t.Errorf("show: %+v", got)
+	}
+}
+
+// Who shares a semaphore with other users says so, on both sides.
+func TestRunSharesWithOtherUsers(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("missing: root")
+	}
+	const other = 65534
+	name := newName(t)
+	binary := filepath.Join(t.TempDir(), "procsem") // where others may read it
+	content, err := os.ReadFile(self(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(binary, content, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for dir := filepath.Dir(binary); dir != os.TempDir(); dir = filepath.Dir(dir) {
+		os.Chmod(dir, 0o755)
+	}
+	as := func(user uint32, args ...string) outcome {
+		t.Helper()
+		cmd := procsemCommand(t, args...)
+		cmd.Path = binary
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: user, Gid: user}}
+		return runCmd(t, cmd)
+	}
+	old := syscall.Umask(0)
+	created := as(12345, "run", "--mode", "0666", name, "--", "true")
+	syscall.Umask(old)
+	if created.status != 0 {
+		t.Fatalf("%+v", created)
+	}
+	if got := as(other, "run", name, "--", "true"); got.status != statusNoPerm {
+		t.Errorf("%+v, want status %d: nothing says that others share it", got, statusNoPerm)
+	}
+	if got := as(other, "run", "--mode", "0666", name, "--", "true"); got.status != 0 {
+		t.Errorf("%+v", got)
+	}
+}

@@ -1,0 +1,96 @@
+package proc_test
+
+import (
+	"errors"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/procsem/semaphore/internal/filelock"
+	"github.com/procsem/semaphore/internal/proc"
+)
+
+func TestLook(t *testing.T) {
+	before := time.Now()
+	cmd := exec.Command("cat")
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	p, err := proc.Look(cmd.Process.Pid)
+	if err != nil || p.PID != cmd.Process.Pid || !strings.Contains(p.Command, "cat") || p.User == "" || !p.StartedAt(before) {
+		t.Errorf("cat, started at %v: %+v, %v", before, p, err)
+	}
+	if p.StartedAt(before.Add(-time.Minute)) {
+		t.Error("it is taken for a process that started a minute earlier")
+	}
+	in.Close()
+	// A zombie, before it is waited for, and then nothing.
+	for start := time.Now(); ; time.Sleep(time.Millisecond) {
+		if _, err = proc.Look(cmd.Process.Pid); err != nil || time.Since(start) > 20*time.Second {
+			break
+		}
+	}
+	if !errors.Is(err, proc.ErrGone) {
+		t.Errorf("cat, which has ended: %v", err)
+	}
+	cmd.Wait()
+	if _, err := proc.Look(cmd.Process.Pid); !errors.Is(err, proc.ErrGone) {
+		t.Errorf("cat, which was waited for: %v", err)
+	}
+}
+
+func TestLocksOf(t *testing.T) {
+	f, err := os.CreateTemp(t.TempDir(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	again, err := os.Open(f.Name()) // without the lock
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer again.Close()
+	if locked, err := filelock.TryLockByte(f, 1000); !locked {
+		t.Fatal(err)
+	}
+	start := func(inherited *os.File) int {
+		t.Helper()
+		cmd := exec.Command("cat")
+		cmd.ExtraFiles = []*os.File{inherited}
+		in, err := cmd.StdinPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { in.Close(); cmd.Wait() })
+		return cmd.Process.Pid
+	}
+	heir := start(f)
+	start(again)
+	info, err := f.Stat()
+	if err != nil {
+		t.Fatal(err)
+	}
+	locks, err := proc.LocksOf(info)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []int{os.Getpid(), heir}
+	slices.Sort(want)
+	got := slices.Sorted(slices.Values(locks.Owners[1000]))
+	if len(locks.Owners) != 1 || !slices.Equal(got, want) {
+		t.Errorf("owners %v, want %v of byte 1000", locks.Owners, want)
+	}
+	if id := proc.OwnID(heir); id != heir {
+		t.Errorf("process %d sees itself as %d", heir, id)
+	}
+}
