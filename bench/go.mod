@@ -7,6 +7,6 @@ require (
 	golang.org/x/sync v0.24.0
 )
 
-require golang.org/x/sys v0.47.0 // indirect
+require golang.org/x/sys v0.47.0
 
 replace github.com/procsem/semaphore => ../

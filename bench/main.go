@@ -1,278 +1,150 @@
 // Bench measures the semaphores of this package side by side with others', in
-// interleaved rounds, and prints ratios: "go run ." in this folder. It needs a
-// C compiler. With -check it fails if a target is missed.
+// interleaved rounds, and prints ratios: "go run ." in this folder. It needs
+// Linux and a C compiler. With -check it fails if a target is missed.
 package main
 
 import (
-	"bufio"
-	"context"
 	"flag"
 	"fmt"
-	"io"
-	"log"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
-	"slices"
-	"strconv"
-	"strings"
-	"sync"
-	"syscall"
-	"testing"
+	"regexp"
 	"time"
 
 	"github.com/procsem/semaphore"
-	xsync "golang.org/x/sync/semaphore"
 )
 
 var (
-	rounds = flag.Int("rounds", 11, "interleaved rounds of each comparison")
-	scale  = flag.Float64("scale", 1, "how much work each round does")
-	check  = flag.Bool("check", false, "exit with status 1 if a target is missed")
+	rounds  = flag.Int("rounds", 11, "interleaved rounds of each comparison")
+	scale   = flag.Float64("scale", 1, "how much work each round does: the power to which its operations are raised")
+	check   = flag.Bool("check", false, "exit with status 1 if a target is missed")
+	run     = flag.String("run", "", "only rows that match this regular `expression`")
+	verbose = flag.Bool("v", false, "say how long each row and each late hand-over took")
 )
 
 func main() {
-	if len(os.Args) == 6 && os.Args[1] == "worker" {
-		worker(os.Args[2], os.Args[3], os.Args[4], os.Args[5])
-		return
+	if len(os.Args) > 4 {
+		switch os.Args[1] {
+		case "worker":
+			worker(os.Args[2], os.Args[3:])
+			return
+		case "member":
+			obey(os.Args[2:])
+			return
+		}
 	}
 	flag.Parse()
+	chosen, err := regexp.Compile(*run)
+	must(err)
+	exitOnSignal()
 	dir, err := os.MkdirTemp("", "semaphore-bench-")
 	must(err)
-	defer os.RemoveAll(dir)
-	cProgram := filepath.Join(dir, "bench")
+	atExit(func() { os.RemoveAll(dir) })
+	cProgram = filepath.Join(dir, "bench")
 	cc := exec.Command("cc", "-O2", "-o", cProgram, "libc/bench.c", "-pthread")
 	cc.Stderr = os.Stderr
 	must(cc.Run())
-	self, err := os.Executable()
+	self, err = os.Executable()
 	must(err)
-	c := func(mode string, n int, a, b string) *exec.Cmd {
-		return exec.Command(cProgram, mode, strconv.Itoa(n), "/"+a, "/"+b)
-	}
-	ours := func(mode string, n int, a, b string) *exec.Cmd {
-		return exec.Command(self, "worker", mode, strconv.Itoa(n), a, b)
-	}
 
-	fmt.Printf("medians of %d interleaved rounds, ns per operation; ratio ours/theirs: median [minimum, maximum]\n\n", *rounds)
-	fmt.Printf("%-50s %9s %9s   %-20s %-9s %s\n", "", "ours", "theirs", "ratio", "CPU ratio", "target")
 	met := true
-	row := func(name string, target float64, ours, theirs func() sample) {
-		met = compare(name, target, ours, theirs) && met
+	printHeader()
+	for _, r := range rows() {
+		if chosen.MatchString(r.name) {
+			met = r.measure() && met
+		}
 	}
-
-	row("Wait+Post, uncontended: C", 1.2,
-		func() sample { return contend(ours, 1, work(4_000_000)) },
-		func() sample { return contend(c, 1, work(4_000_000)) })
-	row("ping-pong of two processes: C", 1.0,
-		func() sample { return pingPong(ours, work(40_000)) },
-		func() sample { return pingPong(c, work(40_000)) })
-	for _, p := range []int{2, 4} {
-		row(fmt.Sprintf("%d processes on one permit: C", p), 1.0,
-			func() sample { return contend(ours, p, work(2_000_000)) },
-			func() sample { return contend(c, p, work(2_000_000)) })
+	for _, e := range []semaphore.Engine{semaphore.EngineNative, semaphore.EngineRecoverable} {
+		name := fmt.Sprintf("%v: bytes allocated by an uncontended Wait+Post", e)
+		if chosen.MatchString(name) {
+			bytes := allocations(e)
+			fmt.Printf("%-56s %9d\n", name, bytes)
+			met = met && bytes == 0
+		}
 	}
-	row("1,000 goroutines on one permit: x/sync Weighted", 2.0,
-		func() sample { return goroutines(ourPermit(), work(300)) },
-		func() sample { return goroutines(xsyncPermit(), work(300)) })
-
-	allocations := allocations()
-	fmt.Printf("%-50s %9d\n", "bytes allocated by an uncontended Wait+Post", allocations)
-	met = met && allocations == 0
 	if !met && *check {
-		os.RemoveAll(dir)
-		os.Exit(1)
+		exit(1)
 	}
+	exit(0)
 }
 
-func work(n int) int { return max(1, int(float64(n)**scale)) }
+func work(n int) int { return max(1, int(math.Pow(float64(n), *scale))) }
 
-// A sample is the cost of one operation in one round.
-type sample struct{ wall, cpu float64 }
+func rows() (rows []row) {
+	add := func(name string, t target, prepare func() (func(int) (sample, sample), func())) *row {
+		rows = append(rows, row{name: name, target: t, prepare: prepare})
+		return &rows[len(rows)-1]
+	}
+	loops := func(name string, t target, ours, theirs func() sample) { add(name, t, independent(ours, theirs)) }
 
-func compare(name string, target float64, ours, theirs func() sample) (met bool) {
-	var a, b, ratios, cpu []float64
-	for i := range *rounds {
-		var x, y sample
-		if i%2 == 0 { // neither side always comes after the other
-			x, y = ours(), theirs()
+	for _, ours := range []side{native, recoverable} {
+		engine := ours.engine.String() + ": "
+		uncontended := func() sample { return contend(ours, 1, work(4_000_000)) }
+		loops(engine+"Wait+Post, uncontended: C", atMost(1.2),
+			uncontended,
+			func() sample { return contend(c, 1, work(4_000_000)) })
+		if ours.engine == semaphore.EngineRecoverable {
+			loops(engine+"Wait+Post, uncontended: SEM_UNDO in C", atMost(1./15),
+				uncontended,
+				func() sample { return undo(work(400_000)) })
 		} else {
-			y, x = theirs(), ours()
+			loops(engine+"ping-pong of two processes: C", atMost(1),
+				func() sample { return pingPong(ours, work(40_000)) },
+				func() sample { return pingPong(c, work(40_000)) })
 		}
-		a, b = append(a, x.wall), append(b, y.wall)
-		ratios, cpu = append(ratios, x.wall/y.wall), append(cpu, x.cpu/y.cpu)
-	}
-	ratio := median(ratios)
-	met = ratio <= target || target == 1 && slices.Min(ratios) <= 1
-	verdict := "met"
-	if !met {
-		verdict = "MISSED"
-	}
-	fmt.Printf("%-50s %9.1f %9.1f   %4.2f [%4.2f, %4.2f]    %4.2f      <= %.1f %s\n",
-		name, median(a), median(b), ratio, slices.Min(ratios), slices.Max(ratios), median(cpu), target, verdict)
-	return met
-}
-
-func median(x []float64) float64 {
-	x = slices.Sorted(slices.Values(x))
-	return (x[(len(x)-1)/2] + x[len(x)/2]) / 2
-}
-
-// newSemaphore makes a semaphore for the time of one measurement.
-func newSemaphore(value int) (s *semaphore.Semaphore, remove func()) {
-	name := fmt.Sprintf("bench%d.%d", os.Getpid(), time.Now().UnixNano())
-	s, err := semaphore.Open(name, semaphore.WithEngine(semaphore.EngineNative), semaphore.WithExclusive(true), semaphore.WithValue(value))
-	must(err)
-	return s, func() {
-		must(s.Close())
-		must(s.Unlink())
-	}
-}
-
-type command func(mode string, n int, a, b string) *exec.Cmd
-
-// contend lets processes take and give one permit, n times each.
-func contend(start command, processes, n int) sample {
-	s, remove := newSemaphore(1)
-	defer remove()
-	var cmds []*exec.Cmd
-	for range processes {
-		cmds = append(cmds, start("loop", n, s.Name(), s.Name()))
-	}
-	return together(cmds, n*processes)
-}
-
-// pingPong lets two processes wake each other, n times.
-func pingPong(start command, n int) sample {
-	a, removeA := newSemaphore(1)
-	defer removeA()
-	b, removeB := newSemaphore(0)
-	defer removeB()
-	return together([]*exec.Cmd{start("ping", n, a.Name(), b.Name()), start("ping", n, b.Name(), a.Name())}, n)
-}
-
-// together starts the processes, lets them begin at the same moment, and
-// divides the time of the slowest, and the CPU time of all, by the operations.
-func together(cmds []*exec.Cmd, operations int) (cost sample) {
-	var ins []io.WriteCloser
-	var outs []*bufio.Reader
-	for _, cmd := range cmds {
-		in, err := cmd.StdinPipe()
-		must(err)
-		out, err := cmd.StdoutPipe()
-		must(err)
-		cmd.Stderr = os.Stderr
-		must(cmd.Start())
-		ins, outs = append(ins, in), append(outs, bufio.NewReader(out))
-	}
-	line := func(r *bufio.Reader) string {
-		s, err := r.ReadString('\n')
-		must(err)
-		return strings.TrimSpace(s)
-	}
-	for _, out := range outs {
-		if got := line(out); got != "ready" {
-			log.Fatal(got)
+		loops(engine+"ping-pong round a ring: C", atMost(1),
+			func() sample { return ring(ours, work(20_000)) },
+			func() sample { return ring(c, work(20_000)) })
+		for _, p := range []int{2, 4} {
+			loops(fmt.Sprintf("%s%d processes on one permit: C", engine, p), atMost(1),
+				func() sample { return contend(ours, p, work(1_000_000)) },
+				func() sample { return contend(c, p, work(1_000_000)) })
 		}
+		loops(engine+"1,000 goroutines on one permit: x/sync Weighted", atMost(2),
+			func() sample { return goroutines(ourPermit(ours.engine), work(300)) },
+			func() sample { return goroutines(xsyncPermit(), work(300)) })
 	}
-	for _, in := range ins {
-		fmt.Fprintln(in)
-	}
-	for i, out := range outs {
-		var wall, cpu float64
-		_, err := fmt.Sscan(line(out), &wall, &cpu)
-		must(err)
-		cost.wall = max(cost.wall, wall/float64(operations))
-		cost.cpu += cpu / float64(operations)
-		must(cmds[i].Wait())
-	}
-	return cost
-}
 
-// worker is what bench.c is, in Go.
-func worker(mode, count, nameA, nameB string) {
-	n, err := strconv.Atoi(count)
-	must(err)
-	open := func(name string) *semaphore.Semaphore {
-		s, err := semaphore.Open(name, semaphore.WithEngine(semaphore.EngineNative), semaphore.WithCreate(false))
-		must(err)
-		return s
+	const ten = "with 9,999 of 10,000 taken: 9 of 10"
+	add("Wait+Post "+ten, atMost(3), crowds((*crowd).takeAndGive, 300_000))
+	add("Wait+Post of another permit each time "+ten[5:], atMost(3), crowds((*crowd).takeElsewhere, 50_000))
+	add("the same of two permits far apart", information, crowds((*crowd).takeTwo, 5_000))
+	add("TryWait in vain with 10,000 of 10,000 taken: 10 of 10", atMost(3), crowds((*crowd).tryInVain, 100_000))
+
+	with := func(k keeper, n, megabytes int) func() *group {
+		return func() *group { return newGroup(k, n, megabytes, 0) }
 	}
-	a, b := open(nameA), open(nameB)
-	fmt.Println("ready")
-	bufio.NewReader(os.Stdin).ReadString('\n')
-	start, cpu := time.Now(), cpuTime()
-	if mode == "loop" {
-		b = a
+	// A process that has slept through a hundred hand-overs of others has lost its
+	// memory to them in all caches, whatever the semaphore does.
+	handOvers := max(5, work(60))
+	for _, n := range []int{100, 200} {
+		add(fmt.Sprintf("hand-over with %d processes waiting: with 1", n), atMost(2),
+			groups(with(ours, n, 0), with(ours, 1, 0), (*group).handOver, handOvers))
+		add("the same, cold caches here and there", information,
+			groups(with(ours, n, 0), with(ours, 1, 0), (*group).coldHandOver, handOvers/3+1))
 	}
-	for range n {
-		if a.Wait() != nil || b.Post() != nil {
-			log.Fatal("failed")
-		}
-	}
-	fmt.Println(time.Since(start).Nanoseconds(), (cpuTime() - cpu).Nanoseconds())
-}
+	add("SEM_UNDO: hand-over with 100 processes waiting: with 1", information,
+		groups(with(sysvUndo, 100, 0), with(sysvUndo, 1, 0), (*group).handOver, handOvers))
+	add("hand-over with 100 processes waiting: SEM_UNDO", information,
+		groups(with(ours, 100, 0), with(sysvUndo, 100, 0), (*group).handOver, handOvers))
 
-func cpuTime() time.Duration {
-	var u syscall.Rusage
-	must(syscall.Getrusage(syscall.RUSAGE_SELF, &u))
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
-}
+	kills := max(5, work(20))
+	add("kill of a holder to hand-over: SEM_UNDO", atMost(1.2),
+		groups(with(ours, 1, 0), with(sysvUndo, 1, 0), (*group).kill, kills))
+	add("the same: SEM_UNDO in processes with such a handle too", information,
+		groups(with(ours, 1, 0), with(undoBeside, 1, 0), (*group).kill, kills))
+	add("the same of a bare file lock: SEM_UNDO", information,
+		groups(with(kernelLock, 1, 0), with(sysvUndo, 1, 0), (*group).kill, kills))
+	add("kill of a holder of 200 MB to hand-over: SEM_UNDO", atMost(1.2),
+		groups(with(ours, 1, 200), with(sysvUndo, 1, 200), (*group).kill, kills)).fewer = 3
+	add("kill to hand-over, 100 processes waiting: SEM_UNDO", information,
+		groups(with(ours, 100, 0), with(sysvUndo, 100, 0), (*group).kill, kills)).fewer = 3
+	add("kill to hand-over, 100 processes waiting: 1 waiting", information,
+		groups(with(ours, 100, 0), with(ours, 1, 0), (*group).kill, kills)).fewer = 3
 
-type permit struct{ take, give, remove func() }
-
-func ourPermit() permit {
-	s, remove := newSemaphore(1)
-	return permit{func() { must(s.Wait()) }, func() { must(s.Post()) }, remove}
-}
-
-func xsyncPermit() permit {
-	s := xsync.NewWeighted(1)
-	return permit{func() { must(s.Acquire(context.Background(), 1)) }, func() { s.Release(1) }, func() {}}
-}
-
-// goroutines lets 1,000 of them take and give one permit, n times each. They
-// all wait before it is there: otherwise one might be done before the next one
-// starts, without ever having met another.
-func goroutines(p permit, n int) sample {
-	const count = 1000
-	defer p.remove()
-	var all, begun sync.WaitGroup
-	p.take()
-	for range count {
-		begun.Add(1)
-		all.Go(func() {
-			begun.Done()
-			for range n {
-				p.take()
-				p.give()
-			}
-		})
-	}
-	begun.Wait()
-	for range count {
-		runtime.Gosched()
-	}
-	start, cpu := time.Now(), cpuTime()
-	p.give()
-	all.Wait()
-	return sample{float64(time.Since(start).Nanoseconds()) / float64(n*count), float64((cpuTime() - cpu).Nanoseconds()) / float64(n*count)}
-}
-
-func allocations() int64 {
-	p := ourPermit()
-	defer p.remove()
-	return testing.Benchmark(func(b *testing.B) {
-		b.ReportAllocs()
-		for b.Loop() {
-			p.take()
-			p.give()
-		}
-	}).AllocedBytesPerOp()
-}
-
-func must(err error) {
-	if err != nil {
-		log.Fatal(err)
-	}
+	add("wake-ups/s, each of 100 waiting: of 100 idle", moreByAtMost(1.1),
+		idle(100, time.Duration(max(2, work(11)))*time.Second)).fewer = math.MaxInt32
+	return rows
 }

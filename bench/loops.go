@@ -1,0 +1,182 @@
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/procsem/semaphore"
+)
+
+// Loops that several processes run at the same time.
+
+var cProgram, self string // the programs that run them
+
+// A side is one of those compared: how to make its semaphores, and which program
+// to start.
+type side struct {
+	engine semaphore.Engine // of the semaphores
+	start  func(mode string, n int, names []string) *exec.Cmd
+}
+
+func goSide(e semaphore.Engine) side {
+	return side{e, func(mode string, n int, names []string) *exec.Cmd {
+		return exec.Command(self, append([]string{"worker", mode, strconv.Itoa(n), strconv.Itoa(int(e))}, names...)...)
+	}}
+}
+
+var (
+	native      = goSide(semaphore.EngineNative)
+	recoverable = goSide(semaphore.EngineRecoverable)
+	c           = side{semaphore.EngineNative, func(mode string, n int, names []string) *exec.Cmd {
+		args := []string{mode, strconv.Itoa(n)}
+		for _, name := range names {
+			args = append(args, "/"+name)
+		}
+		return exec.Command(cProgram, args...)
+	}}
+)
+
+// newSemaphore makes a semaphore for the time of one measurement.
+func newSemaphore(e semaphore.Engine, value int) (s *semaphore.Semaphore, remove func()) {
+	name := fmt.Sprintf("bench%d.%d", os.Getpid(), time.Now().UnixNano())
+	s, err := semaphore.Open(name, semaphore.WithEngine(e), semaphore.WithExclusive(true), semaphore.WithValue(value))
+	must(err)
+	return s, atExit(func() {
+		s.Close()
+		s.Unlink()
+	})
+}
+
+func openSemaphore(e semaphore.Engine, name string) *semaphore.Semaphore {
+	s, err := semaphore.Open(name, semaphore.WithEngine(e), semaphore.WithCreate(false))
+	must(err)
+	return s
+}
+
+// contend lets processes take and give one permit, n times each.
+func contend(s side, processes, n int) sample {
+	permit, remove := newSemaphore(s.engine, 1)
+	defer remove()
+	var cmds []*exec.Cmd
+	for range processes {
+		cmds = append(cmds, s.start("loop", n, []string{permit.Name()}))
+	}
+	return together(cmds, n*processes)
+}
+
+// undo is contend of one process, with System V's SEM_UNDO in C.
+func undo(n int) sample {
+	s, remove := newUndoSemaphore()
+	defer remove()
+	return together([]*exec.Cmd{exec.Command(cProgram, "undo", strconv.Itoa(n), s.Name())}, n)
+}
+
+// pingPong lets two processes wake each other, n times.
+func pingPong(s side, n int) sample {
+	a, removeA := newSemaphore(s.engine, 1)
+	defer removeA()
+	b, removeB := newSemaphore(s.engine, 0)
+	defer removeB()
+	return together([]*exec.Cmd{s.start("ping", n, []string{a.Name(), b.Name()}), s.start("ping", n, []string{b.Name(), a.Name()})}, n)
+}
+
+// ring lets two processes go round a ring of three semaphores, n steps each: a
+// step is to take the next one and give the one before. At any moment one of them
+// only finds the next one free, so it is a ping-pong in which everyone gives what
+// he took himself.
+func ring(s side, n int) sample {
+	var names []string
+	for range 3 {
+		s, remove := newSemaphore(s.engine, 1)
+		defer remove()
+		names = append(names, s.Name())
+	}
+	behind, ahead := names, []string{names[1], names[2], names[0]}
+	return together([]*exec.Cmd{s.start("ring", n, behind), s.start("ring", n, ahead)}, n)
+}
+
+// together starts the processes, lets them begin at the same moment, and
+// divides the time of the slowest, and the CPU time of all, by the operations.
+func together(cmds []*exec.Cmd, operations int) (cost sample) {
+	var ins []io.WriteCloser
+	var outs []*bufio.Reader
+	for _, cmd := range cmds {
+		in, err := cmd.StdinPipe()
+		must(err)
+		out, err := cmd.StdoutPipe()
+		must(err)
+		cmd.Stderr = os.Stderr
+		must(cmd.Start())
+		defer atExit(func() { cmd.Process.Kill() })()
+		ins, outs = append(ins, in), append(outs, bufio.NewReader(out))
+	}
+	line := func(r *bufio.Reader) string {
+		s, err := r.ReadString('\n')
+		must(err)
+		return strings.TrimSpace(s)
+	}
+	for _, out := range outs {
+		if got := line(out); got != "ready" {
+			fail("%s", got)
+		}
+	}
+	for _, in := range ins {
+		fmt.Fprintln(in)
+	}
+	for i, out := range outs {
+		var wall, cpu float64
+		_, err := fmt.Sscan(line(out), &wall, &cpu)
+		must(err)
+		cost.wall = max(cost.wall, wall/float64(operations))
+		cost.cpu += cpu / float64(operations)
+		must(cmds[i].Wait())
+	}
+	return cost
+}
+
+// worker is what bench.c is, in Go: MODE N ENGINE NAME...
+func worker(mode string, args []string) {
+	n, err := strconv.Atoi(args[0])
+	must(err)
+	engine, err := strconv.Atoi(args[1])
+	must(err)
+	var s []*semaphore.Semaphore
+	for _, name := range args[2:] {
+		s = append(s, openSemaphore(semaphore.Engine(engine), name))
+	}
+	if mode == "ring" {
+		must(s[0].Wait())
+	}
+	fmt.Println("ready")
+	bufio.NewReader(os.Stdin).ReadString('\n')
+	start, cpu := time.Now(), cpuTime()
+	switch mode {
+	case "loop", "ping":
+		a, b := s[0], s[len(s)-1]
+		for range n {
+			if a.Wait() != nil || b.Post() != nil {
+				fail("failed")
+			}
+		}
+	case "ring":
+		for i, at := 0, 0; i < n; i++ {
+			next := at + 1
+			if next == len(s) {
+				next = 0
+			}
+			if s[next].Wait() != nil || s[at].Post() != nil {
+				fail("failed")
+			}
+			at = next
+		}
+	default:
+		fail("no mode %q", mode)
+	}
+	fmt.Println(time.Since(start).Nanoseconds(), (cpuTime() - cpu).Nanoseconds())
+}

@@ -1,0 +1,132 @@
+package main
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"time"
+)
+
+// A sample is the cost of one operation in one round, in ns.
+type sample struct{ wall, cpu float64 }
+
+// A row compares two things.
+type row struct {
+	name   string
+	target target
+	// prepare sets up what the rounds share, and returns the measurement of
+	// one round, and what ends it all.
+	prepare func() (round func(i int) (ours, theirs sample), done func())
+	// fewer divides the number of rounds, for those that take long.
+	fewer int
+}
+
+// A target is what a row must reach.
+type target struct {
+	text string
+	met  func(medianRatio, leastRatio, medianDifference float64) bool
+}
+
+var information = target{text: "-", met: func(_, _, _ float64) bool { return true }}
+
+// atMost is a limit of the ratio.
+func atMost(limit float64) target {
+	return target{text: fmt.Sprintf("<= %.3g", limit), met: func(ratio, least, _ float64) bool {
+		return ratio <= limit || limit == 1 && least <= 1
+	}}
+}
+
+// moreByAtMost is a limit of the difference.
+func moreByAtMost(limit float64) target {
+	return target{text: fmt.Sprintf("<= +%.3g", limit), met: func(_, _, more float64) bool { return more <= limit }}
+}
+
+// alternate makes rounds of two independent measurements.
+func alternate(ours, theirs func() sample) func(i int) (sample, sample) {
+	return func(i int) (x, y sample) {
+		if i%2 == 0 { // neither side always comes after the other
+			x = ours()
+			y = theirs()
+		} else {
+			y = theirs()
+			x = ours()
+		}
+		return x, y
+	}
+}
+
+// independent is a prepare that has nothing to prepare.
+func independent(ours, theirs func() sample) func() (func(int) (sample, sample), func()) {
+	return func() (func(int) (sample, sample), func()) { return alternate(ours, theirs), func() {} }
+}
+
+const rowFormat = "%-56s %9s %9s   %-20s %-9s %s\n"
+
+func printHeader() {
+	fmt.Printf("medians of interleaved rounds (%d, of long ones fewer), ns per operation; ratio ours/theirs: median [minimum, maximum]\n\n", *rounds)
+	fmt.Printf(rowFormat, "", "ours", "theirs", "ratio", "CPU ratio", "target")
+}
+
+// measure runs the row's rounds, prints it, and reports whether its target is met.
+func (r row) measure() (met bool) {
+	begin := time.Now()
+	lateHere, lateThere, latest = 0, 0, 0
+	n := *rounds
+	if r.fewer > 1 {
+		n = max(1, (n+r.fewer-1)/r.fewer)
+	}
+	round, done := r.prepare()
+	var a, b, ratios, more, cpu []float64
+	for i := range n {
+		x, y := round(i)
+		a, b = append(a, x.wall), append(b, y.wall)
+		ratios, more, cpu = append(ratios, x.wall/y.wall), append(more, x.wall-y.wall), append(cpu, x.cpu/y.cpu)
+	}
+	done()
+	cpuRatio := "-"
+	if c := median(cpu); !math.IsNaN(c) {
+		cpuRatio = fmt.Sprintf("%.2f", c)
+	}
+	verdict := r.target.text
+	met = r.target.met(median(ratios), slices.Min(ratios), median(more))
+	switch {
+	case !met:
+		verdict += " MISSED"
+	case r.target.text != information.text:
+		verdict += " met"
+	}
+	if lateHere+lateThere > 0 {
+		verdict += fmt.Sprintf("; later than %v: %d ours, %d theirs, at most %v", late, lateHere, lateThere, latest.Round(time.Millisecond))
+	}
+	if *verbose {
+		verdict += fmt.Sprintf("; %d rounds, %.1f s", n, time.Since(begin).Seconds())
+	}
+	fmt.Printf(rowFormat, r.name, fmt.Sprintf("%.1f", median(a)), fmt.Sprintf("%.1f", median(b)),
+		fmt.Sprintf("%s [%s, %s]", short(median(ratios)), short(slices.Min(ratios)), short(slices.Max(ratios))), cpuRatio, verdict)
+	return met
+}
+
+func short(x float64) string {
+	switch {
+	case math.IsNaN(x) || math.IsInf(x, 0):
+		return "-"
+	case x < 0.1:
+		return fmt.Sprintf("%.3f", x)
+	}
+	return fmt.Sprintf("%.2f", x)
+}
+
+func median(x []float64) float64 {
+	x = slices.Sorted(slices.Values(x))
+	return (x[(len(x)-1)/2] + x[len(x)/2]) / 2
+}
+
+// Hand-overs that came so late point to news that were missed: then it is the
+// waiters' safety net, once a second, that finds the permit.
+const late = 100 * time.Millisecond
+
+// How many they were in the row that is measured, and the worst of them.
+var (
+	lateHere, lateThere int
+	latest              time.Duration
+)

@@ -1,0 +1,413 @@
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"log"
+	"math"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/procsem/semaphore"
+)
+
+// Processes that wait for one permit, told what to do one by one.
+
+// A keeper is a kind of semaphore that takes permits back from the dead.
+type keeper struct {
+	name  string
+	make  func() (name string, remove func())
+	open  func(name string) lock
+	sleep int // the system call in which a waiter sleeps
+}
+
+type lock interface {
+	Wait() error
+	Post() error
+}
+
+var keepers = map[string]keeper{ours.name: ours, sysvUndo.name: sysvUndo, undoBeside.name: undoBeside, kernelLock.name: kernelLock}
+
+var ours = keeper{
+	name: "ours",
+	make: func() (string, func()) {
+		s, remove := newSemaphore(semaphore.EngineRecoverable, 1)
+		return s.Name(), remove
+	},
+	open:  func(name string) lock { return openSemaphore(semaphore.EngineRecoverable, name) },
+	sleep: unix.SYS_FUTEX_WAITV,
+}
+
+var sysvUndo = keeper{
+	name: "undo",
+	make: func() (string, func()) {
+		s, remove := newUndoSemaphore()
+		return s.Name(), remove
+	},
+	open:  func(name string) lock { return openUndoSemaphore(name) },
+	sleep: unix.SYS_SEMOP,
+}
+
+// undoBeside is SEM_UNDO in processes that hold a recoverable semaphore's permit as
+// well, each another one's: so they have the threads and the memory that ours have,
+// and take as long to die.
+var undoBeside = keeper{
+	name: "undo beside ours",
+	make: sysvUndo.make,
+	open: func(name string) lock {
+		beside, _ := newSemaphore(semaphore.EngineRecoverable, 1)
+		must(beside.Unlink())
+		must(beside.Wait())
+		return openUndoSemaphore(name)
+	},
+	sleep: sysvUndo.sleep,
+}
+
+// kernelLock is a file lock of the kind that tells ours who is alive, but waited for
+// in the kernel: as fast as a hand-over by such a lock can be.
+var kernelLock = keeper{
+	name: "file lock",
+	make: func() (string, func()) {
+		f, err := os.CreateTemp("/dev/shm", "semaphore-bench-")
+		must(err)
+		f.Close()
+		return f.Name(), atExit(func() { os.Remove(f.Name()) })
+	},
+	open: func(name string) lock {
+		f, err := os.OpenFile(name, os.O_RDWR, 0)
+		must(err)
+		return fileLock{f}
+	},
+	sleep: unix.SYS_FCNTL,
+}
+
+type fileLock struct{ f *os.File }
+
+func (l fileLock) Wait() error { return l.set(unix.F_WRLCK) }
+func (l fileLock) Post() error { return l.set(unix.F_UNLCK) }
+
+func (l fileLock) set(kind int16) error {
+	for {
+		lock := unix.Flock_t{Type: kind}
+		if err := unix.FcntlFlock(l.f.Fd(), unix.F_OFD_SETLKW, &lock); err != unix.EINTR {
+			return err
+		}
+	}
+}
+
+// A group is a holder of the one permit, and others who wait for it.
+type group struct {
+	keeper
+	semaphore string
+	megabytes int // that each process has touched
+	reports   *bufio.Reader
+	in, out   *os.File // the pipe that they report through
+	members   map[int]*member
+	last      int // number
+	holder    *member
+	remove    func()
+}
+
+type member struct {
+	number int
+	cmd    *exec.Cmd
+	orders io.WriteCloser
+}
+
+// A report is what a member has done, and when.
+type report struct {
+	from *member
+	what string
+	at   int64 // CLOCK_MONOTONIC, ns
+}
+
+// newGroup starts the processes. When it returns one holds the permit and the
+// others sleep, in the order of their numbers; idle ones beside do neither.
+func newGroup(k keeper, waiting, megabytes, idle int) *group {
+	g := &group{keeper: k, megabytes: megabytes, members: make(map[int]*member)}
+	var remove func()
+	g.semaphore, remove = k.make()
+	var err error
+	g.in, g.out, err = os.Pipe()
+	must(err)
+	g.reports = bufio.NewReader(g.in)
+	g.remove = atExit(func() {
+		for _, m := range g.members {
+			m.cmd.Process.Kill()
+		}
+		for _, m := range g.members {
+			m.cmd.Wait()
+		}
+		g.in.Close()
+		g.out.Close()
+		remove()
+	})
+	for range 1 + waiting + idle {
+		g.start()
+	}
+	for range 1 + waiting + idle {
+		g.next("ready")
+	}
+	g.members[1].order("wait")
+	g.holder = g.next("got").from
+	for i := range waiting {
+		g.wait(g.members[i+2])
+	}
+	return g
+}
+
+// start starts a process, which will report that it is ready.
+func (g *group) start() {
+	g.last++
+	m := &member{number: g.last}
+	m.cmd = exec.Command(self, "member", g.name, g.semaphore, strconv.Itoa(g.megabytes), strconv.Itoa(m.number))
+	m.cmd.Stdout, m.cmd.Stderr = g.out, os.Stderr
+	var err error
+	m.orders, err = m.cmd.StdinPipe()
+	must(err)
+	must(m.cmd.Start())
+	g.members[m.number] = m
+}
+
+func (m *member) order(what string) {
+	_, err := fmt.Fprintln(m.orders, what)
+	must(err)
+}
+
+// patience is how long anything may take.
+const patience = 20 * time.Second
+
+// next reads a report, which must be one of those expected.
+func (g *group) next(expected ...string) report {
+	g.in.SetReadDeadline(time.Now().Add(patience))
+	line, err := g.reports.ReadString('\n')
+	if err != nil {
+		fail("%s: of %d processes none reported %q: %v", g.name, len(g.members), expected, err)
+	}
+	var number int
+	var r report
+	_, err = fmt.Sscan(line, &number, &r.what, &r.at)
+	must(err)
+	r.from = g.members[number]
+	for _, e := range expected {
+		if r.from != nil && r.what == e {
+			return r
+		}
+	}
+	fail("%s: report %q in place of %q", g.name, strings.TrimSpace(line), expected)
+	panic("unreachable")
+}
+
+// wait makes a process wait, and returns when it sleeps.
+func (g *group) wait(m *member) {
+	m.order("wait")
+	for start := time.Now(); !m.sleepsIn(g.sleep); time.Sleep(20 * time.Microsecond) {
+		if time.Since(start) > patience {
+			fail("%s: process %d does not sleep in system call %d", g.name, m.cmd.Process.Pid, g.sleep)
+		}
+	}
+}
+
+// sleepsIn reports whether one of the process's threads sleeps in that system call.
+func (m *member) sleepsIn(call int) bool {
+	for _, task := range m.tasks("syscall") {
+		number, _, _ := strings.Cut(task, " ") // "running" if it does
+		if n, err := strconv.Atoi(number); err == nil && n == call {
+			return true
+		}
+	}
+	return false
+}
+
+// tasks reads one of the files that /proc has for each thread.
+func (m *member) tasks(file string) (contents []string) {
+	paths, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/%s", m.cmd.Process.Pid, file))
+	for _, path := range paths {
+		if content, err := os.ReadFile(path); err == nil {
+			contents = append(contents, string(content))
+		}
+	}
+	return contents
+}
+
+// wakeUps is how often the process's threads have gone to sleep.
+func (m *member) wakeUps() (n int) {
+	for _, status := range m.tasks("status") {
+		_, after, _ := strings.Cut(status, "\nvoluntary_ctxt_switches:")
+		line, _, _ := strings.Cut(after, "\n")
+		switches, err := strconv.Atoi(strings.TrimSpace(line))
+		must(err)
+		n += switches
+	}
+	return n
+}
+
+// kill kills the holder, and returns how long it took until another had the permit.
+// A new process waits in the end, so that there are as many as before.
+func (g *group) kill() time.Duration {
+	dead := g.holder
+	from := monotonic()
+	must(unix.Kill(dead.cmd.Process.Pid, unix.SIGKILL))
+	got := g.next("got")
+	g.holder = got.from
+	dead.cmd.Wait()
+	delete(g.members, dead.number)
+	g.start()
+	g.wait(g.next("ready").from)
+	return time.Duration(got.at - from)
+}
+
+// coldHandOver is handOver with cold caches.
+func (g *group) coldHandOver() time.Duration {
+	chill()
+	return g.handOver()
+}
+
+// chill makes all processors forget what they had in their caches.
+func chill() {
+	var all sync.WaitGroup
+	for cpu := range runtime.NumCPU() {
+		if len(ice) == cpu {
+			ice = append(ice, make([]byte, 64<<20))
+		}
+		block := ice[cpu]
+		all.Go(func() {
+			for i := 0; i < len(block); i += 64 {
+				block[i]++
+			}
+		})
+	}
+	all.Wait()
+}
+
+var ice [][]byte // one for each processor
+
+// handOver lets the holder give, and returns how long it took until another had
+// the permit. The giver waits in the end.
+func (g *group) handOver() time.Duration {
+	giver := g.holder
+	giver.order("give")
+	var gave, got report
+	for range 2 {
+		if r := g.next("gave", "got"); r.what == "gave" {
+			gave = r
+		} else {
+			got = r
+		}
+	}
+	g.holder = got.from
+	g.wait(giver)
+	return time.Duration(got.at - gave.at)
+}
+
+func monotonic() int64 {
+	var t unix.Timespec
+	must(unix.ClockGettime(unix.CLOCK_MONOTONIC, &t))
+	return t.Nano()
+}
+
+// obey is a member: KEEPER NAME MEGABYTES NUMBER. It ends with its orders.
+func obey(args []string) {
+	k := keepers[args[0]]
+	megabytes, err := strconv.Atoi(args[2])
+	must(err)
+	l := k.open(args[1])
+	memory := make([]byte, megabytes<<20)
+	for i := 0; i < len(memory); i += os.Getpagesize() {
+		memory[i] = 1
+	}
+	report := func(what string, at int64) { fmt.Println(args[3], what, at) }
+	orders := make(chan string)
+	go func() {
+		for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
+			orders <- lines.Text()
+		}
+		os.Exit(0)
+	}()
+	report("ready", 0)
+	for order := range orders {
+		switch order {
+		case "wait":
+			must(l.Wait())
+			report("got", monotonic())
+		case "give":
+			at := monotonic()
+			must(l.Post())
+			report("gave", at)
+		}
+	}
+	memory[0]++ // keep it until here
+}
+
+// groups compares hand-overs of two groups, n of each in a round, one here and one
+// there.
+func groups(a, b func() *group, handOver func(*group) time.Duration, n int) func() (func(int) (sample, sample), func()) {
+	return func() (func(int) (sample, sample), func()) {
+		ours, theirs := a(), b()
+		round := func(int) (sample, sample) {
+			var x, y []float64
+			for i := range n {
+				both := alternate(
+					func() sample { return sample{wall: tooLate(handOver(ours), &lateHere)} },
+					func() sample { return sample{wall: tooLate(handOver(theirs), &lateThere)} })
+				p, q := both(i)
+				x, y = append(x, p.wall), append(y, q.wall)
+			}
+			return sample{median(x), math.NaN()}, sample{median(y), math.NaN()}
+		}
+		return round, func() {
+			ours.remove()
+			theirs.remove()
+		}
+	}
+}
+
+// tooLate counts d if it is that.
+func tooLate(d time.Duration, count *int) float64 {
+	if d > late {
+		*count++
+		latest = max(latest, d)
+		if *verbose {
+			log.Printf("a hand-over took %v", d)
+		}
+	}
+	return float64(d.Nanoseconds())
+}
+
+// idle counts how often per second each of n waiting processes wakes up, and each of
+// n that have nothing to do.
+func idle(n int, d time.Duration) func() (func(int) (sample, sample), func()) {
+	return func() (func(int) (sample, sample), func()) {
+		g := newGroup(ours, n, 0, n)
+		count := func() (waiting, idle float64) {
+			for i, m := range g.members {
+				switch w := float64(m.wakeUps()); {
+				case i == 1: // the holder
+				case i <= n+1:
+					waiting += w
+				default:
+					idle += w
+				}
+			}
+			return waiting, idle
+		}
+		time.Sleep(time.Second) // until all is quiet after the start
+		return func(int) (sample, sample) {
+			start := time.Now()
+			waiting, idle := count()
+			time.Sleep(d)
+			w, i := count()
+			per := time.Since(start).Seconds() * float64(n)
+			return sample{(w - waiting) / per, math.NaN()}, sample{(i - idle) / per, math.NaN()}
+		}, g.remove
+	}
+}
