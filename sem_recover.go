@@ -49,11 +49,6 @@ var (
 	recoverPolls  atomic.Bool
 )
 
-const (
-	claimByte = permits.ClaimByte
-	slotByte  = permits.SlotByte
-)
-
 // A recoverable is an open handle. It is the permits.Host of its table.
 type recoverable struct {
 	own   *permits.Owner
@@ -133,7 +128,7 @@ func checkLimit(n, least int) error {
 // fillRecoverFile makes a new file whole, before it has its name.
 func fillRecoverFile(f *os.File, limit int) error {
 	kind := permits.ByteLocks
-	if _, err := filelock.ByteLocked(f, claimByte, 1); errors.Is(err, errors.ErrUnsupported) || fileLocksOnly.Load() {
+	if _, err := filelock.ByteLocked(f, permits.ClaimByte, 1); errors.Is(err, errors.ErrUnsupported) || fileLocksOnly.Load() {
 		kind = permits.FileLocks
 	} else if err != nil {
 		return err

@@ -22,7 +22,7 @@ import (
 
 func newLocks(head *permits.Head, f *os.File, path string) (slotLocks, error) {
 	if head.Locks() == permits.ByteLocks {
-		if _, err := filelock.ByteLocked(f, claimByte, 1); err != nil {
+		if _, err := filelock.ByteLocked(f, permits.ClaimByte, 1); err != nil {
 			return nil, fmt.Errorf("%s needs open-file-description locks: %w", path, err)
 		}
 		return &byteLocks{f: f, slot: -1}, nil
@@ -41,7 +41,7 @@ type byteLocks struct {
 }
 
 func (l *byteLocks) lock(slot int) (bool, error) {
-	locked, err := filelock.TryLockByte(l.f, slotByte+int64(slot))
+	locked, err := filelock.TryLockByte(l.f, permits.SlotByte+int64(slot))
 	if locked {
 		l.slot = slot
 	}
@@ -52,27 +52,29 @@ func (l *byteLocks) unlock() error {
 	if l.slot < 0 {
 		return nil
 	}
-	return filelock.UnlockByte(l.f, slotByte+int64(l.slot))
+	return filelock.UnlockByte(l.f, permits.SlotByte+int64(l.slot))
 }
 
 // alive must not be asked of the own slot: the kernel never reports locks of the
 // description that asks.
 func (l *byteLocks) alive(slot int) (bool, error) {
-	return filelock.ByteLocked(l.f, slotByte+int64(slot), 1)
+	return filelock.ByteLocked(l.f, permits.SlotByte+int64(slot), 1)
 }
 
 func (l *byteLocks) anyAlive(int, func(int) bool) (bool, error) {
-	return filelock.ByteLocked(l.f, slotByte, permits.MaxSlots)
+	return filelock.ByteLocked(l.f, permits.SlotByte, permits.MaxSlots)
 }
 
 func (l *byteLocks) file() *os.File { return l.f }
 
-func (l *byteLocks) lockClaim(f *os.File) (bool, error) { return filelock.TryLockByte(f, claimByte) }
+func (l *byteLocks) lockClaim(f *os.File) (bool, error) {
+	return filelock.TryLockByte(f, permits.ClaimByte)
+}
 
 // unlockClaim unlocks, and does not only close: a process that was forked meanwhile
 // has the descriptor too.
 func (l *byteLocks) unlockClaim(f *os.File) error {
-	return errors.Join(filelock.UnlockByte(f, claimByte), f.Close())
+	return errors.Join(filelock.UnlockByte(f, permits.ClaimByte), f.Close())
 }
 
 // fileLocks are flocks of a file for each slot, named after the semaphore's

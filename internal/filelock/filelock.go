@@ -20,11 +20,6 @@ func Unlock(f *os.File) error { return unlock(f) }
 // Close unlocks and closes f. It must be used instead of f.Close.
 func Close(f *os.File) error { return closeFile(f) }
 
-// Locked reports whether another open file has f's lock. Where the system locks
-// with flock this takes a shared lock for a moment, which may make a TryLock
-// elsewhere fail for no other reason.
-func Locked(f *os.File) (bool, error) { return locked(f) }
-
 // TryLockByte takes the lock of one byte, which needs not exist, of f, which must
 // be open for writing, and reports whether it got it. The lock belongs to the
 // open file description: it excludes other opens of the file, in this process

@@ -101,23 +101,6 @@ func closeFile(f *os.File) error {
 	return f.Close()
 }
 
-func locked(f *os.File) (bool, error) {
-	mu.Lock()
-	defer mu.Unlock()
-	i, err := inodeOf(f)
-	if err != nil {
-		return false, err
-	}
-	if o := owners[i]; o != nil {
-		return o.f != f, nil
-	}
-	lock := syscall.Flock_t{Type: syscall.F_WRLCK, Whence: io.SeekStart}
-	if err := syscall.FcntlFlock(f.Fd(), syscall.F_GETLK, &lock); err != nil {
-		return false, &os.PathError{Op: "fcntl", Path: f.Name(), Err: err}
-	}
-	return lock.Type != syscall.F_UNLCK, nil
-}
-
 func setLock(f *os.File, kind int16) error {
 	lock := syscall.Flock_t{Type: kind, Whence: io.SeekStart, Start: 0, Len: 0}
 	for {
