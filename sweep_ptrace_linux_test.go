@@ -1,0 +1,377 @@
+//go:build amd64 && !race && !filelock_fcntl
+
+// How a process is taken through an operation: ptrace, hardware breakpoints.
+
+package semaphore_test
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// errNoPtrace means that we may not trace.
+var errNoPtrace = errors.New("the right to ptrace")
+
+// catch lets the helper run to the beginning of the operation.
+func (p *prey) catch() {
+	p.seize(p.tid)
+	sweepMust(unix.PtraceSetOptions(p.tid, unix.PTRACE_O_TRACESYSGOOD|unix.PTRACE_O_EXITKILL))
+	_, err := p.in.Write([]byte{1})
+	sweepMust(err)
+	var regs unix.PtraceRegs
+	for marks, sig := 0, 0; marks < 2; { // its entry and its return
+		sweepMust(unix.PtraceSyscall(p.tid, sig))
+		status := p.wait(p.tid)
+		sig = 0
+		switch stop := status.StopSignal(); {
+		case stop == syscall.SIGTRAP|0x80:
+			sweepMust(unix.PtraceGetRegs(p.tid, &regs))
+			if regs.Orig_rax == unix.SYS_GETPRIORITY && regs.Rsi == markNumber {
+				marks++
+			}
+		case stop != syscall.SIGTRAP:
+			sig = int(stop)
+		}
+	}
+	p.mark = regs.Rip - 2
+	// With the other threads running the runtime would do this and that in between, at
+	// other places each time.
+	p.frozen = !p.op.loose
+	for more := p.frozen; more; {
+		threads, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", p.pid))
+		sweepMust(err)
+		more = false
+		for _, thread := range threads {
+			tid, _ := strconv.Atoi(thread.Name())
+			if !slices.Contains(p.traced, tid) {
+				p.seize(tid)
+				more = true
+			}
+		}
+	}
+}
+
+// thaw lets the other threads go on.
+func (p *prey) thaw() {
+	if !p.frozen {
+		return
+	}
+	p.frozen = false
+	for _, tid := range p.traced {
+		if tid != p.tid {
+			sweepMust(unix.PtraceCont(tid, 0))
+		}
+	}
+}
+
+// seize stops a thread.
+func (p *prey) seize(tid int) {
+	err := unix.PtraceSeize(tid)
+	if err == unix.EPERM || err == unix.ENOSYS {
+		panic(fmt.Errorf("%w: %v", errNoPtrace, err))
+	}
+	sweepMust(err)
+	p.traced = append(p.traced, tid)
+	sweepMust(unix.PtraceInterrupt(tid))
+	p.wait(tid)
+}
+
+// wait waits for a thread to stop.
+func (p *prey) wait(tid int) unix.WaitStatus {
+	var status unix.WaitStatus
+	for {
+		_, err := unix.Wait4(tid, &status, unix.WALL, nil)
+		if err == unix.EINTR {
+			continue
+		}
+		sweepMust(err)
+		p.stopped(status)
+		return status
+	}
+}
+
+// stopped complains if it has not only stopped.
+func (p *prey) stopped(status unix.WaitStatus) {
+	if status.Stopped() {
+		return
+	}
+	complain("the helper has ended: %#x", status)
+}
+
+// waitOrThaw is wait, of the stepped thread. If it waits for one of the others, which
+// are stopped, they go on. False: somebody else was given what it sleeps for, and it
+// sleeps on.
+func (p *prey) waitOrThaw() (status unix.WaitStatus, ok bool) {
+	for start := time.Now(); ; time.Sleep(10 * time.Microsecond) {
+		if tid, err := unix.Wait4(p.tid, &status, unix.WALL|unix.WNOHANG, nil); err == nil && tid == p.tid {
+			p.stopped(status)
+			return status, true
+		}
+		switch since := time.Since(start); {
+		case since > hang:
+			complain("the operation does not end: limit %s", p.state())
+		case since > time.Second && p.cameBack && len(p.waiting) > 0:
+			return status, false
+		case since > 200*time.Millisecond:
+			p.thaw()
+		}
+	}
+}
+
+// waitShort is wait, of the stepped thread, without a word to the scheduler, for a
+// moment that is shorter than what the scheduler would make of it.
+func (p *prey) waitShort() unix.WaitStatus {
+	var status unix.WaitStatus
+	for {
+		_, _, errno := syscall.RawSyscall6(unix.SYS_WAIT4, uintptr(p.tid), uintptr(unsafe.Pointer(&status)), unix.WALL, 0, 0, 0)
+		if errno == unix.EINTR {
+			continue
+		}
+		if errno != 0 {
+			sweepMust(errno)
+		}
+		p.stopped(status)
+		return status
+	}
+}
+
+// ptrace is that of the stepped thread, in the same way.
+func (p *prey) ptrace(request int, regs *unix.PtraceRegs) error {
+	if _, _, errno := syscall.RawSyscall6(unix.SYS_PTRACE, uintptr(request), uintptr(p.tid), 0, uintptr(unsafe.Pointer(regs)), 0, 0); errno != 0 {
+		return errno
+	}
+	return nil
+}
+
+// together puts the stepped thread and this one on one processor, between which the
+// steps would be slow.
+func (p *prey) together() (apart func()) {
+	var all, one unix.CPUSet
+	sweepMust(unix.SchedGetaffinity(0, &all))
+	cpu := -1
+	for range 1 + p.number%all.Count() {
+		for cpu++; !all.IsSet(cpu); cpu++ {
+		}
+	}
+	one.Set(cpu)
+	sweepMust(unix.SchedSetaffinity(0, &one))
+	sweepMust(unix.SchedSetaffinity(p.tid, &one))
+	return func() { sweepMust(unix.SchedSetaffinity(0, &all)) }
+}
+
+// step lets the helper go on, by an instruction at a time, until stop says so. ended: it
+// has come to the end of the operation instead.
+func (p *prey) step(stop func(b boundary) bool) (ended bool) {
+	defer p.guard()()
+	defer p.together()()
+	var b boundary
+	var regs unix.PtraceRegs
+	for last := uint64(0); ; last = regs.Rip {
+		sweepMust(p.ptrace(unix.PTRACE_GETREGS, &regs))
+		if p.atEnd(&regs) {
+			return true
+		}
+		// (One that repeats, as REP STOS, traps after each turn.)
+		if regs.Rip != last {
+			b = p.boundary(&regs)
+			if stop(b) {
+				return false
+			}
+		}
+		sleeps := b.call && p.mayRelease(&regs)
+		if b.call && waitsForThread(&regs) {
+			p.sleptAt = regs.Rip
+			p.thaw()
+		}
+		for {
+			sweepMust(p.ptrace(unix.PTRACE_SINGLESTEP, nil))
+			if sleeps && p.asleep() {
+				p.comeBack()
+			}
+			sleeps = false
+			var status unix.WaitStatus
+			if b.call {
+				var ok bool
+				if status, ok = p.waitOrThaw(); !ok {
+					return false
+				}
+			} else {
+				status = p.waitShort()
+			}
+			if status.StopSignal() == syscall.SIGTRAP {
+				break // any other signal is none of ours
+			}
+		}
+	}
+}
+
+// guard ends the test if the helper does not come to an end: nobody could wait for the
+// thread that is stepped, if it is the first one, before the others are gone.
+func (p *prey) guard() (done func()) {
+	watchdog := time.AfterFunc(3*hang, func() {
+		panic(fmt.Sprintf("%s: stepped for %v: limit %s", p.op.name, 3*hang, p.state()))
+	})
+	return func() { watchdog.Stop() }
+}
+
+// atEnd reports whether the stepped thread is at the mark after the operation.
+func (p *prey) atEnd(regs *unix.PtraceRegs) bool {
+	if regs.Rip != p.mark || regs.Rax != unix.SYS_GETPRIORITY || regs.Rsi != markNumber {
+		return false
+	}
+	if regs.Rdx != 0 {
+		complain("the operation has failed")
+	}
+	return true
+}
+
+// waitsForThread reports whether the system call that is next is the runtime's, to
+// wait for another thread.
+func waitsForThread(regs *unix.PtraceRegs) bool {
+	const private = 128
+	return regs.Rax == unix.SYS_FUTEX && regs.Rsi == private // FUTEX_WAIT
+}
+
+// mayRelease reports whether the system call that is next is the one in which the
+// helper sleeps until it is given a permit.
+func (p *prey) mayRelease(regs *unix.PtraceRegs) bool {
+	switch {
+	case p.op.wait != fromSleep || p.cameBack:
+		return false
+	case p.op.loose:
+		return waitsForThread(regs)
+	}
+	return regs.Rax == unix.SYS_FUTEX_WAITV
+}
+
+// fixed makes of an address in the vDSO one that is the same in all processes: from
+// fixedVDSO on.
+func (p *prey) fixed(pc uint64) uint64 {
+	if base := p.vdso(); pc >= base && pc < base+sizeVDSO {
+		return pc - base + fixedVDSO
+	}
+	return pc
+}
+
+const (
+	fixedVDSO = 1 << 60
+	sizeVDSO  = 4 << 12
+)
+
+func (p *prey) vdso() uint64 {
+	if p.vdsoAt == 0 {
+		auxv, err := os.ReadFile(fmt.Sprintf("/proc/%d/auxv", p.pid))
+		sweepMust(err)
+		for ; len(auxv) >= 16; auxv = auxv[16:] {
+			if binary.LittleEndian.Uint64(auxv) == atSysinfoEHDR {
+				p.vdsoAt = binary.LittleEndian.Uint64(auxv[8:])
+			}
+		}
+	}
+	return p.vdsoAt
+}
+
+const atSysinfoEHDR = 33
+
+// debugRegister is where PTRACE_POKEUSER finds the processor's debug registers:
+// offsetof(struct user, u_debugreg).
+const debugRegister = 848
+
+// stopAt makes the stepped thread stop before these instructions, of those that are not 0:
+// before the first four, for the processor can do no more.
+func (p *prey) stopAt(pcs ...uint64) {
+	slots, enabled := 0, uint64(0)
+	for i, pc := range pcs {
+		if pc != 0 && !slices.Contains(pcs[:i], pc) && slots < 4 {
+			sweepMust(p.poke(slots, pc))
+			enabled |= 1 << (2 * slots)
+			slots++
+		}
+	}
+	sweepMust(p.poke(7, enabled))
+}
+
+func (p *prey) poke(register int, value uint64) error {
+	_, _, errno := syscall.RawSyscall6(unix.SYS_PTRACE, unix.PTRACE_POKEUSR, uintptr(p.tid), debugRegister+8*uintptr(register), uintptr(value), 0, 0)
+	if errno != 0 {
+		return errno
+	}
+	return nil
+}
+
+// leap lets the helper go on to the target, at its own speed. False: it has come to the
+// end of the operation instead.
+func (p *prey) leap(to target) (met bool) {
+	pc := to.pc
+	if pc >= fixedVDSO && pc < fixedVDSO+sizeVDSO {
+		pc = pc - fixedVDSO + p.vdso()
+	}
+	p.stopAt(pc, p.mark, to.since.pc, to.sleepAt, to.before.pc)
+	arrived := to.arrival()
+	var regs unix.PtraceRegs
+	for sig := 0; ; {
+		sweepMust(p.ptrace(unix.PTRACE_GETREGS, &regs))
+		if p.atEnd(&regs) {
+			return false
+		}
+		if sig == 0 {
+			if met, missed := arrived(p.fixed(regs.Rip)); met || missed {
+				return met
+			}
+		}
+		if regs.Rip == to.sleepAt && waitsForThread(&regs) {
+			p.thaw()
+		}
+		sweepMust(unix.PtraceCont(p.tid, sig))
+		if (regs.Rip == p.mark || regs.Rip == to.sleepAt) && p.mayRelease(&regs) && p.asleep() {
+			p.comeBack()
+		}
+		status, ok := p.waitOrThaw()
+		if !ok {
+			return false
+		}
+		sig = int(status.StopSignal())
+		if sig == int(syscall.SIGTRAP) {
+			sig = 0
+		}
+	}
+}
+
+// asleep waits until the helper sleeps, and reports whether it does.
+func (p *prey) asleep() bool {
+	for start := time.Now(); time.Since(start) < 50*time.Millisecond; time.Sleep(20 * time.Microsecond) {
+		if p.op.loose {
+			if p.waits(p.pid) {
+				return true
+			}
+			continue
+		}
+		call, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/syscall", p.pid, p.tid))
+		if err == nil && bytes.HasPrefix(call, []byte(fmt.Sprint(unix.SYS_FUTEX_WAITV, " "))) {
+			return true
+		}
+	}
+	return !p.op.loose
+}
+
+// comeBack gives back what the helper sleeps for, when somebody else sleeps behind it.
+func (p *prey) comeBack() {
+	p.cameBack = true
+	p.beginToWait()
+	time.Sleep(100 * time.Microsecond) // it has said that it sleeps just before it does
+	if p.dead != nil {
+		p.bury()
+	} else {
+		p.give(0)
+	}
+}
