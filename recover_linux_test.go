@@ -6,11 +6,14 @@
 package semaphore_test
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -72,11 +75,7 @@ func TestPlaceTakenBeforeSleep(t *testing.T) {
 	other.ok("open %s", name)
 	waiting := blocked(t, s, s.Wait)
 	waitFor(t, "two waiters", func() bool { return semaphore.Table(s).Waiters() == 2 })
-	waitFor(t, "us asleep", func() bool { // and not just trying to
-		first := inWaitv(t)
-		time.Sleep(5 * time.Millisecond)
-		return first && inWaitv(t)
-	})
+	allAsleep(t, 1)
 	must(t, holder.Post())
 	if got := other.answer(); got != "ok" {
 		t.Fatal(got)
@@ -85,16 +84,77 @@ func TestPlaceTakenBeforeSleep(t *testing.T) {
 	must(t, result(t, waiting))
 }
 
-// inWaitv reports whether a thread of this process is in futex_waitv.
-func inWaitv(t *testing.T) bool {
+// A waiter is woken for a permit that somebody takes in its stead, whom nobody who sleeps
+// has seen; it goes back to sleep, and its wait is cancelled. Now another one has to watch.
+func TestWokenForNothingAndCancelled(t *testing.T) {
+	var other *actor
+	var taken, slept sync.Once
+	var woken atomic.Bool
+	again := make(chan struct{})
+	permits.Trace = func(s permits.Step) {
+		switch {
+		case s == permits.Waking:
+			taken.Do(func() {
+				other.ok("trywait")
+				woken.Store(true)
+			})
+		case s == permits.Waiting && woken.Load():
+			slept.Do(func() { close(again) })
+		}
+	}
+	t.Cleanup(func() { permits.Trace = nil })
+	name := uniqueName(t)
+	holder, first, second := open(t, name, recoverable), open(t, name, recoverable), open(t, name, recoverable)
+	must(t, holder.Wait())
+	other = startActor(t, "recoverable")
+	other.ok("open %s", name)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	waiting := func(n int) {
+		t.Helper()
+		waitFor(t, "the waiters", func() bool { return semaphore.Table(holder).Waiters() == n })
+		allAsleep(t, n)
+	}
+	cancelled := blocked(t, first, func() error { return first.WaitContext(ctx) })
+	waiting(1)
+	waits := blocked(t, second, second.Wait)
+	waiting(2)
+	must(t, holder.Post())
+	select {
+	case <-again:
+	case <-time.After(hang):
+		t.Fatal("nobody was woken")
+	}
+	cancel()
+	if err := result(t, cancelled); !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	waiting(1)
+	must(t, other.cmd.Process.Kill())
+	must(t, result(t, waits))
+}
+
+// allAsleep returns when n threads of this process are in futex_waitv, and not just
+// trying to be.
+func allAsleep(t *testing.T, n int) {
+	t.Helper()
+	waitFor(t, fmt.Sprintf("sleep of %d threads", n), func() bool {
+		first := inWaitv(t)
+		time.Sleep(5 * time.Millisecond)
+		return first == n && inWaitv(t) == n
+	})
+}
+
+// inWaitv returns how many threads of this process are in futex_waitv.
+func inWaitv(t *testing.T) (n int) {
 	tasks, err := filepath.Glob("/proc/self/task/*/syscall")
 	must(t, err)
 	for _, task := range tasks {
 		if call, _ := os.ReadFile(task); strings.HasPrefix(string(call), fmt.Sprint(unix.SYS_FUTEX_WAITV, " ")) {
-			return true
+			n++
 		}
 	}
-	return false
+	return n
 }
 
 // staysBlocked is for what must wait until the test goes on. It can only fail to

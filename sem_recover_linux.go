@@ -142,11 +142,14 @@ func (r *recoverable) serve(t *turn) {
 		err := r.sleep(words, moment, r.deaths.pause(found.Dying), net)
 		r.own.Do(permits.Waking)
 		timedOut = err == syscall.ETIMEDOUT
-		woken = atomic.LoadUint32(r.table.Event()) != event
+		told := atomic.LoadUint32(r.table.Event()) != event
+		// One of before counts until somebody here has taken a permit: whoever took
+		// that one's is known to us, and maybe to nobody who sleeps.
+		woken = woken || told
 		// Who was too late to fall asleep behind those whom it saw keeps its
 		// place: if it took another one each time, two could keep each other
 		// awake. Who has slept is behind all others.
-		placed = err == syscall.EAGAIN && !woken
+		placed = err == syscall.EAGAIN && !told
 		switch {
 		case err == syscall.EINTR && !r.opts.retryEINTR:
 			t.fail(ErrInterrupted)

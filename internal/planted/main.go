@@ -117,6 +117,9 @@ var defects = []defect{
 	{"who was woken and took nothing tells nobody whom to watch", waiters, "TestLeavePassesOn", unit, []edit{
 		{"woken || o.room() && o.mayTake()", "survey && woken || o.room() && o.mayTake()"},
 	}},
+	{"who was woken for nothing forgets it when it sleeps again", linux, "TestWokenForNothingAndCancelled", root, []edit{
+		{"woken = woken || told", "woken = told"},
+	}},
 	{"who leaves does not pass on the news of a death", waiters, "TestLeavePassesOn", unit, []edit{
 		{"survey = survey || atomic.LoadUint32(word.Addr) != word.Value", "_ = atomic.LoadUint32(word.Addr)"},
 	}},
