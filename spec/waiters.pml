@@ -1,0 +1,569 @@
+/*
+ * Take, give, wait, cancel, leave; the news of a death, recovery, and who passes on what
+ * it was told.
+ *
+ * A process is a handle with one thread of control. Each statement that touches what
+ * others see is one step (a Go atomic operation or one system call), and the kernel may
+ * kill the process VICTIM after each.
+ *
+ * The property: when nothing can move any more, nobody who lives sleeps while a
+ * permit is free, or is that of a dead one. There is no safety net here.
+ *
+ * The event, the places and the waiters' word are compared for equality with what
+ * was read before, and nothing else (the number of waiters aside); so instead of a
+ * counter that never comes round each process has a bit that says that it has changed
+ * since that process read it. Bits that nobody will read are set, so that states which
+ * differ in nothing else are one.
+ *
+ * Only the victim's liveness word ever changes, and only its lock. So a survey looks at no
+ * other slot: what it would see there is the same always.
+ */
+#ifndef NP
+#define NP 3		/* processes; 0 is inside at first, as whoever takes first would be */
+#endif
+#ifndef NW
+#define NW 1		/* permits */
+#endif
+#ifndef BIG
+#define BIG 1		/* how many of them process 0 has */
+#endif
+#ifndef VICTIM
+#define VICTIM 9	/* is killed; 9 in these is nobody */
+#endif
+#ifndef CANCELLED
+#define CANCELLED 0	/* set of those of whom one is cancelled while it waits */
+#endif
+#ifndef KEEPER
+#define KEEPER 9	/* gives nothing back */
+#endif
+#ifndef TRY
+#define TRY 9		/* does not wait, but looks for the dead */
+#endif
+#ifndef RECOVERER
+#define RECOVERER 9	/* only looks for the dead, once the lock is free */
+#endif
+#ifndef CLAIMER
+#define CLAIMER 9	/* takes over the victim's slot */
+#endif
+#ifndef ASLEEP
+#define ASLEEP 0	/* set of those who sleep at first, beside process 0, in their order */
+#endif
+#define KILL (VICTIM < NP)
+#define ALL ((1 << NP) - 1)
+#define B(x) (1 << (x))
+
+byte word[NW];		/* 0, or owner+1 */
+byte waiters;		/* the number */
+byte waits;		/* sets of processes: the slot says that it waits */
+byte event = ALL, places = ALL, wchange = ALL;	/* changed since the process read it */
+byte cancelled;		/* its stop word was fired */
+
+/* The victim's slot. */
+bit died;		/* the liveness word says so */
+bit unlocked;		/* the kernel has dropped the lock */
+bit buried;
+bit gone;		/* ghost: it takes no steps any more */
+bit newgen, relive;	/* the claimer has changed the generation; the liveness word */
+
+/* The kernel's queues: who sleeps on the event, and who on the victim's liveness word,
+ * first come first. Who was woken stays in the other one until it runs. */
+byte evq[NP], evn, lvq[NP], lvn;
+byte woken;
+byte asleep;		/* ghost, for the property */
+
+#define drop(q, n, x)	/* takes x out of q */ \
+	k = 0; m = 0; \
+	do \
+	:: k < n -> if :: q[k] != x + 1 -> q[m] = q[k]; m++ :: else fi; k++ \
+	:: else -> break \
+	od; \
+	do \
+	:: m < n -> n--; q[n] = 0 \
+	:: else -> break \
+	od; \
+	k = 0; m = 0;
+
+#define LOCALS \
+	byte i, n, c, w, k, m, t, held, freed, has; \
+	bit hold, watch, dying, free, again, all, matters;	/* of the survey */ \
+	bit told, fdying, ev, placed;	/* serve's: found.Watch, found.Dying, woken, placed */ \
+	bit tried; \
+	byte sret, tret		/* where survey and tell return to */
+
+#define changed (told && (died || relive))
+
+inline process() {
+	if
+	:: atomic { p == 0 -> has = BIG; goto inside }
+	:: atomic { p == RECOVERER && unlocked -> tried = 1; goto try }
+	:: atomic { p == CLAIMER && unlocked -> unlocked = 0; goto claim }
+	:: atomic { ASLEEP & B(p) -> told = (VICTIM == 0); goto sleeping }
+	:: atomic { p != 0 && p != RECOVERER && p != CLAIMER && !(ASLEEP & B(p)) -> goto take }
+	fi;
+
+	/* Claim of a slot whose lock was free, settleIn. */
+claim:	newgen = 1;
+	atomic { died = 0; relive = 1 };
+	waits = waits & ~B(VICTIM);
+claim_sweep: atomic {
+		if :: word[i] == VICTIM + 1 -> word[i] = 0; freed++ :: else fi;
+		i++;
+		if
+		:: i < NW -> goto claim_sweep
+		:: else -> i = 0
+		fi;
+#ifndef MUTANT_CLAIM_SILENT
+		if :: freed == 0 -> freed = 1 :: else fi;
+#endif
+		n = freed; freed = 0; tret = 3; goto tell
+	};
+
+	/* Take. */
+take:	atomic {
+		if
+		:: word[i] != 0 -> i++;
+			if
+			:: i < NW -> goto take
+			:: else -> i = 0
+			fi
+		:: else -> goto take_cas
+		fi;
+		if
+		:: waits & B(p) -> goto wait_survey
+		:: (waits & B(p)) == 0 && p == TRY -> if :: tried -> goto done :: else -> tried = 1; goto try fi
+		:: else -> goto wait
+		fi
+	};
+take_cas: atomic {
+		if
+		:: word[i] == 0 -> word[i] = p + 1; has++
+		:: else -> i = 0; goto take	/* another one was faster */
+		fi;
+		i = 0;
+		if
+		:: waits & B(p) -> ev = 0; goto leave
+		:: else -> goto inside
+		fi
+	};
+
+	/* Recover, of TryWait, Value and Holders. */
+try:	atomic { all = 1; sret = 3; goto survey };
+try_surveyed: atomic {
+		all = 0; watch = 0; dying = 0; free = 0; again = 0;
+#ifdef MUTANT_RECOVERY_SILENT
+		freed = 0;
+#endif
+		n = freed; freed = 0; tret = 3; goto tell
+	};
+
+	/* Give. */
+inside:	atomic {
+		if
+		:: p == KEEPER -> goto done
+		:: else
+		fi
+#ifdef MUTANT_GIVE_READS_FIRST
+		;
+give:		w = waiters
+	};
+	atomic {
+#else
+	};
+give:	atomic {
+#endif
+		do
+		:: i < NW -> if :: word[i] == p + 1 -> break :: else -> i++ fi
+		:: else -> break
+		od;
+		assert(i < NW);	/* nobody has taken it from a living one */
+		word[i] = 0; i = 0; has--; n = 1; tret = 0;
+#ifdef MUTANT_GIVE_READS_FIRST
+		if :: w == 0 -> n = 0; goto given :: else -> goto tell_event fi
+#else
+		goto tell
+#endif
+	};
+given:	atomic {
+		if
+		:: has > 0 -> goto give
+		:: else -> goto done
+		fi
+	};
+
+	/* Wait: Join, then serve. */
+wait:	waits = waits | B(p);
+#ifndef MUTANT_WAIT_LOOKS_FIRST
+	atomic { waiters++; wchange = ALL };
+#endif
+wait_event: atomic {
+		event = event & ~B(p);
+		if
+		:: cancelled & B(p) -> goto leave
+		:: else -> goto take
+		fi
+	};
+wait_survey: atomic {
+#ifndef MUTANT_PLACE_ANEW
+		if
+		:: placed -> goto places_read
+		:: else
+		fi;
+#endif
+		places = ALL
+	};
+places_read: atomic { places = places & ~B(p); told = 0; fdying = 0; sret = 0; goto survey };
+wait_surveyed: atomic {
+		told = watch; fdying = dying; watch = 0; dying = 0;
+#ifdef MUTANT_BURIED_NOT_AGAIN
+		again = 0;
+#endif
+#ifdef MUTANT_WAITERS_NOT_WATCHED
+		if :: hold :: else -> told = 0 fi;
+#endif
+		hold = 0;
+		if
+		:: freed > 0 || free || again ->
+			free = 0; again = 0; places = places | B(p);
+			if :: freed > 0 -> ev = 1 :: else fi;
+			if
+			:: freed > 1 -> n = freed - 1; freed = 0; tret = 1; goto tell
+			:: else -> freed = 0; goto wait_event
+			fi
+		:: else
+		fi
+	};
+#ifdef MUTANT_WAIT_LOOKS_FIRST
+	atomic { if :: !tried -> tried = 1; waiters++; wchange = ALL :: else fi };
+#endif
+	/* futex_waitv queues on the words one after the other, and compares each. */
+wait_sleep: atomic {
+#ifdef MUTANT_EVENT_NOT_COMPARED
+		event = event & ~B(p);
+#endif
+		if
+		:: (event | cancelled) & B(p) -> placed = 0; goto awake
+		:: else -> evq[evn] = p + 1; evn++
+		fi
+	};
+	atomic {
+		if
+#ifdef MUTANT_PLACES_NOT_COMPARED
+		:: changed ->
+#else
+#ifdef MUTANT_DEATH_NOT_COMPARED
+		:: (places & B(p)) ->
+#else
+		:: (places & B(p)) || changed ->
+#endif
+#endif
+			woken = woken & ~B(p); drop(evq, evn, p)
+			placed = (event & B(p)) == 0;
+			goto awake
+		:: else ->
+			asleep = asleep | B(p);
+			if :: told -> lvq[lvn] = p + 1; lvn++ :: else fi
+		fi
+	};
+	/* It sleeps until it is woken, or it is time to look at the lock again. */
+sleeping: atomic {
+		((woken | cancelled) & B(p)) || (fdying && (unlocked || relive)) ->
+		asleep = asleep & ~B(p); woken = woken & ~B(p);
+		drop(evq, evn, p) drop(lvq, lvn, p)
+		placed = 0;
+awake:
+#ifdef MUTANT_WOKEN_FORGOTTEN
+		ev = (event & B(p)) != 0;
+#else
+		ev = ev || (event & B(p));
+#endif
+		places = places | B(p);
+		goto wait_event
+	};
+
+	/* Leave, PassOn. */
+leave:	atomic {
+#ifdef MUTANT_WAIT_LOOKS_FIRST
+		if :: !tried -> waiters++ :: else fi;
+#endif
+		waiters--; wchange = ALL; c = waiters
+	};
+	atomic {
+		waits = waits & ~B(p); event = event | B(p); cancelled = cancelled & ~B(p);
+		places = places | B(p); placed = 0;
+#ifdef MUTANT_LEAVE_SILENT
+		c = 0;
+#endif
+		if
+		:: c == 0 -> told = 0; fdying = 0; ev = 0; goto left
+		:: else -> c = 0
+		fi;
+#ifndef MUTANT_DYING_NOT_PASSED_ON
+		ev = ev || fdying;
+#endif
+		fdying = 0;
+#ifdef MUTANT_DEATH_NOT_PASSED_ON
+		told = 0;
+#endif
+#ifdef MUTANT_WOKEN_NOT_PASSED_ON
+		ev = 0;
+#endif
+		if
+		:: !told -> goto passon
+		:: else
+		fi
+	};
+	atomic {
+		if
+		:: changed -> told = 0; sret = 2; goto survey
+		:: else -> told = 0
+		fi
+	};
+passon:	atomic {	/* and passon_surveyed */
+		hold = 0; watch = 0; free = 0; again = 0;
+#ifndef MUTANT_DYING_NOT_PASSED_ON
+		ev = ev || dying;
+#endif
+		dying = 0;
+		if
+		:: ev -> ev = 0; if :: freed == 0 -> freed = 1 :: else fi; n = freed; freed = 0; tret = 2; goto tell
+		:: else
+		fi
+	};
+leave_room: atomic {
+		if
+#ifndef MUTANT_ROOM_NOT_PASSED_ON
+		:: word[i] == 0 -> if :: freed == 0 -> freed = 1 :: else fi; i = NW
+#endif
+		:: else -> i++
+		fi;
+		if
+		:: i < NW -> goto leave_room
+		:: else -> i = 0; n = freed; freed = 0; tret = 2; goto tell
+		fi
+	};
+left:	atomic { if :: has -> goto inside :: else -> goto done fi };
+
+	/* Survey: into freed, free, again, watch, dying. */
+survey: atomic {
+		if
+		:: word[i] == 0
+		:: word[i] == VICTIM + 1 && newgen -> word[i] = 0; freed++	/* stale */
+		:: else -> held++; if :: word[i] == VICTIM + 1 -> hold = 1 :: else fi
+		fi;
+		i++;
+		if
+		:: i < NW -> goto survey
+		:: else -> i = 0
+		fi;
+		if
+		:: !KILL || p == VICTIM || p == CLAIMER -> goto survey_room
+		:: else
+		fi
+	};
+	atomic {
+		matters = hold || (waits & B(VICTIM));
+		if
+#ifdef NONEWS
+		:: matters -> skip
+#else
+		:: !died && !relive && matters ->
+			watch = 1;
+			if
+			:: all && hold -> skip
+			:: else -> goto survey_room
+			fi
+		:: (died && (matters || !buried)) || (relive && matters) -> skip
+#endif
+		:: else -> goto survey_room
+		fi
+	};
+	atomic {
+#ifdef MUTANT_BEFORE_UNLOCK
+		if
+		:: unlocked || died -> skip
+#else
+		if
+		:: unlocked -> skip
+#endif
+		:: else -> dying = died && matters; goto survey_room
+		fi;
+		again = 1
+	};
+survey_bury: atomic {
+		if :: word[i] == VICTIM + 1 -> word[i] = 0; freed++ :: else fi;
+		i++;
+		if
+		:: i < NW -> goto survey_bury
+		:: else -> i = 0
+		fi
+	};
+	waits = waits & ~B(VICTIM);
+	atomic { buried = 1; held = 0; matters = 0; goto surveyed };	/* again: who looks once more needs no room */
+survey_room: atomic {
+		matters = 0;
+		if
+		:: held < NW && sret == 0 -> held = 0	/* nobody else asks */
+		:: else -> held = 0; goto surveyed
+		fi
+	};
+survey_room2: atomic {
+		if
+		:: word[i] == 0 -> free = 1; i = 0; goto surveyed
+		:: else -> i++
+		fi;
+		if
+		:: i < NW -> goto survey_room2
+		:: else -> i = 0
+		fi
+	};
+surveyed: atomic {
+		if
+		:: sret == 0 -> goto wait_surveyed
+		:: sret == 1 -> sret = 0; goto tell_surveyed
+		:: sret == 2 -> sret = 0; goto passon
+		:: sret == 3 -> sret = 0; goto try_surveyed
+		fi
+	};
+
+	/* Tell. */
+tell:	atomic {
+		hold = 0;
+		if
+		:: n == 0 || waiters == 0 -> n = 0; goto tell_end
+		:: else -> w = waiters; wchange = wchange & ~B(p)
+		fi
+	};
+tell_event: event = ALL;
+	atomic {
+		do	/* FUTEX_WAKE */
+		:: n > 0 && evn > 0 -> t = evq[0] - 1; woken = woken | B(t); drop(evq, evn, t) n--; c = 1
+		:: else -> break
+		od;
+		t = 0;
+		if
+		:: c -> c = 0; n = 0; w = 0; wchange = wchange | B(p); goto tell_end
+		:: !c && !KILL -> n = 0; w = 0; wchange = wchange | B(p); goto tell_end
+		:: else -> n = 0; sret = 1; goto survey
+		fi
+	};
+tell_surveyed: atomic {	/* Heal; count.pml has its steps */
+		hold = 0; watch = 0; dying = 0; free = 0; again = 0;
+		n = freed; freed = 0;
+		c = (waits & 1) + ((waits >> 1) & 1) + ((waits >> 2) & 1) + ((waits >> 3) & 1);
+		if
+		:: c < w && (wchange & B(p)) == 0 -> waiters = c; wchange = ALL
+		:: else -> wchange = wchange | B(p)
+		fi;
+		c = 0; w = 0; goto tell
+	};
+tell_end: atomic {
+		if
+		:: tret == 0 -> goto given
+		:: tret == 1 -> tret = 0; goto wait_event
+		:: tret == 2 -> tret = 0; goto left
+		:: tret == 3 -> tret = 0; if :: p == TRY -> goto take :: else -> goto done fi
+		fi
+	};
+done:	(false)
+}
+
+proctype Process(byte p) {
+	LOCALS;
+	process()
+}
+
+proctype Victim(byte p) {
+	LOCALS;
+	{ process() } unless { atomic { gone ->
+		i = 0; n = 0; c = 0; w = 0; k = 0; m = 0; t = 0; held = 0; freed = 0; has = 0;
+		hold = 0; watch = 0; dying = 0; free = 0; again = 0; all = 0; matters = 0;
+		told = 0; fdying = 0; ev = 0; placed = 0; tried = 0; sret = 0; tret = 0; p = 0;
+		false } }
+}
+
+inline news() {	/* exit_robust_list: marks the word, wakes one who sleeps on it */
+	died = 1;
+	if
+	:: lvn > 0 -> t = lvq[0] - 1; woken = woken | B(t); drop(lvq, lvn, t) t = 0
+	:: else
+	fi
+}
+
+inline end() {	/* its threads have stopped, and left the kernel's queues */
+	gone = 1;
+	drop(evq, evn, VICTIM) drop(lvq, lvn, VICTIM)
+	woken = woken & ~B(VICTIM); asleep = asleep & ~B(VICTIM); cancelled = cancelled & ~B(VICTIM);
+	event = event | B(VICTIM); places = places | B(VICTIM); wchange = wchange | B(VICTIM)
+}
+
+/* The kernel ends a process: tells, stops its threads, drops its lock last. The thread
+ * that is told of may end before the others stop, or after. */
+proctype Killer() {
+	byte k, m, t;
+#ifdef NONEWS
+	d_step { end() };
+#else
+	if
+	:: d_step { !gone -> news() }; d_step { end() }
+	:: d_step { !gone -> end() }; d_step { news() }
+	fi;
+#endif
+	unlocked = 1
+}
+
+proctype Canceller() {
+	byte v;
+	atomic {
+		if
+		:: waits & CANCELLED & 1 -> v = 1
+		:: waits & CANCELLED & 2 -> v = 2
+		:: waits & CANCELLED & 4 -> v = 4
+		:: waits & CANCELLED & 8 -> v = 8
+		fi;
+		(!KILL || !gone || v != B(VICTIM)) -> cancelled = cancelled | v; v = 0
+	}
+}
+
+init {
+	byte p, i;
+	atomic {
+		do :: i < BIG -> word[i] = 1; i++ :: else -> break od;
+		i = 0;
+		waits = ASLEEP; asleep = ASLEEP;
+		do
+		:: p < NP ->
+			if
+			:: ASLEEP & B(p) ->
+				waiters++; event = event & ~B(p); evq[evn] = p + 1; evn++;
+				if :: VICTIM == 0 -> lvq[lvn] = p + 1; lvn++ :: else fi
+			:: else
+			fi;
+			if :: p == VICTIM -> run Victim(p) :: else -> run Process(p) fi;
+			p++
+		:: else -> break
+		od;
+		p = 0;
+		if :: KILL -> run Killer() :: else fi;
+		if :: CANCELLED -> run Canceller() :: else fi
+	};
+	timeout;
+	d_step {
+		do
+		:: p < NP ->
+			i = 0;
+			do
+			:: (asleep & B(p)) && i < NW ->
+				/* nobody sleeps beside a free permit */
+				assert(word[i] != 0);
+				/* nor beside a dead one's */
+				assert(!gone || word[i] != VICTIM + 1);
+				i++
+			:: else -> break
+			od;
+			p++
+		:: else -> break
+		od;
+		/* and a giver would see all who sleep */
+		assert(waiters >= (asleep & 1) + ((asleep >> 1) & 1) + ((asleep >> 2) & 1) + ((asleep >> 3) & 1))
+	}
+}
