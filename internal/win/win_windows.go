@@ -1,0 +1,101 @@
+// Package win has what golang.org/x/sys/windows lacks: named semaphores, and
+// security descriptors from permission bits.
+package win
+
+import (
+	"fmt"
+	"io/fs"
+	"os"
+	"unsafe"
+
+	"golang.org/x/sys/windows"
+)
+
+var (
+	kernel32          = windows.NewLazySystemDLL("kernel32.dll")
+	createSemaphoreW  = kernel32.NewProc("CreateSemaphoreW")
+	openSemaphoreW    = kernel32.NewProc("OpenSemaphoreW")
+	releaseSemaphore  = kernel32.NewProc("ReleaseSemaphore")
+	ntQuerySemaphoreW = windows.NewLazySystemDLL("ntdll.dll").NewProc("NtQuerySemaphore")
+)
+
+// SemaphoreAccess is what using a semaphore takes: to wait, to release and to ask
+// for its count (SYNCHRONIZE, SEMAPHORE_MODIFY_STATE, SEMAPHORE_QUERY_STATE).
+const SemaphoreAccess = windows.SYNCHRONIZE | 2 | 1
+
+// CreateSemaphore creates a semaphore, or opens the one of that name: existed says
+// which. A name of another kind of object is ERROR_INVALID_HANDLE.
+func CreateSemaphore(name string, initial, most int32, sa *windows.SecurityAttributes) (h windows.Handle, existed bool, err error) {
+	p, err := windows.UTF16PtrFromString(name)
+	if err != nil {
+		return 0, false, err
+	}
+	r, _, err := createSemaphoreW.Call(uintptr(unsafe.Pointer(sa)), uintptr(initial), uintptr(most), uintptr(unsafe.Pointer(p)))
+	if r == 0 {
+		return 0, false, os.NewSyscallError("CreateSemaphore", err)
+	}
+	return windows.Handle(r), err == windows.ERROR_ALREADY_EXISTS, nil
+}
+
+// OpenSemaphore opens a semaphore that exists; absence is ERROR_FILE_NOT_FOUND.
+func OpenSemaphore(name string, access uint32) (windows.Handle, error) {
+	p, err := windows.UTF16PtrFromString(name)
+	if err != nil {
+		return 0, err
+	}
+	r, _, err := openSemaphoreW.Call(uintptr(access), 0, uintptr(unsafe.Pointer(p)))
+	if r == 0 {
+		return 0, os.NewSyscallError("OpenSemaphore", err)
+	}
+	return windows.Handle(r), nil
+}
+
+// ReleaseSemaphore adds n to a semaphore and returns what it was. If that would be
+// more than its greatest value it adds nothing: ERROR_TOO_MANY_POSTS.
+func ReleaseSemaphore(h windows.Handle, n int32) (before int32, err error) {
+	r, _, err := releaseSemaphore.Call(uintptr(h), uintptr(n), uintptr(unsafe.Pointer(&before)))
+	if r == 0 {
+		return 0, os.NewSyscallError("ReleaseSemaphore", err)
+	}
+	return before, nil
+}
+
+// QuerySemaphore returns a semaphore's count and its greatest one, without changing
+// it.
+func QuerySemaphore(h windows.Handle) (count, most int32, err error) {
+	var info struct{ count, most int32 } // SEMAPHORE_BASIC_INFORMATION
+	r, _, _ := ntQuerySemaphoreW.Call(uintptr(h), 0, uintptr(unsafe.Pointer(&info)), unsafe.Sizeof(info), 0)
+	if r != 0 {
+		return 0, 0, os.NewSyscallError("NtQuerySemaphore", windows.NTStatus(r))
+	}
+	return info.count, info.most, nil
+}
+
+// SecurityOf makes of permission bits who may use an object, or a file, that this
+// process creates: it itself, the system and administrators always; the process's
+// primary group, and everybody, where their bits allow to read and to write, which
+// using a semaphore takes.
+func SecurityOf(mode fs.FileMode) (*windows.SecurityAttributes, error) {
+	user, err := windows.GetCurrentProcessToken().GetTokenUser()
+	if err != nil {
+		return nil, os.NewSyscallError("GetTokenInformation", err)
+	}
+	sddl := fmt.Sprintf("O:%vD:P(A;;GA;;;%[1]v)(A;;GA;;;SY)(A;;GA;;;BA)", user.User.Sid)
+	if mode&0o060 == 0o060 {
+		group, err := windows.GetCurrentProcessToken().GetTokenPrimaryGroup()
+		if err != nil {
+			return nil, os.NewSyscallError("GetTokenInformation", err)
+		}
+		sddl += fmt.Sprintf("(A;;GRGWGX;;;%v)", group.PrimaryGroup)
+	}
+	if mode&0o006 == 0o006 {
+		sddl += "(A;;GRGWGX;;;WD)"
+	}
+	sd, err := windows.SecurityDescriptorFromString(sddl)
+	if err != nil {
+		return nil, os.NewSyscallError("ConvertStringSecurityDescriptorToSecurityDescriptor", err)
+	}
+	sa := &windows.SecurityAttributes{SecurityDescriptor: sd}
+	sa.Length = uint32(unsafe.Sizeof(*sa))
+	return sa, nil
+}
