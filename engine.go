@@ -193,7 +193,7 @@ const (
 // kinds holds a row for each engine of this build, by preference of EngineAuto.
 // Whoever adds an engine adds it here and writes the functions in a file of its
 // own, with a nil row for builds that do not have it.
-var kinds = slices.DeleteFunc([]*kind{libcKind, nativeKind, flockKind, recoverKind}, func(k *kind) bool { return k == nil })
+var kinds = slices.DeleteFunc([]*kind{libcKind, nativeKind, windowsKind, flockKind, recoverKind}, func(k *kind) bool { return k == nil })
 
 // chooseKind finds the row for an engine that was asked for.
 func chooseKind(e Engine) (*kind, error) {

@@ -7,8 +7,10 @@ import (
 
 // maxName is the longest name in bytes, without the leading slash. On Linux
 // it is NAME_MAX less glibc's prefix "sem."; our own files have prefixes of
-// the same length. On macOS it is PSEMNAMLEN (31) less the slash.
-var maxName = map[string]int{"darwin": 30, "ios": 30, "windows": 260}[runtime.GOOS]
+// the same length. On macOS it is PSEMNAMLEN (31) less the slash. On Windows,
+// in UTF-16, MAX_PATH (260), which Microsoft names as the limit, less the NUL:
+// kernels take more, but not from the functions for 8-bit names.
+var maxName = map[string]int{"darwin": 30, "ios": 30, "windows": 259}[runtime.GOOS]
 
 func init() {
 	if maxName == 0 {
@@ -30,20 +32,24 @@ func CheckName(name string) error {
 // cleanName returns name without its leading slash.
 func cleanName(op, name string) (string, error) {
 	clean := strings.TrimPrefix(name, "/")
+	length, unit := nameLength(clean)
+	own := withoutNamespace(clean)
 	var err error
 	switch {
-	case clean == "":
-		err = because(ErrInvalidName, "it is empty; allowed are 1 to %d bytes", maxName)
-	case clean == "." || clean == "..":
-		err = because(ErrInvalidName, "%q means a directory", clean)
-	case strings.Contains(clean, "/"):
+	case own == "":
+		err = because(ErrInvalidName, "it is empty; allowed are 1 to %d %s", maxName, unit)
+	case own == "." || own == "..":
+		err = because(ErrInvalidName, "%q means a directory", own)
+	case strings.Contains(own, "/"):
 		err = because(ErrInvalidName, "it contains a slash; only one leading slash is allowed")
-	case strings.Contains(clean, "\x00"):
+	case strings.Contains(own, "\x00"):
 		err = because(ErrInvalidName, "it contains a NUL byte")
-	case len(clean) > maxName:
-		err = because(ErrInvalidName, "it has %d bytes; at most %d are allowed", len(clean), maxName)
+	case length > maxName:
+		err = because(ErrInvalidName, "it has %d %s; at most %d are allowed", length, unit, maxName)
 	default:
-		return clean, nil
+		if err = checkSystemName(own); err == nil {
+			return clean, nil
+		}
 	}
 	return "", &Error{Op: op, Name: name, Err: err}
 }

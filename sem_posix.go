@@ -27,8 +27,6 @@ import (
 	"unsafe"
 )
 
-const cgoEnabled = true
-
 var libcKind = func() *kind {
 	if runtime.GOOS == "android" {
 		return nil // bionic has no named semaphores
@@ -268,13 +266,6 @@ func (s *libcSemaphore) serve(t *turn) {
 	s.mu.Lock()
 	s.inside = false
 	s.mu.Unlock()
-}
-
-// took passes on a permit that the engine took without being asked by tryWait.
-func (t *turn) took() {
-	if !t.s.queue.Give() {
-		t.s.giveBack() // they have all left meanwhile
-	}
 }
 
 // interrupt makes serve return from libc. If its thread is not there yet it

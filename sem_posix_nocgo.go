@@ -2,6 +2,4 @@
 
 package semaphore
 
-const cgoEnabled = false
-
 var libcKind *kind

@@ -1,9 +1,7 @@
-//go:build !unix
+//go:build !unix && !windows
 
 package semaphore
 
 var libcKind, nativeKind, flockKind *kind
-
-const cgoEnabled = false
 
 func lockStores() (func(), error) { return func() {}, nil }

@@ -3,25 +3,32 @@
 package win
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
+	"syscall"
 	"unsafe"
 
 	"golang.org/x/sys/windows"
 )
 
 var (
-	kernel32          = windows.NewLazySystemDLL("kernel32.dll")
-	createSemaphoreW  = kernel32.NewProc("CreateSemaphoreW")
-	openSemaphoreW    = kernel32.NewProc("OpenSemaphoreW")
-	releaseSemaphore  = kernel32.NewProc("ReleaseSemaphore")
-	ntQuerySemaphoreW = windows.NewLazySystemDLL("ntdll.dll").NewProc("NtQuerySemaphore")
+	kernel32         = windows.NewLazySystemDLL("kernel32.dll")
+	createSemaphoreW = kernel32.NewProc("CreateSemaphoreW")
+	openSemaphoreW   = kernel32.NewProc("OpenSemaphoreW")
+	releaseSemaphore = kernel32.NewProc("ReleaseSemaphore")
+	ntQuerySemaphore = windows.NewLazySystemDLL("ntdll.dll").NewProc("NtQuerySemaphore")
 )
 
-// SemaphoreAccess is what using a semaphore takes: to wait, to release and to ask
-// for its count (SYNCHRONIZE, SEMAPHORE_MODIFY_STATE, SEMAPHORE_QUERY_STATE).
-const SemaphoreAccess = windows.SYNCHRONIZE | 2 | 1
+const (
+	SemaphoreModifyState = 2 // to release
+	SemaphoreQueryState  = 1
+
+	// SemaphoreAccess is what using a semaphore takes: to wait, to release and to
+	// ask for its count.
+	SemaphoreAccess = windows.SYNCHRONIZE | SemaphoreModifyState | SemaphoreQueryState
+)
 
 // CreateSemaphore creates a semaphore, or opens the one of that name: existed says
 // which. A name of another kind of object is ERROR_INVALID_HANDLE.
@@ -30,11 +37,11 @@ func CreateSemaphore(name string, initial, most int32, sa *windows.SecurityAttri
 	if err != nil {
 		return 0, false, err
 	}
-	r, _, err := createSemaphoreW.Call(uintptr(unsafe.Pointer(sa)), uintptr(initial), uintptr(most), uintptr(unsafe.Pointer(p)))
+	r, _, errno := syscall.SyscallN(createSemaphoreW.Addr(), uintptr(unsafe.Pointer(sa)), uintptr(initial), uintptr(most), uintptr(unsafe.Pointer(p)))
 	if r == 0 {
-		return 0, false, os.NewSyscallError("CreateSemaphore", err)
+		return 0, false, os.NewSyscallError("CreateSemaphore", errno)
 	}
-	return windows.Handle(r), err == windows.ERROR_ALREADY_EXISTS, nil
+	return windows.Handle(r), errno == windows.ERROR_ALREADY_EXISTS, nil
 }
 
 // OpenSemaphore opens a semaphore that exists; absence is ERROR_FILE_NOT_FOUND.
@@ -43,9 +50,9 @@ func OpenSemaphore(name string, access uint32) (windows.Handle, error) {
 	if err != nil {
 		return 0, err
 	}
-	r, _, err := openSemaphoreW.Call(uintptr(access), 0, uintptr(unsafe.Pointer(p)))
+	r, _, errno := syscall.SyscallN(openSemaphoreW.Addr(), uintptr(access), 0, uintptr(unsafe.Pointer(p)))
 	if r == 0 {
-		return 0, os.NewSyscallError("OpenSemaphore", err)
+		return 0, os.NewSyscallError("OpenSemaphore", errno)
 	}
 	return windows.Handle(r), nil
 }
@@ -53,18 +60,22 @@ func OpenSemaphore(name string, access uint32) (windows.Handle, error) {
 // ReleaseSemaphore adds n to a semaphore and returns what it was. If that would be
 // more than its greatest value it adds nothing: ERROR_TOO_MANY_POSTS.
 func ReleaseSemaphore(h windows.Handle, n int32) (before int32, err error) {
-	r, _, err := releaseSemaphore.Call(uintptr(h), uintptr(n), uintptr(unsafe.Pointer(&before)))
+	r, _, errno := syscall.SyscallN(releaseSemaphore.Addr(), uintptr(h), uintptr(n), uintptr(unsafe.Pointer(&before)))
 	if r == 0 {
-		return 0, os.NewSyscallError("ReleaseSemaphore", err)
+		return 0, os.NewSyscallError("ReleaseSemaphore", errno)
 	}
 	return before, nil
 }
 
 // QuerySemaphore returns a semaphore's count and its greatest one, without changing
-// it.
+// it. Microsoft does not document the call that it needs: where that is missing it
+// returns errors.ErrUnsupported.
 func QuerySemaphore(h windows.Handle) (count, most int32, err error) {
 	var info struct{ count, most int32 } // SEMAPHORE_BASIC_INFORMATION
-	r, _, _ := ntQuerySemaphoreW.Call(uintptr(h), 0, uintptr(unsafe.Pointer(&info)), unsafe.Sizeof(info), 0)
+	if err := ntQuerySemaphore.Find(); err != nil {
+		return 0, 0, fmt.Errorf("%w: %w", errors.ErrUnsupported, err)
+	}
+	r, _, _ := syscall.SyscallN(ntQuerySemaphore.Addr(), uintptr(h), 0, uintptr(unsafe.Pointer(&info)), unsafe.Sizeof(info), 0)
 	if r != 0 {
 		return 0, 0, os.NewSyscallError("NtQuerySemaphore", windows.NTStatus(r))
 	}

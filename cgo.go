@@ -1,0 +1,5 @@
+//go:build cgo
+
+package semaphore
+
+const cgoEnabled = true

@@ -1,0 +1,5 @@
+//go:build !windows
+
+package semaphore
+
+var windowsKind *kind
