@@ -1,4 +1,4 @@
-//go:build unix
+//go:build unix || windows
 
 // Signals: close-on-exit, and interrupted waits.
 
@@ -9,13 +9,11 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"os/exec"
 	"os/signal"
 	"syscall"
 	"testing"
 
 	"github.com/procsem/semaphore"
-	"github.com/procsem/semaphore/internal/filelock"
 )
 
 // exitMain holds permits of a semaphore with value 5 in all ways that there
@@ -74,38 +72,25 @@ func exitMain(args []string) int {
 	select {}
 }
 
+// An exit is a way in which exitMain's process ends.
+type exit struct {
+	how  string
+	sig  syscall.Signal
+	lost int // permits
+}
+
 func TestCloseOnExit(t *testing.T) {
 	eachEngine(t, func(t *testing.T, e semaphore.Engine) {
 		const value = 5
-		for _, tt := range []struct {
-			how  string
-			sig  syscall.Signal
-			left int
-		}{
-			{"idle", syscall.SIGINT, value},
-			{"idle", syscall.SIGTERM, value},
-			{"idle", syscall.SIGHUP, value},
-			{"busy", syscall.SIGTERM, value},
-			{"storm", syscall.SIGTERM, value},
-			{"listening", syscall.SIGTERM, value},
-			{"listening", syscall.SIGINT, value},
-			{"closed", syscall.SIGTERM, value},
-			{"idle", syscall.SIGKILL, value - 3},  // not covered
-			{"plain", syscall.SIGTERM, value - 3}, // not asked for
-		} {
+		for _, tt := range exits {
 			t.Run(fmt.Sprint(tt.how, " ", tt.sig), func(t *testing.T) {
 				s := open(t, uniqueName(t), e, semaphore.WithValue(value))
-				a := startActorCommand(t, "exit", helper(t, "exit", s.Name(), fmt.Sprint(int(e)), tt.how, ""))
+				a := startActorCommand(t, "exit", endable(helper(t, "exit", s.Name(), fmt.Sprint(int(e)), tt.how, "")))
 				if got := a.answer(); got != "ready" {
 					t.Fatal(got)
 				}
-				must(t, a.cmd.Process.Signal(tt.sig))
-				a.cmd.Wait()
-				status := a.cmd.ProcessState.Sys().(syscall.WaitStatus)
-				if !status.Signaled() || status.Signal() != tt.sig {
-					t.Errorf("%v, want it to die of %v", a.cmd.ProcessState, tt.sig)
-				}
-				left := tt.left
+				end(t, a, tt.sig)
+				left := value - tt.lost
 				if owns(e) {
 					left = value
 				}
@@ -120,53 +105,5 @@ func TestCloseOnExit(t *testing.T) {
 			}
 			becomes(t, s, value)
 		})
-	})
-}
-
-// A file's lock that somebody keeps for ever keeps nobody from dying.
-func TestCloseOnExitDiesThoughItCannotGiveBack(t *testing.T) {
-	useHelper("exit")
-	s := open(t, uniqueName(t), semaphore.EngineFlock, semaphore.WithValue(5))
-	a := startActorCommand(t, "exit", helper(t, "exit", s.Name(), fmt.Sprint(int(semaphore.EngineFlock)), "idle", ""))
-	if got := a.answer(); got != "ready" {
-		t.Fatal(got)
-	}
-	f, err := os.OpenFile(storeFile(semaphore.EngineFlock, s.Name()), os.O_RDWR, 0)
-	must(t, err)
-	defer filelock.Close(f)
-	if locked, err := filelock.TryLock(f); !locked {
-		t.Fatalf("the lock was not free: %v", err)
-	}
-	must(t, a.cmd.Process.Signal(syscall.SIGTERM))
-	died := inBackground(a.cmd.Wait)
-	if err := result(t, died); err == nil || a.cmd.ProcessState.Sys().(syscall.WaitStatus).Signal() != syscall.SIGTERM {
-		t.Errorf("%v, want it to die of SIGTERM", err)
-	}
-}
-
-// What was ignored when the program started does not end it, nor give back.
-func TestCloseOnExitRespectsNohup(t *testing.T) {
-	useHelper("exit")
-	eachEngine(t, func(t *testing.T, e semaphore.Engine) {
-		for name, sig := range map[string]syscall.Signal{"INT": syscall.SIGINT, "HUP": syscall.SIGHUP} {
-			s := open(t, uniqueName(t), e, semaphore.WithValue(5))
-			direct := helper(t, "exit", s.Name(), fmt.Sprint(int(e)), "idle", "wait")
-			cmd := exec.Command("sh", append([]string{"-c", "trap '' " + name + `; exec "$0" "$@"`}, direct.Args...)...)
-			cmd.Env = direct.Env
-			a := startActorCommand(t, "exit", cmd)
-			if got := a.answer(); got != "ready" {
-				t.Fatal(got)
-			}
-			must(t, a.cmd.Process.Signal(sig))
-			a.send("")
-			if err := a.cmd.Wait(); err != nil {
-				t.Errorf("SIG%s, ignored from the start: %v", name, err)
-			}
-			left := 2
-			if owns(e) {
-				left = 5 // not given back by us, but the process has ended
-			}
-			becomes(t, s, left)
-		}
 	})
 }

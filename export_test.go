@@ -14,3 +14,9 @@ func OpenHandles() int {
 
 // MaxName returns the length of the longest name.
 func MaxName() int { return maxName }
+
+// NameUnit is what it is counted in.
+func NameUnit() string {
+	_, unit := nameLength("")
+	return unit
+}

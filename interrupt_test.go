@@ -104,7 +104,7 @@ func blockedThread(file string) (tid int) {
 // waits on; with retry on nobody notices.
 func TestInterruptedWait(t *testing.T) {
 	useHelper("interrupt")
-	needProc(t)
+	needSleeping(t)
 	for retry, want := range map[string][]string{
 		"retry": {"false after 4"},
 		"end":   {"true after 1", "false after 4"},

@@ -61,7 +61,7 @@ func TestDeathBeforeSleep(t *testing.T) {
 // Another one falls asleep in front of us whom we have not seen. It gets the permit,
 // and dies.
 func TestPlaceTakenBeforeSleep(t *testing.T) {
-	needProc(t)
+	needSleeping(t)
 	var other *actor
 	beforeSleep(t, func() {
 		other.send("waits 1")

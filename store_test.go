@@ -7,10 +7,10 @@ package semaphore_test
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -257,17 +257,6 @@ func TestWarningOfVanishedName(t *testing.T) {
 	})
 }
 
-// rescuing turns the safety net on; what it does until the returned function is
-// called is expected.
-func rescuing() (restore func()) {
-	before := semaphore.Rescued()
-	semaphore.SetSafetyNet(true)
-	return func() {
-		semaphore.SetSafetyNet(false)
-		expectedRescues += semaphore.Rescued() - before
-	}
-}
-
 // A log handler that hangs holds up neither those who leave nor those who try.
 func TestLogHandlerRunsOutsideLocks(t *testing.T) {
 	name := uniqueName(t)
@@ -310,36 +299,32 @@ func (b *syncBuffer) String() string {
 	return b.b.String()
 }
 
-// Engines that poll use the backoff function, those that don't ignore it.
-func TestConformanceBackoff(t *testing.T) {
+func TestConformanceMode(t *testing.T) {
 	eachEngine(t, func(t *testing.T, e semaphore.Engine) {
-		// Without timed waits the probe of glibc can't block in it, and fails.
-		polls := e == semaphore.EngineFlock || e == semaphore.EngineRecoverable && semaphore.RecoverPolls() || e != semaphore.EngineNative && e != semaphore.EngineRecoverable && semaphore.LibcPolls
-		waits := make(chan struct{}, 100)
-		s := open(t, uniqueName(t), e, semaphore.WithBackoff(func() func(int) time.Duration {
-			waits <- struct{}{}
-			return func(attempt int) time.Duration {
-				if attempt > 3 {
-					return -1
-				}
-				return 0
+		for _, tt := range []struct {
+			umask      int
+			mode, want fs.FileMode
+		}{{0o022, 0o666, 0o644}, {0, 0o666, 0o666}, {0o077, 0o660, 0o600}} {
+			name := uniqueName(t)
+			old := syscall.Umask(tt.umask)
+			s, err := semaphore.Open(name, semaphore.WithEngine(e), semaphore.WithMode(tt.mode))
+			syscall.Umask(old)
+			must(t, err)
+			s.Close()
+			path := storeFile(e, name)
+			if path == "" {
+				t.Skipf("not on this system: a file for engine %v", e)
 			}
-		}))
-		must(t, s.Wait())
-		if !polls {
-			wantErr(t, "WaitTimeout", s.WaitTimeout(30*time.Millisecond), semaphore.ErrTimeout)
-			if len(waits) != 0 {
-				t.Error("an engine that does not poll used the backoff function")
+			info, err := os.Stat(path)
+			must(t, err)
+			if got := info.Mode(); got != tt.want {
+				t.Errorf("umask %#o, mode %#o: %#o, want %#o", tt.umask, tt.mode, got, tt.want)
 			}
-			return
 		}
-		for range 2 {
-			wantErr(t, "Wait", s.Wait(), semaphore.ErrTimeout)
-		}
-		must(t, s.Post())
-		must(t, s.Wait())
-		if len(waits) != 2 {
-			t.Errorf("%d fresh states for two waits that blocked", len(waits))
+		name := uniqueName(t)
+		open(t, name, e)
+		if info, err := os.Stat(storeFile(e, name)); err != nil || info.Mode() != 0o600 {
+			t.Errorf("default mode: %v, %v; want 0600", info.Mode(), err)
 		}
 	})
 }
@@ -442,20 +427,69 @@ func TestLibcRefusesWhatIsNoSemaphore(t *testing.T) {
 	wantErr(t, "fifo", err, semaphore.ErrCorrupt)
 }
 
-func TestErrnoIdentities(t *testing.T) {
-	for _, tt := range []struct{ err, is error }{
-		{semaphore.ErrWouldBlock, syscall.EAGAIN},
-		{semaphore.ErrTimeout, syscall.EAGAIN},
-		{semaphore.ErrTimeout, syscall.ETIMEDOUT},
-		{semaphore.ErrTimeout, os.ErrDeadlineExceeded},
-		{semaphore.ErrInterrupted, syscall.EINTR},
-		{semaphore.ErrClosed, os.ErrClosed},
-		{semaphore.ErrOverflow, syscall.EOVERFLOW},
-		{semaphore.ErrUnsupported, errors.ErrUnsupported},
-	} {
-		wantErr(t, tt.err.Error(), tt.err, tt.is)
+// Programs that race to create two kinds of one name: all who succeed have
+// made or opened the same kind.
+func TestRacedCreationOfTwoKinds(t *testing.T) {
+	useHelper("create")
+	dir, err := os.Open(filepath.Dir(storeFile(semaphore.EngineFlock, "x")))
+	must(t, err)
+	defer dir.Close()
+	for locked := false; !locked; { // somebody else may have it at the moment
+		if locked, err = filelock.TryLock(dir); err != nil {
+			t.Skipf("not on this system: the lock of a directory (%v)", err)
+		}
 	}
-	if errors.Is(semaphore.ErrWouldBlock, semaphore.ErrTimeout) || errors.Is(semaphore.ErrTimeout, semaphore.ErrWouldBlock) {
-		t.Error("ErrWouldBlock and ErrTimeout are each other")
+	must(t, filelock.Unlock(dir))
+	for _, e := range []semaphore.Engine{semaphore.EngineLibc, semaphore.EngineNative} {
+		t.Run(e.String(), func(t *testing.T) { racedKinds(t, e, semaphore.EngineFlock) })
+		t.Run(e.String()+" recoverable", func(t *testing.T) { racedKinds(t, e, semaphore.EngineRecoverable) })
+	}
+}
+
+func racedKinds(t *testing.T, l, f semaphore.Engine) {
+	needEngine(t, l)
+	needEngine(t, f)
+	for range 15 {
+		got := race(t, uniqueName(t), false, []semaphore.Engine{l, f, l, f, l, f, l, f})
+		if got["won"] != 4 || got["mismatch"] != 4 || got[l.String()] != 0 && got[f.String()] != 0 {
+			t.Errorf("got %v, want four winners of one kind", got)
+		}
+	}
+}
+
+// hammerMain takes and gives as fast as it can, until it is killed.
+func hammerMain(args []string) int {
+	s, err := semaphore.Open(args[0], semaphore.WithEngine(semaphore.EngineFlock), semaphore.WithCreate(false))
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println("ready")
+	for {
+		if s.Wait() != nil || s.Post() != nil {
+			return 1
+		}
+	}
+}
+
+// Killed at any moment, a process leaves a file with the old counter or the
+// new one: valid, and short of one permit at most for each that was killed.
+func TestFlockSurvivesKills(t *testing.T) {
+	const permits, kills = 1000, 60
+	s := open(t, uniqueName(t), semaphore.EngineFlock, semaphore.WithValue(permits))
+	for range kills {
+		a := startActorCommand(t, "hammer", helper(t, "hammer", s.Name()))
+		if got := a.answer(); got != "ready" {
+			t.Fatal(got)
+		}
+		time.Sleep(time.Duration(rand.Int64N(int64(3 * time.Millisecond)))) // the moment to be killed at
+		must(t, a.cmd.Process.Kill())
+		a.cmd.Wait()
+		n, err := s.Value()
+		must(t, err)
+		if n < permits-kills || n > permits {
+			t.Fatalf("value %d, want %d at the most, less one at the most for each of %d killed", n, permits, kills)
+		}
+		must(t, s.Wait()) // and no lock is left
+		must(t, s.Post())
 	}
 }

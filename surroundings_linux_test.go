@@ -161,7 +161,7 @@ func lastParent(t *testing.T, a *actor) int {
 // by the safety net. Its clocks may be others': one is in a time namespace, where the
 // machine was started long ago. The suspended one gets in when it goes on.
 func TestSuspendedWaiter(t *testing.T) {
-	needProc(t)
+	needSleeping(t)
 	testSuspendedWaiter(t, func() *actor {
 		cmd := helper(t, "actor", "recoverable")
 		cmd.Env = append(cmd.Env, netVariable+"=1")
@@ -170,7 +170,7 @@ func TestSuspendedWaiter(t *testing.T) {
 }
 
 func TestTimeNamespace(t *testing.T) {
-	needProc(t)
+	needSleeping(t)
 	needUnshare(t, "--time")
 	for what, seconds := range map[string]string{"ahead": "10000000", "back": "-1000"} {
 		t.Run(what, func(t *testing.T) {

@@ -1,0 +1,89 @@
+//go:build unix
+
+package semaphore_test
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"syscall"
+	"testing"
+
+	"github.com/procsem/semaphore"
+	"github.com/procsem/semaphore/internal/filelock"
+)
+
+var exits = []exit{
+	{"idle", syscall.SIGINT, 0},
+	{"idle", syscall.SIGTERM, 0},
+	{"idle", syscall.SIGHUP, 0},
+	{"busy", syscall.SIGTERM, 0},
+	{"storm", syscall.SIGTERM, 0},
+	{"listening", syscall.SIGTERM, 0},
+	{"listening", syscall.SIGINT, 0},
+	{"closed", syscall.SIGTERM, 0},
+	{"idle", syscall.SIGKILL, 3},  // not covered
+	{"plain", syscall.SIGTERM, 3}, // not asked for
+}
+
+// endable makes a process that end can end.
+func endable(cmd *exec.Cmd) *exec.Cmd { return cmd }
+
+// end sends a signal, and wants the process to die of it.
+func end(t *testing.T, a *actor, sig syscall.Signal) {
+	t.Helper()
+	must(t, a.cmd.Process.Signal(sig))
+	a.cmd.Wait()
+	status := a.cmd.ProcessState.Sys().(syscall.WaitStatus)
+	if !status.Signaled() || status.Signal() != sig {
+		t.Errorf("%v, want it to die of %v", a.cmd.ProcessState, sig)
+	}
+}
+
+// A file's lock that somebody keeps for ever keeps nobody from dying.
+func TestCloseOnExitDiesThoughItCannotGiveBack(t *testing.T) {
+	useHelper("exit")
+	s := open(t, uniqueName(t), semaphore.EngineFlock, semaphore.WithValue(5))
+	a := startActorCommand(t, "exit", helper(t, "exit", s.Name(), fmt.Sprint(int(semaphore.EngineFlock)), "idle", ""))
+	if got := a.answer(); got != "ready" {
+		t.Fatal(got)
+	}
+	f, err := os.OpenFile(storeFile(semaphore.EngineFlock, s.Name()), os.O_RDWR, 0)
+	must(t, err)
+	defer filelock.Close(f)
+	if locked, err := filelock.TryLock(f); !locked {
+		t.Fatalf("the lock was not free: %v", err)
+	}
+	must(t, a.cmd.Process.Signal(syscall.SIGTERM))
+	died := inBackground(a.cmd.Wait)
+	if err := result(t, died); err == nil || a.cmd.ProcessState.Sys().(syscall.WaitStatus).Signal() != syscall.SIGTERM {
+		t.Errorf("%v, want it to die of SIGTERM", err)
+	}
+}
+
+// What was ignored when the program started does not end it, nor give back.
+func TestCloseOnExitRespectsNohup(t *testing.T) {
+	useHelper("exit")
+	eachEngine(t, func(t *testing.T, e semaphore.Engine) {
+		for name, sig := range map[string]syscall.Signal{"INT": syscall.SIGINT, "HUP": syscall.SIGHUP} {
+			s := open(t, uniqueName(t), e, semaphore.WithValue(5))
+			direct := helper(t, "exit", s.Name(), fmt.Sprint(int(e)), "idle", "wait")
+			cmd := exec.Command("sh", append([]string{"-c", "trap '' " + name + `; exec "$0" "$@"`}, direct.Args...)...)
+			cmd.Env = direct.Env
+			a := startActorCommand(t, "exit", cmd)
+			if got := a.answer(); got != "ready" {
+				t.Fatal(got)
+			}
+			must(t, a.cmd.Process.Signal(sig))
+			a.send("")
+			if err := a.cmd.Wait(); err != nil {
+				t.Errorf("SIG%s, ignored from the start: %v", name, err)
+			}
+			left := 2
+			if owns(e) {
+				left = 5 // not given back by us, but the process has ended
+			}
+			becomes(t, s, left)
+		}
+	})
+}

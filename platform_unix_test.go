@@ -1,0 +1,251 @@
+//go:build unix
+
+// What tests need that Windows has otherwise: see platform_windows_test.go.
+
+package semaphore_test
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/procsem/semaphore"
+	"github.com/procsem/semaphore/internal/permits"
+)
+
+var rows = []row{
+	{"auto", semaphore.EngineAuto, nil},
+	{"libc", semaphore.EngineLibc, nil},
+	{"native", semaphore.EngineNative, nil},
+	{"native without futex_waitv", semaphore.EngineNative, withoutWaitv},
+	{"flock", semaphore.EngineFlock, nil},
+	{"recoverable", semaphore.EngineRecoverable, nil},
+	{"recoverable without futex_waitv", semaphore.EngineRecoverable, withoutNews},
+	{"recoverable with lock files and polling", semaphore.EngineRecoverable, portable},
+}
+
+var platformHelpers = map[string]func([]string) int{
+	"hammer":    hammerMain,
+	"interrupt": interruptMain,
+	"child":     childMain,
+}
+
+// storeDirs are where semaphores' files may be.
+var storeDirs = []string{"/dev/shm", "/tmp"}
+
+// oddBytes are some that a name may have.
+const oddBytes = "\n\xff \\%"
+
+// unlinkFrees reports whether the name of an open semaphore can be removed.
+func unlinkFrees(semaphore.Engine) bool { return true }
+
+// keepAlive keeps a semaphore that nobody has open from ending.
+func keepAlive(testing.TB, string, semaphore.Engine) {}
+
+func needRoot(t testing.TB) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		missing(t, "root")
+	}
+}
+
+// needSleeping skips where /proc does not show what threads sleep in.
+func needSleeping(t testing.TB) {
+	t.Helper()
+	if _, err := os.ReadFile("/proc/self/syscall"); err != nil {
+		t.Skipf("not on this system: /proc/self/syscall")
+	}
+}
+
+// threads returns how many this process has.
+func threads(t testing.TB) int {
+	t.Helper()
+	tasks, err := os.ReadDir("/proc/self/task")
+	if err != nil {
+		t.Skip("not on this system: /proc/self/task")
+	}
+	return len(tasks)
+}
+
+// sharing are the kinds of actors that share semaphores with each other.
+func sharing() map[string][]string {
+	var glibc []string
+	for _, e := range []semaphore.Engine{semaphore.EngineNative, semaphore.EngineLibc} {
+		if hasEngine(e) {
+			glibc = append(glibc, e.String())
+		}
+	}
+	if glibc != nil {
+		glibc = append(glibc, "C")
+		if strconv.IntSize == pythonBits {
+			glibc = append(glibc, "Python")
+		}
+	}
+	return map[string][]string{"glibc": glibc, "flock": {"flock"}}
+}
+
+// pythonBits is the word size of Debian's python3 on the machines that this
+// runs on. A program of another word size has other semaphores.
+const pythonBits = 64
+
+// cProgram builds testdata/actor.c, once.
+var cProgram = sync.OnceValues(func() (string, error) {
+	return compile(cCompiler(), "actor.c")
+})
+
+// cCompiler returns the C compiler for programs of our own word size.
+func cCompiler() string {
+	if runtime.GOARCH == "386" {
+		return cc386
+	}
+	return "cc"
+}
+
+const cc386 = "i686-linux-gnu-gcc"
+
+// compile builds a program of testdata.
+func compile(compiler, source string) (string, error) {
+	out := filepath.Join(scratch(), source+"-"+compiler)
+	args := []string{"-O2", "-Wall", "-Werror", "-o", out, filepath.Join("testdata", source), "-pthread"}
+	if compiler == cc386 {
+		args = append(args, "-static") // its libraries are not installed for running
+	}
+	cc := exec.Command(compiler, args...)
+	if text, err := cc.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("%v: %v\n%s", cc, err, text)
+	}
+	return out, nil
+}
+
+// foreignActor is the command of an actor that is not this program.
+func foreignActor(t testing.TB, kind string) *exec.Cmd {
+	t.Helper()
+	switch kind {
+	case "C":
+		needTool(t, cCompiler())
+		path, err := cProgram()
+		must(t, err)
+		return exec.Command(path)
+	case "Python":
+		needTool(t, "python3")
+		return exec.Command("python3", "testdata/actor.py")
+	}
+	return nil
+}
+
+// sleeping reports whether the actor waits for a semaphore: no thread of it
+// runs, and none sleeps in a read of its commands, from descriptor 0.
+func (a *actor) sleeping() bool {
+	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/syscall", a.cmd.Process.Pid))
+	must(a.t, err)
+	for _, task := range tasks {
+		call, _ := os.ReadFile(task) // number and arguments, or "running"
+		if f := strings.Fields(string(call)); len(f) < 2 || f[1] == "0x0" {
+			return false
+		}
+	}
+	return true
+}
+
+// platformCommand are the commands of the actor in Go that exist here only.
+func platformCommand(s *semaphore.Semaphore, f []string) (answer string, err error, known bool) {
+	number := func(i int) (n int) { fmt.Sscan(f[i], &n); return n }
+	answer = "ok"
+	switch f[0] {
+	case "exec": // becomes another program, with or without the lock file
+		if f[1] == "keep" {
+			var lock *os.File
+			if lock, err = s.LockFile(); err == nil {
+				_, err = unix.FcntlInt(lock.Fd(), unix.F_SETFD, 0)
+			}
+		}
+		if err == nil {
+			fmt.Println(answer)
+			err = syscall.Exec("/bin/sh", []string{"sh", "-c", "read line"}, os.Environ())
+		}
+	case "child": // starts one that has the lock file
+		var lock *os.File
+		if lock, err = s.LockFile(); err == nil {
+			child := exec.Command("sh", "-c", "read line <&4; exec 3>&-")
+			child.ExtraFiles = []*os.File{lock, os.NewFile(uintptr(number(1)), "pipe")}
+			if err = child.Start(); err == nil {
+				answer = fmt.Sprint("ok ", child.Process.Pid)
+			}
+			lock.Close()
+		}
+	case "run": // a program that has the lock file, and ends at once
+		var lock *os.File
+		if lock, err = s.LockFile(); err == nil {
+			child := exec.Command(f[1])
+			child.ExtraFiles = []*os.File{lock, os.NewFile(uintptr(number(2)), "pipe")}
+			err = child.Run()
+			lock.Close()
+		}
+	case "eat": // memory, until there is none
+		for eaten := [][]byte{}; ; {
+			page := make([]byte, 1<<20)
+			for i := 0; i < len(page); i += 1 << 10 {
+				page[i] = 1
+			}
+			eaten = append(eaten, page)
+		}
+	case "freeze": // as soon as it is woken from a wait; before the open
+		permits.Trace = func(step permits.Step) {
+			if step == permits.Waking {
+				permits.Trace = nil
+				unix.Kill(os.Getpid(), unix.SIGSTOP)
+				time.Sleep(10 * time.Millisecond) // another thread may be the first to stop
+			}
+		}
+	case "die":
+		unix.Kill(os.Getpid(), unix.SIGKILL)
+		select {}
+	default:
+		return "", nil, false
+	}
+	return answer, err, true
+}
+
+// recordLock returns the type of the lock that an F_GETLK found.
+func recordLock(f *os.File, command int, kind int16) int16 {
+	lock := unix.Flock_t{Type: kind}
+	for {
+		err := unix.FcntlFlock(f.Fd(), command, &lock)
+		if err == nil {
+			return lock.Type
+		}
+		if err != unix.EINTR {
+			panic(err)
+		}
+	}
+}
+
+func lockRecord(f *os.File) { recordLock(f, unix.F_SETLKW, unix.F_WRLCK) }
+
+func unlockRecord(f *os.File) { recordLock(f, unix.F_SETLK, unix.F_UNLCK) }
+
+// recordIsLocked reports whether another process has it locked.
+func recordIsLocked(f *os.File) bool {
+	return recordLock(f, unix.F_GETLK, unix.F_WRLCK) != unix.F_UNLCK
+}
+
+// rescuing turns the safety net on; what it does until the returned function is
+// called is expected.
+func rescuing() (restore func()) {
+	before := semaphore.Rescued()
+	semaphore.SetSafetyNet(true)
+	return func() {
+		semaphore.SetSafetyNet(false)
+		expectedRescues += semaphore.Rescued() - before
+	}
+}
