@@ -64,6 +64,7 @@ func exitMain(args []string) int {
 		semaphore.CloseAll()
 		os.Exit(7)
 	}
+	heedCtrlC()
 	fmt.Println("ready")
 	if args[3] == "wait" {
 		bufio.NewReader(os.Stdin).ReadString('\n')
@@ -89,7 +90,7 @@ func TestCloseOnExit(t *testing.T) {
 				if got := a.answer(); got != "ready" {
 					t.Fatal(got)
 				}
-				end(t, a, tt.sig)
+				end(t, a, tt)
 				left := value - tt.lost
 				if owns(e) {
 					left = value

@@ -29,14 +29,16 @@ var exits = []exit{
 // endable makes a process that end can end.
 func endable(cmd *exec.Cmd) *exec.Cmd { return cmd }
 
+func heedCtrlC() {}
+
 // end sends a signal, and wants the process to die of it.
-func end(t *testing.T, a *actor, sig syscall.Signal) {
+func end(t *testing.T, a *actor, how exit) {
 	t.Helper()
-	must(t, a.cmd.Process.Signal(sig))
+	must(t, a.cmd.Process.Signal(how.sig))
 	a.cmd.Wait()
 	status := a.cmd.ProcessState.Sys().(syscall.WaitStatus)
-	if !status.Signaled() || status.Signal() != sig {
-		t.Errorf("%v, want it to die of %v", a.cmd.ProcessState, sig)
+	if !status.Signaled() || status.Signal() != how.sig {
+		t.Errorf("%v, want it to die of %v", a.cmd.ProcessState, how.sig)
 	}
 }
 

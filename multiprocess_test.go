@@ -167,7 +167,7 @@ func TestLimitAcrossProcesses(t *testing.T) {
 	eachStore(t, func(t *testing.T, kinds []string) {
 		const limit, each, rounds = 2, 2, 150
 		s := open(t, uniqueName(t), engineOf(kinds[0]), semaphore.WithValue(limit))
-		dir := t.TempDir()
+		dir := tempDir(t)
 		var actors []*actor
 		for _, kind := range append(kinds, kinds[0]) {
 			for range each {
@@ -313,7 +313,7 @@ func TestKilledCreators(t *testing.T) {
 		if e == semaphore.EngineLibc || e == semaphore.EngineAuto && hasEngine(semaphore.EngineLibc) {
 			return
 		}
-		dir := t.TempDir()
+		dir := tempDir(t)
 		t.Setenv("SEMAPHORE_DIR", dir)
 		for range 40 {
 			name := uniqueName(t)
@@ -328,8 +328,8 @@ func TestKilledCreators(t *testing.T) {
 			s := open(t, name, e)
 			must(t, s.TryWait())
 			must(t, s.Post())
-			must(t, s.Close())
 			must(t, s.Unlink())
+			must(t, s.Close())
 		}
 		if left, _ := filepath.Glob(filepath.Join(dir, "*")); len(left) > 0 {
 			t.Errorf("left behind: %v", left)

@@ -49,6 +49,8 @@ const oddBytes = "\n\xff \\%"
 // unlinkFrees reports whether the name of an open semaphore can be removed.
 func unlinkFrees(semaphore.Engine) bool { return true }
 
+func tempDir(t testing.TB) string { return t.TempDir() }
+
 // keepAlive keeps a semaphore that nobody has open from ending.
 func keepAlive(testing.TB, string, semaphore.Engine) {}
 
