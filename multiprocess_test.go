@@ -68,15 +68,7 @@ func helper(t testing.TB, name string, args ...string) *exec.Cmd {
 // expectedRescues counts those that tests have provoked in this process.
 var expectedRescues int
 
-var scratch = sync.OnceValue(func() string {
-	dir, err := os.MkdirTemp("", "semaphore-test-")
-	if err != nil {
-		panic(err)
-	}
-	scratchMade = dir
-	return dir
-})
-
+// scratchMade is what scratch has made.
 var scratchMade string
 
 func TestMain(m *testing.M) {
@@ -133,13 +125,6 @@ func missing(t testing.TB, what string) {
 		t.Fatalf("missing: %s", what)
 	}
 	t.Skipf("missing: %s", what)
-}
-
-func needTool(t testing.TB, tool string) {
-	t.Helper()
-	if _, err := exec.LookPath(tool); err != nil {
-		missing(t, tool)
-	}
 }
 
 // eachStore runs f with each set of actors that share semaphores.

@@ -54,6 +54,23 @@ func tempDir(t testing.TB) string { return t.TempDir() }
 // keepAlive keeps a semaphore that nobody has open from ending.
 func keepAlive(testing.TB, string, semaphore.Engine) {}
 
+// scratch is a directory for the whole run.
+var scratch = sync.OnceValue(func() string {
+	dir, err := os.MkdirTemp("", "semaphore-test-")
+	if err != nil {
+		panic(err)
+	}
+	scratchMade = dir
+	return dir
+})
+
+func needTool(t testing.TB, tool string) {
+	t.Helper()
+	if _, err := exec.LookPath(tool); err != nil {
+		missing(t, tool)
+	}
+}
+
 func needRoot(t testing.TB) {
 	t.Helper()
 	if os.Geteuid() != 0 {

@@ -122,7 +122,8 @@ func recordIsLocked(f *os.File) bool {
 	panic(err)
 }
 
-// exits: of the events of a console a program can only send two.
+// exits has the one event of a console that can be sent to a process alone, which Go
+// makes SIGINT of. See TestConsole for what Wine does not do.
 var exits = []exit{
 	{"idle", syscall.SIGINT, 0},
 	{"busy", syscall.SIGINT, 0},
@@ -146,8 +147,8 @@ func heedCtrlC() {
 	}
 }
 
-// ctrlMain sends an event to a process that has a console of its own. Wine does not
-// know Ctrl-Break, and Windows sends Ctrl-C to no single group.
+// ctrlMain sends an event to a process that has a console of its own: Ctrl-Break, as
+// Windows sends Ctrl-C to no single group. Wine does that, and knows no Ctrl-Break.
 func ctrlMain(args []string) int {
 	pid, err := strconv.Atoi(args[0])
 	if err != nil {

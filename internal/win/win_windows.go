@@ -77,7 +77,7 @@ func QuerySemaphore(h windows.Handle) (count, most int32, err error) {
 	}
 	r, _, _ := syscall.SyscallN(ntQuerySemaphore.Addr(), uintptr(h), 0, uintptr(unsafe.Pointer(&info)), unsafe.Sizeof(info), 0)
 	if r != 0 {
-		return 0, 0, os.NewSyscallError("NtQuerySemaphore", windows.NTStatus(r))
+		return 0, 0, os.NewSyscallError("NtQuerySemaphore", windows.NTStatus(r).Errno())
 	}
 	return info.count, info.most, nil
 }

@@ -1,0 +1,5 @@
+package semaphore
+
+var StoresPatience = &storesPatience
+
+const StoresMutex = storesMutex
