@@ -265,6 +265,8 @@ func (s *Semaphore) obtain(ctx context.Context, mine bool) (got int, err error) 
 	if s.queue.Idle() {
 		got, err := s.take(ctx == noWait, !mine)
 		if err == ErrWouldBlock && ctx == noWait && s.settle() {
+			// What the server had in its hands at our first look it has given
+			// back, also if it has retired before settle saw it.
 			got, err = s.take(true, !mine)
 		}
 		if err != ErrWouldBlock {
@@ -353,20 +355,22 @@ func (s *Semaphore) serve() {
 }
 
 // settle waits for the server of an empty queue to retire, where it might have
-// a permit in its hands, and reports whether it had to.
-func (s *Semaphore) settle() (waited bool) { return s.settles && s.awaitRetired() }
+// a permit in its hands, and reports whether it might.
+func (s *Semaphore) settle() bool {
+	if s.settles {
+		s.awaitRetired()
+	}
+	return s.settles
+}
 
-// awaitRetired interrupts the server of an empty queue until it has retired, and
-// reports whether there was one.
-func (s *Semaphore) awaitRetired() (waited bool) {
+// awaitRetired interrupts the server of an empty queue until it has retired.
+func (s *Semaphore) awaitRetired() {
 	// It is a matter of microseconds. The bound is for a log handler that is
 	// called by the server and calls us: it would wait for itself.
 	for start := time.Now(); s.queue.Idle() && s.queue.Served() && time.Since(start) < time.Second; {
-		waited = true
 		s.back.interrupt()
 		time.Sleep(20 * time.Microsecond)
 	}
-	return waited
 }
 
 // taken settles the accounts of a permit that the backend gave, if it did.
