@@ -25,7 +25,7 @@ var rows = []row{
 	{"windows", semaphore.EngineWindows, nil},
 }
 
-var platformHelpers = map[string]func([]string) int{"ctrl": ctrlMain}
+var platformHelpers = map[string]func([]string) int{"ctrl": ctrlMain, "stores": storesMain}
 
 // storeDirs are where semaphores' files may be.
 var storeDirs []string

@@ -4,6 +4,7 @@
 package semaphore_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -190,6 +191,45 @@ func TestValueTakesNoPermit(t *testing.T) {
 	all.Wait()
 }
 
+// A cancelled wait leaves the kernel too, at once.
+func TestCancelEndsTheWaitInTheKernel(t *testing.T) {
+	s := open(t, uniqueName(t), engineWindows, semaphore.WithValue(0))
+	for range 50 {
+		ctx, cancel := context.WithCancel(context.Background())
+		waiting := blocked(t, s, func() error { return s.WaitContext(ctx) })
+		cancel()
+		if err := result(t, waiting); err != context.Canceled {
+			t.Fatal(err)
+		}
+		waitFor(t, "nobody inside", func() bool { return semaphore.Inside(s) == 0 })
+	}
+}
+
+// A permit that comes at the moment of the cancelling is the waiter's, or can be had
+// at once: what the wait in the kernel has taken for nobody is given back.
+func TestCancelAgainstPost(t *testing.T) {
+	name := uniqueName(t)
+	s, poster := open(t, name, engineWindows, semaphore.WithValue(0)), open(t, name, engineWindows)
+	for i := range 2000 {
+		ctx, cancel := context.WithCancel(context.Background())
+		waiting := blocked(t, s, func() error { return s.WaitContext(ctx) })
+		for range i % 50 {
+			runtime.Gosched() // the server may be on its way to the kernel, or there
+		}
+		posted := inBackground(poster.Post)
+		cancel()
+		err := result(t, waiting)
+		must(t, result(t, posted))
+		if err == context.Canceled {
+			err = s.TryWait()
+		}
+		if err != nil {
+			t.Fatalf("round %d: %v", i, err)
+		}
+	}
+	becomes(t, s, 0)
+}
+
 // A waiter that is killed takes no permit along.
 func TestKilledWaiterTakesNothing(t *testing.T) {
 	for _, kind := range sharing()["windows"] {
@@ -336,49 +376,54 @@ func asAnotherUser(t *testing.T, f func()) {
 
 var createRestrictedToken = windows.NewLazySystemDLL("advapi32.dll").NewProc("CreateRestrictedToken")
 
-// holdStores takes the mutex under which semaphores are created, in a thread that
-// holds it until release is closed and then ends with it or gives it back.
-func holdStores(t *testing.T, giveBack bool) (release chan<- struct{}, ended <-chan struct{}) {
-	t.Helper()
-	must(t, openErr(uniqueName(t))) // makes it, with its rights
+// storesMain holds the mutex under which semaphores are created, until it is told to
+// give it back, or killed.
+func storesMain([]string) int {
+	runtime.LockOSThread()
 	h, err := windows.CreateMutex(nil, false, windows.StringToUTF16Ptr(semaphore.StoresMutex))
 	if h == 0 {
-		t.Fatal(err)
+		panic(err)
 	}
-	t.Cleanup(func() { windows.CloseHandle(h) })
-	let, done, held := make(chan struct{}), make(chan struct{}), make(chan error)
-	go func() {
-		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
-		defer close(done)
-		_, err := windows.WaitForSingleObject(h, windows.INFINITE)
-		held <- err
-		<-let
-		if giveBack {
-			windows.ReleaseMutex(h)
-		}
-	}()
-	must(t, <-held)
-	return let, done
+	if _, err := windows.WaitForSingleObject(h, windows.INFINITE); err != nil {
+		panic(err)
+	}
+	fmt.Println("ready")
+	fmt.Scanln()
+	if err := windows.ReleaseMutex(h); err != nil {
+		panic(err)
+	}
+	fmt.Println("released")
+	return 0
 }
 
 // The mutex under which semaphores are created: who holds it for too long is told of,
 // who dies with it holds up nobody.
 func TestStoresMutex(t *testing.T) {
-	name := uniqueName(t)
-	keeper := open(t, name, engineWindows)
-	old := *semaphore.StoresPatience
-	*semaphore.StoresPatience = time.Millisecond
-	defer func() { *semaphore.StoresPatience = old }()
-	for _, giveBack := range []bool{true, false} {
-		release, ended := holdStores(t, giveBack)
-		err := openErr(name + ".new")
+	s := open(t, uniqueName(t), engineWindows)
+	keep, err := windows.CreateMutex(nil, false, windows.StringToUTF16Ptr(semaphore.StoresMutex))
+	if keep == 0 {
+		t.Fatal(err)
+	}
+	defer windows.CloseHandle(keep) // so that it is one mutex all the time
+	for _, killed := range []bool{true, false, true, true, false} {
+		a := startActorCommand(t, "stores", helper(t, "stores"))
+		if got := a.answer(); got != "ready" {
+			t.Fatal(got)
+		}
+		old := *semaphore.StoresPatience
+		*semaphore.StoresPatience = time.Millisecond
+		err := openErr(s.Name() + ".new")
+		*semaphore.StoresPatience = old
 		if err == nil || !strings.Contains(err.Error(), semaphore.StoresMutex) {
 			t.Errorf("got %v, want it to name the mutex", err)
 		}
-		must(t, openErr(keeper.Name())) // what exists needs no lock
-		close(release)
-		<-ended
-		waitFor(t, "the mutex of a thread that has ended", func() bool { return openErr(name+".new") == nil })
+		must(t, openErr(s.Name())) // what exists needs no lock
+		if killed {
+			must(t, a.cmd.Process.Kill())
+		} else {
+			a.expect("released", "")
+		}
+		must(t, openErr(s.Name()+".new"))
 	}
 }
 
@@ -402,6 +447,60 @@ func TestStoresMutexAmongGoroutines(t *testing.T) {
 		t.Fatalf("%d of %d have created it", len(won), cap(won))
 	}
 	must(t, (<-won).Close())
+}
+
+// handleCount returns how many handles this process has, or some more. Wine does not
+// count them, but gives new ones the lowest free numbers.
+func handleCount(t *testing.T) (n uint32) {
+	t.Helper()
+	if underWine() {
+		const holes = 100 // that may be left by those that were closed
+		for range holes {
+			h, err := windows.CreateEvent(nil, 0, 0, nil)
+			must(t, err)
+			defer windows.CloseHandle(h)
+			n = max(n, uint32(h)/4)
+		}
+		return n
+	}
+	if r, _, err := getProcessHandleCount.Call(uintptr(windows.CurrentProcess()), uintptr(unsafe.Pointer(&n))); r == 0 {
+		t.Fatal("GetProcessHandleCount: ", err)
+	}
+	return n
+}
+
+var getProcessHandleCount = kernel32.NewProc("GetProcessHandleCount")
+
+// Whatever became of them, no handle stays open.
+func TestHandlesAreClosed(t *testing.T) {
+	name := uniqueName(t)
+	keeper := open(t, name, engineWindows)
+	event, err := windows.CreateEvent(nil, 0, 0, windows.StringToUTF16Ptr(name+".event"))
+	must(t, err)
+	defer windows.CloseHandle(event)
+	denied := withDescriptor(t, "D:P(D;;GA;;;WD)")
+	const rounds = 200
+	use := func() {
+		for range rounds {
+			s, err := semaphore.Open(name, semaphore.WithEngine(engineWindows))
+			must(t, err)
+			must(t, s.Wait())
+			wantErr(t, "Wait", s.WaitTimeout(time.Microsecond), semaphore.ErrTimeout)
+			must(t, s.Post())
+			must(t, s.Close())
+			wantErr(t, "exclusive", openErr(name, semaphore.WithExclusive(true)), fs.ErrExist)
+			wantErr(t, "another kind", openErr(name+".event"), semaphore.ErrKindMismatch)
+			wantErr(t, "no right", openErr(denied), fs.ErrPermission)
+			wantErr(t, "no right, exclusive", openErr(denied, semaphore.WithExclusive(true)), fs.ErrExist)
+			must(t, openErr(name+".new", semaphore.WithExclusive(true)))
+			must(t, keeper.Unlink())
+		}
+	}
+	use()
+	const slack = rounds / 4 // the runtime's threads
+	before := handleCount(t)
+	use()
+	waitFor(t, "as few handles as before", func() bool { return handleCount(t) < before+slack })
 }
 
 // What Wine 8 does otherwise than Windows, and TestCloseOnExit therefore too.
