@@ -21,7 +21,9 @@
 // shares the semaphores of glibc with programs in C, Python and every other
 // language, with or without cgo. On other Unix systems it is the C library in
 // builds with cgo, and in builds without it a counter in a file under flock(2),
-// shared with programs that use this package. All have the same interface and
+// shared with programs that use this package. On Windows it is CreateSemaphore, shared
+// with every program, and the semaphore lives no longer than somebody has it open
+// ([EngineWindows]). All have the same interface and
 // POSIX semantics: a bare count, that anybody may post. If a process dies (of
 // SIGKILL, say) while it holds a permit, that permit is lost, until somebody
 // posts in its stead or the semaphore is unlinked. [WithCloseOnExit] covers the

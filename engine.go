@@ -50,7 +50,20 @@ const (
 	// file, access to it ends the program with SIGBUS, as in libc.
 	EngineNative
 
-	// EngineWindows is CreateSemaphore. Not in this version.
+	// EngineWindows is CreateSemaphore: shared with every program of Windows that
+	// uses the same name. A name is among those of the session (as with the prefix
+	// Local\), unless it has the prefix Global\: CheckName has the rule. A name
+	// that belongs to an event, a mutex or another kind of object is
+	// ErrKindMismatch.
+	//
+	// The semaphore ends with its last handle, and then forgets its value: the next
+	// Open makes a new one with a value of its own. So some process has to keep it
+	// open while its value matters, and Unlink has nothing to remove.
+	//
+	// A Wait that is cancelled returns at once. If the wait in the kernel is given a
+	// permit in the same moment, and nobody else waits on the handle, it is posted
+	// back, as with EngineLibc. Another program may have given its semaphore a
+	// lower maximum than MaxValue, which is then where Post is ErrOverflow.
 	EngineWindows
 
 	// EngineFlock is a counter in a small file, changed under flock(2):

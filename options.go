@@ -111,6 +111,11 @@ func WithValue(value int) Option {
 // The default is 0600. Using a semaphore takes the right to read and to
 // write. A recoverable semaphore's mode must give its owner both.
 //
+// On Windows there is no umask, and the creator, administrators and the system have
+// every right. The group of the bits is the primary group of the creator's token;
+// it, and everyone, get the right to use the semaphore if their bits say both read and
+// write, and else none.
+//
 // To EngineFlock and EngineRecoverable a mode that lets others write also says that
 // the caller expects a semaphore which another user has created; else one that belongs
 // neither to root nor to the caller is refused with fs.ErrPermission, unless the
@@ -127,7 +132,8 @@ func WithMode(mode fs.FileMode) Option { return func(o *options) { o.mode = mode
 // signal(7)). The signal counts if it meets the one thread that is blocked for the
 // handle; the Wait at the head of its queue ends. A program that wants Ctrl-C to end a
 // Wait uses signal.NotifyContext and WaitContext instead. EngineFlock, and
-// EngineRecoverable elsewhere than on Linux, block no thread and know no EINTR.
+// EngineRecoverable elsewhere than on Linux, block no thread and know no EINTR;
+// Windows has none.
 func WithRetryOnEINTR(retry bool) Option { return func(o *options) { o.retryEINTR = retry } }
 
 // WithCloseOnExit(true) gives back what the handle holds when SIGINT, SIGTERM
@@ -140,8 +146,13 @@ func WithRetryOnEINTR(retry bool) Option { return func(o *options) { o.retryEINT
 // it ignores at the time of Open stay ignored. For SIGTERM that cannot be
 // known: Go's runtime takes it over before any user code runs.
 //
+// On Windows these are the events of the console: Ctrl-C and Ctrl-Break (SIGINT to
+// Go), its closing, the end of the session and the system's shutdown (SIGTERM). The
+// process then ends with the status that such an event gives to a program which does
+// not handle it, 0xC000013A.
+//
 // Not covered: os.Exit (call CloseAll before it), a panic in another
-// goroutine, SIGKILL. The default is false, because a program that handles its
+// goroutine, SIGKILL, TerminateProcess. The default is false, because a program that handles its
 // signals still works inside its critical section when they come, and giving
 // its permit away then would break the limit. It is not for semaphores that
 // signal, whose waits are not meant to be undone.

@@ -169,25 +169,38 @@ func (s *windowsSemaphore) close() error {
 // without a word.
 var storesPatience = 10 * time.Second
 
-// storesMutex is one for all sessions: the files of EngineRecoverable are, too.
+// storesMutex is one for all sessions, as files are.
 const storesMutex = `Global\procsem-stores`
+
+// createStoresMutex makes or opens it. Who must not have one that is for all sessions,
+// as an app of the Windows Store, has one for its own.
+func createStoresMutex() (windows.Handle, error) {
+	sa, err := win.SecurityOf(0o666)
+	if err != nil {
+		return 0, err
+	}
+	for _, name := range []string{storesMutex, `Local\` + storesMutex[len(`Global\`):]} {
+		var h windows.Handle
+		h, err = windows.CreateMutexEx(sa, windows.StringToUTF16Ptr(name), 0, windows.SYNCHRONIZE|windows.MUTEX_MODIFY_STATE)
+		if h != 0 {
+			return h, nil // existed or not
+		}
+		err = fmt.Errorf("the mutex %s, under which semaphores are created: %w", name, os.NewSyscallError("CreateMutexEx", err))
+		if !errors.Is(err, windows.ERROR_ACCESS_DENIED) {
+			break
+		}
+	}
+	return 0, err
+}
 
 // lockStores takes the lock under which semaphores of whatever kind are created: a
 // mutex, which the kernel releases when its holder dies. The caller's goroutine stays
 // on its thread, the mutex's owner, until it unlocks. As for the lock of a file, nobody
 // blocks in the kernel.
 func lockStores() (unlock func(), err error) {
-	sa, err := win.SecurityOf(0o666)
+	h, err := createStoresMutex()
 	if err != nil {
 		return nil, err
-	}
-	name, err := windows.UTF16PtrFromString(storesMutex)
-	if err != nil {
-		return nil, err
-	}
-	h, err := windows.CreateMutexEx(sa, name, 0, windows.SYNCHRONIZE|windows.MUTEX_MODIFY_STATE)
-	if h == 0 {
-		return nil, fmt.Errorf("the mutex %s, under which semaphores are created: %w", storesMutex, os.NewSyscallError("CreateMutexEx", err))
 	}
 	for start, pause := time.Now(), 50*time.Microsecond; ; pause = min(2*pause, 5*time.Millisecond) {
 		runtime.LockOSThread()

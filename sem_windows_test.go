@@ -427,6 +427,20 @@ func TestStoresMutex(t *testing.T) {
 	}
 }
 
+// Nobody who takes the mutex for himself keeps others from creating.
+func TestStoresMutexOfAnother(t *testing.T) {
+	sd, err := windows.SecurityDescriptorFromString("D:P(D;;GA;;;WD)")
+	must(t, err)
+	sa := &windows.SecurityAttributes{SecurityDescriptor: sd}
+	sa.Length = uint32(unsafe.Sizeof(*sa))
+	h, err := windows.CreateMutex(sa, true, windows.StringToUTF16Ptr(semaphore.StoresMutex))
+	if err != nil {
+		t.Fatal("somebody else has it: ", err)
+	}
+	defer windows.CloseHandle(h)
+	must(t, openErr(uniqueName(t), semaphore.WithExclusive(true)))
+}
+
 // Openers of one process exclude each other too, though they take turns on threads.
 func TestStoresMutexAmongGoroutines(t *testing.T) {
 	name := uniqueName(t)

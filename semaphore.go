@@ -533,8 +533,8 @@ func (s *Semaphore) Value() (int, error) {
 // A program that has cancelled a Wait should close the handle (or call CloseAll)
 // before it ends. What the engine does for those who wait goes on for some
 // microseconds after the last of them has left; a process that ends in this time
-// may take along a wake-up that was meant for another process, with EngineLibc a
-// permit, and be counted as a waiter for ever (with EngineRecoverable all of this
+// may take along a wake-up that was meant for another process, with EngineLibc and
+// EngineWindows a permit, and be counted as a waiter for ever (with EngineRecoverable all of this
 // mends itself). Close waits for that.
 //
 // The memory of EngineNative and EngineRecoverable stays mapped until the program lets
@@ -647,6 +647,10 @@ func (s *Semaphore) Unlink() error {
 // WithEngine or WithRecovery of that one only. Other options mean nothing here. Who has
 // it open keeps using it; the next Open makes a new one. fs.ErrNotExist if
 // there is none.
+//
+// The name of an EngineWindows semaphore cannot be removed: it goes when the last
+// handle is closed, of whichever process. Unlink then only reports whether there is
+// one: nil, and who opens the name shares it still, or fs.ErrNotExist.
 func Unlink(name string, opts ...Option) error {
 	clean, err := cleanName("unlink", name)
 	if err != nil {
