@@ -27,22 +27,20 @@ const (
 // usual one.
 const DirVariable = "SEMAPHORE_DIR"
 
-// Dir is the directory of this package's own files. $TMPDIR is not asked: macOS
-// has one for each user.
+// Dir is the directory of this package's own files.
 func Dir() (string, error) {
 	dir := os.Getenv(DirVariable)
 	if dir == "" {
-		dir = "/tmp"
-		if info, err := os.Stat("/dev/shm"); err == nil && info.IsDir() {
-			dir = "/dev/shm"
-		}
-		return dir, nil
+		return usualDir()
 	}
 	if !filepath.IsAbs(dir) {
 		return "", fmt.Errorf("%s is %q; it must be an absolute path", DirVariable, dir)
 	}
 	return dir, nil
 }
+
+// FileName returns the name of the file of a semaphore.
+func FileName(prefix, name string) string { return prefix + encode(name) }
 
 // A File stands in the place of a semaphore, and may be one.
 type File struct {
@@ -57,7 +55,7 @@ func List() ([]File, error) {
 		return nil, err
 	}
 	files, err := list(dir, Recoverable, Flock)
-	// The usual directory exists, where there are any semaphores.
+	// The usual directory exists where there are any semaphores.
 	if err != nil && (os.Getenv(DirVariable) != "" || !errors.Is(err, fs.ErrNotExist)) {
 		return nil, err
 	}
@@ -79,7 +77,11 @@ func list(dir string, prefixes ...string) ([]File, error) {
 	var files []File
 	for _, e := range entries {
 		for _, p := range prefixes {
-			if name, ok := strings.CutPrefix(e.Name(), p); ok && name != "" {
+			file, ok := strings.CutPrefix(e.Name(), p)
+			if !ok || file == "" {
+				continue
+			}
+			if name, ok := decode(file); ok {
 				files = append(files, File{p, name})
 			}
 		}
