@@ -34,8 +34,8 @@ const (
 	// SlotsEnd is where the slots end, and with them all liveness words.
 	SlotsEnd = wordsAt
 
-	// Bytes beyond the file's end, of which only the locks exist (ByteLocks): that
-	// of the claim, and from SlotByte on one for each slot.
+	// Bytes beyond the file's end, of which only the locks exist (ByteLocks,
+	// RangeLocks): that of the claim, and from SlotByte on one for each slot.
 	ClaimByte = Size
 	SlotByte  = Size + 1
 
@@ -94,7 +94,8 @@ const (
 
 // The bits of a liveness word (linux/futex.h). A word that has newsDue is that of
 // a thread whose end the kernel will tell: it then sets died and wakes one who
-// sleeps on the word.
+// sleeps on the word. (On Windows those who watch the process set it; see
+// processes.go.)
 const (
 	NewsDue = 0x80000000 // FUTEX_WAITERS
 	Died    = 0x40000000 // FUTEX_OWNER_DIED
@@ -125,6 +126,9 @@ const (
 	ByteLocks Locks = 1
 	// FileLocks are flocks of a file for each slot.
 	FileLocks Locks = 2
+	// RangeLocks are those of LockFileEx on a byte for each slot. Their owners
+	// are on Windows, where waiters sleep on what Linux knows nothing of.
+	RangeLocks Locks = 3
 )
 
 // A Step is what a handle is doing at the moment, where that takes more than an
@@ -202,8 +206,8 @@ func (h *Head) Check(size int64) string {
 		return fmt.Sprintf("it is of version %d; this program knows version %d", f.version, Version)
 	case size != Size:
 		return fmt.Sprintf("it has %d bytes; a recoverable semaphore has %d", size, Size)
-	case f.locks != uint32(ByteLocks) && f.locks != uint32(FileLocks):
-		return fmt.Sprintf("it is damaged: its locks are of kind %d; 1 and 2 are known", f.locks)
+	case f.locks < uint32(ByteLocks) || f.locks > uint32(RangeLocks):
+		return fmt.Sprintf("it is damaged: its locks are of kind %d; 1 to 3 are known", f.locks)
 	case f.permitsMark.Load() == 0 || f.permitsMark.Load() > MaxPermits || f.slotsMark.Load() > MaxSlots || limitOf(f.limit.Load()) > int(f.permitsMark.Load()):
 		return fmt.Sprintf("it is damaged: limit %d, %d permits (of at most %d), %d slots (of at most %d)",
 			limitOf(f.limit.Load()), f.permitsMark.Load(), MaxPermits, f.slotsMark.Load(), MaxSlots)

@@ -2,6 +2,7 @@ package permits
 
 import (
 	"errors"
+	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"unsafe"
@@ -79,9 +80,13 @@ func (t *Table) Claim(host Host, who Identity) (*Owner, error) {
 			return t.settleIn(host, who, s), nil
 		}
 	}
-	silent := 8
-	for s := 0; s < mark && silent > 0; s++ {
-		if t.occupied(s) && !hasNews(t.slots[s].live.Load()) {
+	silent, first := 8, 0
+	if t.unwatchedDieSilently() && mark > 0 {
+		first = rand.IntN(mark) // so that each has its turn
+	}
+	for i := 0; i < mark && silent > 0; i++ {
+		s := (first + i) % mark
+		if t.occupied(s) && (t.unwatchedDieSilently() || !hasNews(t.slots[s].live.Load())) {
 			if try(s) {
 				return t.settleIn(host, who, s), nil
 			}

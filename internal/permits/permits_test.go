@@ -59,9 +59,11 @@ func (p *process) Wake(_ *uint32, n int) int {
 	return woken
 }
 
-func newWorld(t *testing.T, limit int) *world {
+func newWorld(t *testing.T, limit int) *world { return newWorldOf(t, limit, ByteLocks) }
+
+func newWorldOf(t *testing.T, limit int, locks Locks) *world {
 	memory := make([]uint64, Size/8)
-	head := NewHead(limit, ByteLocks, 1)
+	head := NewHead(limit, locks, 1)
 	if wrong := head.Check(Size); wrong != "" {
 		t.Fatal(wrong)
 	}

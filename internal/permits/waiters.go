@@ -104,7 +104,7 @@ func (o *Owner) Tell(n int) {
 			return
 		}
 		// Nobody slept. Those who are counted are awake and will look, or dead.
-		n = o.Survey(false, nil).Freed
+		n = o.Survey(false, nil).Freed + o.buryWaiters()
 		o.Heal(w)
 	}
 }

@@ -1,0 +1,85 @@
+package permits
+
+import "testing"
+
+// With RangeLocks nobody marks words but those who watch.
+
+// ends is what happens to a handle whose process ends, with nobody to write it down.
+func (w *world) ends(o *Owner) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.locks, o.slot)
+}
+
+func (w *world) openOf(pid int) *Owner {
+	w.t.Helper()
+	o, err := w.table.Claim(&process{w}, Identity{PID: pid, Started: int64(pid) * 1000})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	o.Promise()
+	return o
+}
+
+// A word leads to the process, and marked it is as if the kernel had marked it.
+func TestMark(t *testing.T) {
+	w := newWorldOf(t, 1, RangeLocks)
+	holder, waiter := w.openOf(11), w.openOf(12)
+	w.takes(holder, 1)
+	watch := waiter.Survey(false, make([]Word, 0, 8)).Watch
+	if len(watch) != 1 || w.table.ProcessOf(watch[0]) != (Process{11, 11_000}) {
+		t.Fatalf("watches %v", watch)
+	}
+	w.table.Mark(watch[0]) // by mistake: the lock is the truth
+	if f := waiter.Survey(false, nil); f.Freed != 0 || len(f.Dying) != 1 {
+		t.Errorf("%+v of one who was marked and lives", f)
+	}
+	w.ends(holder)
+	if f := waiter.Survey(false, nil); f.Freed != 1 {
+		t.Errorf("%+v of one who was marked and is dead", f)
+	}
+	w.takes(waiter, 1)
+}
+
+// Who comes late marks nobody else.
+func TestMarkIsLate(t *testing.T) {
+	w := newWorldOf(t, 1, RangeLocks)
+	dead, waiter := w.openOf(11), w.openOf(12)
+	w.takes(dead, 1)
+	watch := waiter.Survey(false, make([]Word, 0, 8)).Watch
+	w.ends(dead)
+	waiter.Recover(true)
+	next := w.openOf(11)
+	if next.slot != dead.slot {
+		t.Fatalf("slot %d was claimed, want %d", next.slot, dead.slot)
+	}
+	w.table.Mark(watch[0])
+	if !hasNews(next.Live().Load()) {
+		t.Error("the slot's next owner was marked")
+	}
+}
+
+// The slots of those whose death nobody has seen are used again.
+func TestSilentDeaths(t *testing.T) {
+	w := newWorldOf(t, 1, RangeLocks)
+	w.openOf(1)
+	for range 1000 {
+		w.ends(w.openOf(2))
+	}
+	if n := w.table.Slots(); n > 20 {
+		t.Errorf("%d slots, of which one has a living owner", n)
+	}
+}
+
+// A waiter who died with nobody to see it is not counted for ever.
+func TestSilentWaiters(t *testing.T) {
+	w := newWorldOf(t, 1, RangeLocks)
+	holder, dead := w.openOf(1), w.openOf(2)
+	w.takes(holder, 1)
+	dead.Join()
+	w.ends(dead)
+	holder.Give() // wakes nobody
+	if n := w.table.Waiters(); n != 0 {
+		t.Errorf("%d counted", n)
+	}
+}
