@@ -46,7 +46,7 @@
 // keeps it taken, and so does a process that is stopped.
 //
 // A parent that gives a child its [Semaphore.LockFile] keeps its permits taken until
-// both are gone.
+// both are gone (not on Windows).
 //
 // A name exists in one kind of store only: opening it with an engine of
 // another is [ErrKindMismatch] where the other store can be seen. It cannot be
@@ -87,7 +87,8 @@
 // read and write. In a directory where all may write, the owner of a file decides whom
 // it limits. So EngineFlock and EngineRecoverable refuse files of other users than root
 // with fs.ErrPermission, unless the caller is root or expects others: by
-// WithCreate(false), or a WithMode that lets others write.
+// WithCreate(false), or a WithMode that lets others write. On Windows administrators and
+// the system stand for root.
 //
 // # Errors
 //

@@ -76,7 +76,9 @@ const (
 	// back when it is closed, and when its process ends, however it ends
 	// (SIGKILL, the OOM killer, a panic). It is never EngineAuto: WithRecovery
 	// asks for it. It is shared with programs that use this package, on any
-	// Unix that has flock, in files where EngineFlock's are.
+	// Unix that has flock, in files where EngineFlock's are, and on Windows, in the
+	// directory that SEMAPHORE_DIR names, else in %ProgramData%\semaphore: there
+	// names are the machine's, not the session's, and have no backslash.
 	//
 	// WithValue is the limit, 1 to 65535. Only the handle that took a permit
 	// gives it back, else Post is ErrNotHeld; what Acquire took, only its
@@ -86,9 +88,11 @@ const (
 	// 4096 handles of a semaphore can be open at a time.
 	//
 	// On Linux since 5.16 a waiter learns of a death at once and sleeps on until
-	// then; on older ones it looks once a second. Elsewhere waiting polls
-	// (WithBackoff), and looks for the dead ten times a second. docs/recovery.md
-	// says how it works and what is not promised.
+	// then; on older ones it looks once a second. On Windows it learns at once
+	// of the deaths of up to 62 processes that it may watch, those of its own user,
+	// and looks for others once a second. Elsewhere waiting polls (WithBackoff), and
+	// looks for the dead ten times a second. docs/recovery.md says how it works and
+	// what is not promised.
 	//
 	// As with EngineNative, whoever truncates the file ends those who have it
 	// open with SIGBUS. It is not in builds for AIX, for MIPS of 32 bits and for

@@ -132,7 +132,7 @@ func WithMode(mode fs.FileMode) Option { return func(o *options) { o.mode = mode
 // signal(7)). The signal counts if it meets the one thread that is blocked for the
 // handle; the Wait at the head of its queue ends. A program that wants Ctrl-C to end a
 // Wait uses signal.NotifyContext and WaitContext instead. EngineFlock, and
-// EngineRecoverable elsewhere than on Linux, block no thread and know no EINTR;
+// EngineRecoverable elsewhere than on Linux, know no EINTR;
 // Windows has none.
 func WithRetryOnEINTR(retry bool) Option { return func(o *options) { o.retryEINTR = retry } }
 
@@ -188,7 +188,7 @@ func WithRecovery(on bool) Option { return func(o *options) { o.recovery = on } 
 func WithLogger(l *slog.Logger) Option { return func(o *options) { o.log = l } }
 
 // WithBackoff sets the pauses between tries where an engine has to poll
-// (EngineFlock, EngineRecoverable elsewhere than on Linux, and EngineLibc on systems
+// (EngineFlock, EngineRecoverable but on Linux and Windows, and EngineLibc on systems
 // without a timed wait); others ignore it. newBackoff is called for each Wait that
 // blocks, when it comes to be the first in line; the function it returns gets the
 // number of tries that failed so far, from 1, and returns the pause before the next: 0

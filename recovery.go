@@ -32,7 +32,7 @@ type owning interface {
 // waits for one.
 type Holder struct {
 	PID     int       // of the process that opened it, as it saw itself: pid namespaces differ
-	Started time.Time // when that process started, to a second; zero if not known, as on all but Linux
+	Started time.Time // when that process started, to a second; zero if not known, as on all but Linux and Windows
 	Opened  time.Time // when it opened the handle
 	Permits int       // how many it holds
 	Waiting bool      // whether it waits for one
@@ -85,8 +85,8 @@ func (s *Semaphore) SetLimit(n int) error {
 // are the handle's own, and unlocking it would declare the handle dead. What comes back
 // when the child is the last one to go may take a second to be noticed.
 //
-// Errors: ErrClosed, ErrUnsupported if the engine is not EngineRecoverable, or the
-// system's.
+// Errors: ErrClosed, ErrUnsupported if the engine is not EngineRecoverable, or on Windows,
+// where a lock ends with the process that took it, or the system's.
 func (s *Semaphore) LockFile() (*os.File, error) {
 	var f *os.File
 	err := s.owned("lockfile", func(o owning) (err error) { f, err = o.lockFile(); return err })

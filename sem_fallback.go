@@ -105,11 +105,11 @@ func newFlock(f *os.File, o *options) *flockSemaphore {
 
 // checkFlockFile refuses what is no flock-counter that we may trust.
 func checkFlockFile(f *os.File, o *options) error {
-	info, err := f.Stat()
-	if err != nil {
+	if err := checkOwner(f, o); err != nil {
 		return err
 	}
-	if err := checkOwner(info, o); err != nil {
+	info, err := f.Stat()
+	if err != nil {
 		return err
 	}
 	if info.Size() != flockSize {
@@ -123,7 +123,11 @@ func checkFlockFile(f *os.File, o *options) error {
 // find: whose it is decides whom it limits. Who is root can't be tricked into
 // more than root's own files could; who only opens, or shares its semaphore
 // with others by its mode, expects other owners.
-func checkOwner(info fs.FileInfo, o *options) error {
+func checkOwner(f *os.File, o *options) error {
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
 	owner := int(info.Sys().(*syscall.Stat_t).Uid)
 	me := os.Geteuid()
 	shares := o.mode&0o022 != 0

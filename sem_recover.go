@@ -1,4 +1,4 @@
-//go:build unix && !aix && !filelock_fcntl && !mips && !mipsle && (!arm || arm.7)
+//go:build ((unix && !aix && !filelock_fcntl) || windows) && !mips && !mipsle && (!arm || arm.7)
 
 package semaphore
 
@@ -10,10 +10,8 @@ import (
 	"os"
 	"path/filepath"
 	"sync/atomic"
-	"syscall"
 	"time"
 
-	"github.com/procsem/semaphore/internal/filelock"
 	"github.com/procsem/semaphore/internal/names"
 	"github.com/procsem/semaphore/internal/permits"
 )
@@ -28,6 +26,9 @@ var recoverKind = &kind{
 	store:  "recoverable",
 	open:   openRecoverable,
 	exists: func(name string) (bool, error) {
+		if checkRecoverName(name) != nil {
+			return false, nil
+		}
 		path, err := recoverPath(name)
 		if err != nil {
 			return false, err
@@ -39,15 +40,8 @@ var recoverKind = &kind{
 
 func recoverPath(name string) (string, error) {
 	dir, err := storeDir()
-	return filepath.Join(dir, names.Recoverable+name), err
+	return filepath.Join(dir, names.FileName(names.Recoverable, name)), err
 }
-
-// For tests: new files have a lock file for each slot, as where there are no
-// open-file-description locks; and waiters poll, as where there is no futex.
-var (
-	fileLocksOnly atomic.Bool
-	recoverPolls  atomic.Bool
-)
 
 // A recoverable is an open handle. It is the permits.Host of its table.
 type recoverable struct {
@@ -74,8 +68,8 @@ type slotLocks interface {
 	alive(slot int) (bool, error)
 	// anyAlive does that for all slots that are occupied.
 	anyAlive(slots int, occupied func(slot int) bool) (bool, error)
-	// file is the one that holds the lock.
-	file() *os.File
+	// duplicate returns another descriptor of the slot's lock.
+	duplicate() (*os.File, error)
 	// lockClaim locks the whole file's claim, through a description of its own.
 	lockClaim(f *os.File) (bool, error)
 	// unlockClaim unlocks and closes f.
@@ -89,21 +83,25 @@ func openRecoverable(name string, how openHow, o *options) (backend, error) {
 	if o.mode&0o600 != 0o600 {
 		return nil, because(ErrInvalidOption, "mode %#o; a recoverable semaphore's owner needs the right to read and to write", uint32(o.mode))
 	}
-	dir, err := storeDir()
+	if err := checkRecoverName(name); err != nil {
+		return nil, err
+	}
+	path, err := recoverPath(name)
 	if err != nil {
 		return nil, err
 	}
+	dir := filepath.Dir(path)
 	if err := checkLocal(dir); err != nil {
 		return nil, err
 	}
 	fill := func(f *os.File) error { return fillRecoverFile(f, o.value) }
 	check := func(f *os.File) error { return checkRecoverFile(f, o) }
 	for {
-		f, err := openOrPublish(dir, names.Recoverable+name, how, check, fill, o.mode)
+		f, err := openOrPublish(dir, filepath.Base(path), how, check, fill, o.mode)
 		if err != nil {
 			return nil, err
 		}
-		b, err := newRecoverable(f, filepath.Join(dir, names.Recoverable+name), o)
+		b, err := newRecoverable(f, path, o)
 		// Unlinked since we opened it: who unlinked it means that we make a
 		// new one, or find none.
 		switch err {
@@ -127,10 +125,8 @@ func checkLimit(n, least int) error {
 
 // fillRecoverFile makes a new file whole, before it has its name.
 func fillRecoverFile(f *os.File, limit int) error {
-	kind := permits.ByteLocks
-	if _, err := filelock.ByteLocked(f, permits.ClaimByte, 1); errors.Is(err, errors.ErrUnsupported) || fileLocksOnly.Load() {
-		kind = permits.FileLocks
-	} else if err != nil {
+	kind, err := kindOfLocks(f)
+	if err != nil {
 		return err
 	}
 	head := permits.NewHead(limit, kind, rand.Uint64())
@@ -147,20 +143,16 @@ func fillRecoverFile(f *os.File, limit int) error {
 			return err
 		}
 	}
-	_, err := f.WriteAt(head.Bytes(), 0)
+	_, err = f.WriteAt(head.Bytes(), 0)
 	return err
 }
 
 // checkRecoverFile refuses what is no recoverable semaphore that we may trust.
 func checkRecoverFile(f *os.File, o *options) error {
-	info, err := f.Stat()
-	if err != nil {
+	if err := checkOwner(f, o); err != nil {
 		return err
 	}
-	if err := checkOwner(info, o); err != nil {
-		return err
-	}
-	_, err = readHead(f)
+	_, err := readHead(f)
 	return err
 }
 
@@ -209,20 +201,20 @@ func newRecoverable(f *os.File, path string, o *options) (_ *recoverable, err er
 	if r.locks, err = newLocks(head, f, path); err != nil {
 		return nil, err
 	}
-	memory, err := r.mapFile(f)
+	memory, err := r.mapFile(f, head)
 	if err != nil {
 		return nil, err
 	}
 	r.table = permits.At(memory)
-	unmap = freeWith(r.table, memory)
+	unmap = r.freeWith(r.table, memory)
 	// One claimer at a time: he decides alone whether anybody lives, and with
 	// that about the limit.
 	if unlock, err = r.lockClaim(); err != nil {
 		return nil, err
 	}
-	if info, err := f.Stat(); err != nil {
+	if gone, err := nameGone(f, path); err != nil {
 		return nil, err
-	} else if info.Sys().(*syscall.Stat_t).Nlink == 0 {
+	} else if gone {
 		return nil, errVanished
 	}
 	// A file that was copied, or restored, may have holes where there should be
@@ -285,66 +277,10 @@ func (r *recoverable) lockClaim() (unlock func(), err error) {
 		}
 		if time.Since(start) > storesPatience {
 			f.Close()
-			return nil, fmt.Errorf("another process has held the lock of %s for %v; is one stopped while opening or resizing it? (fuser -v %s)", r.path, storesPatience, r.path)
+			return nil, fmt.Errorf("another process has held the lock of %s for %v; is one stopped while opening or resizing it?%s", r.path, storesPatience, fuser(r.path))
 		}
 		time.Sleep(pause)
 	}
-}
-
-// reopen opens the same file once more.
-func reopen(f *os.File, path string) (*os.File, error) {
-	again, err := openRegular(path)
-	if errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) {
-		return nil, err
-	}
-	if err == nil {
-		a, errA := again.Stat()
-		b, errB := f.Stat()
-		if errA == nil && errB == nil && os.SameFile(a, b) {
-			return again, nil
-		}
-		again.Close()
-	}
-	return reopenUnnamed(f) // the name is gone, or another's
-}
-
-// unlinkRecoverable removes the name, and the lock files of the dead.
-func unlinkRecoverable(name string) error {
-	path, err := recoverPath(name)
-	if err != nil {
-		return err
-	}
-	f, openErr := openRegular(path)
-	if err := removeFile(path); err != nil || openErr != nil {
-		if f != nil {
-			f.Close()
-		}
-		return err
-	}
-	defer f.Close()
-	head, err := readHead(f)
-	if err != nil || head.Locks() != permits.FileLocks {
-		return nil // of a damaged file nobody knows the rest
-	}
-	// Who is claiming a slot has its file, but the claim first. Who claims after
-	// us finds that the name is gone. Of a dead one that still holds, or is
-	// counted as a waiter, the file stays: those who have the semaphore open
-	// need it to see that it is dead.
-	locks := &fileLocks{stem: lockStem(head, path)}
-	if locked, err := locks.lockClaim(f); !locked || err != nil {
-		return nil // the dead's files stay
-	}
-	defer filelock.Unlock(f)
-	for s := range head.Slots() + 1 { // a claimer may have died before it was counted
-		alive, err := locks.alive(s)
-		if err != nil || alive {
-			continue // who lives removes his own
-		}
-		if table, err := permits.Read(f); err == nil && !table.Named(s) {
-			os.Remove(locks.path(s))
-		}
-	}
-	return nil
 }
 
 // Host.
@@ -354,7 +290,6 @@ func (r *recoverable) Alive(slot int) (bool, error) { return r.locks.alive(slot)
 func (r *recoverable) Allocate(p permits.Range) error {
 	return allocate(r.f, p.From, p.To, true)
 }
-func (r *recoverable) Wake(word *uint32, n int) int { return wakeWaiters(word, n) }
 
 // The backend.
 
@@ -385,10 +320,11 @@ func (r *recoverable) take(final, forPermit bool) (int, error) {
 }
 
 // exhume looks for permits of the dead, for somebody who will not wait: of those
-// whom the kernel has told dead, or cannot, always; of all once a second.
+// who were told dead, or will not be, always; of all once a second, or always
+// where nobody tells of a death who does not sleep.
 func (r *recoverable) exhume() (found bool, err error) {
 	now, before := ticks(), r.probed.Load()
-	all := now-before > int64(time.Second) && r.probed.CompareAndSwap(before, now)
+	all := tellsOnlySleepers || now-before > int64(time.Second) && r.probed.CompareAndSwap(before, now)
 	if !all && !r.own.Suspects() {
 		return false, nil
 	}
@@ -479,32 +415,7 @@ func (r *recoverable) holders() ([]Holder, error) {
 	return hs, nil
 }
 
-func (r *recoverable) lockFile() (*os.File, error) {
-	f := r.locks.file()
-	fd, err := dupCloexec(f)
-	if err != nil {
-		return nil, os.NewSyscallError("fcntl", err)
-	}
-	return os.NewFile(uintptr(fd), f.Name()), nil
-}
-
-// probePause is how often those who poll look for the dead.
-const probePause = 100 * time.Millisecond
-
-// servePolling is serve where nobody can be woken.
-func (r *recoverable) servePolling(t *turn) {
-	r.own.Poll(true)
-	defer r.own.Poll(false)
-	t.poll(r.kick, func() {
-		now := ticks()
-		if before := r.probed.Load(); now-before > int64(probePause) && r.probed.CompareAndSwap(before, now) {
-			if r.own.Recover(true).Freed > 0 {
-				r.nudge()
-			}
-		}
-		r.warnIfVanished()
-	})
-}
+func (r *recoverable) lockFile() (*os.File, error) { return r.locks.duplicate() }
 
 // nudge makes our own server, if it polls, look again.
 func (r *recoverable) nudge() {
@@ -521,8 +432,7 @@ func (r *recoverable) warnIfVanished() {
 	if r.looked.Swap(now) == now {
 		return
 	}
-	info, err := r.f.Stat()
-	if err != nil || info.Sys().(*syscall.Stat_t).Nlink > 0 || r.vanished.Swap(true) {
+	if gone, err := nameGone(r.f, r.path); err != nil || !gone || r.vanished.Swap(true) {
 		return
 	}
 	r.opts.warn("the name was removed; new openers get another semaphore", "path", r.path)

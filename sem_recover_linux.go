@@ -4,7 +4,6 @@ package semaphore
 
 import (
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"runtime"
 	"strconv"
@@ -33,7 +32,7 @@ type sleeper struct {
 
 // mapFile maps the file, with private memory for the robust list's nodes before
 // it: they hold addresses, which nobody else may write.
-func (s *sleeper) mapFile(f *os.File) (unsafe.Pointer, error) {
+func (s *sleeper) mapFile(f *os.File, _ *permits.Head) (unsafe.Pointer, error) {
 	const private = unix.MAP_PRIVATE | unix.MAP_ANONYMOUS | unix.MAP_NORESERVE
 	base, err := unix.MmapPtr(-1, 0, nil, futex.Distance+permits.Size, unix.PROT_READ|unix.PROT_WRITE, private)
 	if err != nil {
@@ -50,7 +49,7 @@ func (s *sleeper) mapFile(f *os.File) (unsafe.Pointer, error) {
 
 // freeWith unmaps the memory when nothing refers to the table any more.
 // now does that at once, when nothing uses it.
-func freeWith(t *permits.Table, memory unsafe.Pointer) (now func()) {
+func (*sleeper) freeWith(t *permits.Table, memory unsafe.Pointer) (now func()) {
 	base := unsafe.Add(memory, -futex.Distance)
 	free := func(base unsafe.Pointer) { unix.MunmapPtr(base, futex.Distance+permits.Size) }
 	cleanup := runtime.AddCleanup(t, free, base)
@@ -68,7 +67,7 @@ func (r *recoverable) publish() {
 
 func (r *recoverable) withdraw() { r.obituary.Withdraw() }
 
-func wakeWaiters(word *uint32, n int) int { return futex.Wake(word, n) }
+func (r *recoverable) Wake(word *uint32, n int) int { return futex.Wake(word, n) }
 
 func (r *recoverable) polls() bool { return recoverPolls.Load() }
 
@@ -198,80 +197,6 @@ func (r *recoverable) sleep(words []futex.Word, moment futex.Moment, pause time.
 		}
 	}
 	return err
-}
-
-// netPause is how long one of so many waiters sleeps before it looks by itself. What
-// one finds it tells the others, so they need not all look once a second: some
-// do, at random, several times a second together.
-func netPause(waiters int) time.Duration {
-	pause := min(safetyNet*time.Duration(max(1, waiters/4)), 10*safetyNet)
-	if pause > safetyNet {
-		pause = pause/2 + rand.N(pause/2)
-	}
-	return pause
-}
-
-// deaths remembers since when the lock of those was held who were told dead. A
-// process's lock goes when its last thread is gone and its memory was freed, some
-// milliseconds after its first thread; so we look at intervals that grow with the
-// time that it takes, for a while. If it is still held then, it is that of a program
-// that the dead one became by exec, or of a child: it may last, and the safety net's
-// look will do.
-type deaths struct {
-	known []death
-}
-
-type death struct {
-	permits.Mortal
-	since time.Time
-}
-
-const (
-	deathWatch  = 10 * time.Second
-	deathPauses = 16 // by which the time since is divided for a pause
-	deathPause  = 20 * time.Microsecond
-)
-
-// pause returns how long to sleep before the next look, 0 for no limit.
-func (d *deaths) pause(dying []permits.Mortal) (pause time.Duration) {
-	if len(dying) == 0 && len(d.known) == 0 {
-		return 0
-	}
-	now := time.Now()
-	var known []death
-	for _, m := range dying {
-		since := d.since(m, now)
-		known = append(known, death{m, since})
-		if age := now.Sub(since); age < deathWatch {
-			next := max(age/deathPauses, deathPause)
-			if pause == 0 || next < pause {
-				pause = next
-			}
-		}
-	}
-	d.known = known
-	return pause
-}
-
-// since returns since when a mortal is known, now if it is not.
-func (d *deaths) since(m permits.Mortal, now time.Time) time.Time {
-	for _, k := range d.known {
-		if k.Mortal == m {
-			return k.since
-		}
-	}
-	return now
-}
-
-// young reports whether some of them are looked at often.
-func (d *deaths) young(dying []permits.Mortal) bool {
-	now := time.Now()
-	for _, m := range dying {
-		if now.Sub(d.since(m, now)) < deathWatch {
-			return true
-		}
-	}
-	return false
 }
 
 // allocate gives a part of the file storage, without changing what is there.

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -20,8 +21,24 @@ import (
 // each slot, or where there are none flocks of a file for each slot. The file's
 // creator decides; the header says which.
 
+// fileLocksOnly is for tests: new files have a lock file for each slot, as where
+// there are no open-file-description locks.
+var fileLocksOnly atomic.Bool
+
+// kindOfLocks says which locks a new file's handles have.
+func kindOfLocks(f *os.File) (permits.Locks, error) {
+	_, err := filelock.ByteLocked(f, permits.ClaimByte, 1)
+	if errors.Is(err, errors.ErrUnsupported) || fileLocksOnly.Load() {
+		return permits.FileLocks, nil
+	}
+	return permits.ByteLocks, err
+}
+
 func newLocks(head *permits.Head, f *os.File, path string) (slotLocks, error) {
-	if head.Locks() == permits.ByteLocks {
+	switch head.Locks() {
+	case permits.RangeLocks:
+		return nil, because(ErrUnsupported, "%s was made by a program for Windows", path)
+	case permits.ByteLocks:
 		if _, err := filelock.ByteLocked(f, permits.ClaimByte, 1); err != nil {
 			return nil, fmt.Errorf("%s needs open-file-description locks: %w", path, err)
 		}
@@ -65,7 +82,7 @@ func (l *byteLocks) anyAlive(int, func(int) bool) (bool, error) {
 	return filelock.ByteLocked(l.f, permits.SlotByte, permits.MaxSlots)
 }
 
-func (l *byteLocks) file() *os.File { return l.f }
+func (l *byteLocks) duplicate() (*os.File, error) { return duplicate(l.f) }
 
 func (l *byteLocks) lockClaim(f *os.File) (bool, error) {
 	return filelock.TryLockByte(f, permits.ClaimByte)
@@ -176,12 +193,89 @@ func (l *fileLocks) anyAlive(slots int, occupied func(slot int) bool) (bool, err
 	return false, nil
 }
 
-func (l *fileLocks) file() *os.File { return l.own }
+func (l *fileLocks) duplicate() (*os.File, error) { return duplicate(l.own) }
 
 func (l *fileLocks) lockClaim(f *os.File) (bool, error) { return filelock.TryLock(f) }
 
 func (l *fileLocks) unlockClaim(f *os.File) error { return filelock.Close(f) }
 
-func dupCloexec(f *os.File) (fd int, err error) {
-	return unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+func duplicate(f *os.File) (*os.File, error) {
+	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, os.NewSyscallError("fcntl", err)
+	}
+	return os.NewFile(uintptr(fd), f.Name()), nil
 }
+
+// reopen opens the same file once more.
+func reopen(f *os.File, path string) (*os.File, error) {
+	again, err := openRegular(path)
+	if errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) {
+		return nil, err
+	}
+	if err == nil {
+		a, errA := again.Stat()
+		b, errB := f.Stat()
+		if errA == nil && errB == nil && os.SameFile(a, b) {
+			return again, nil
+		}
+		again.Close()
+	}
+	return reopenUnnamed(f) // the name is gone, or another's
+}
+
+// unlinkRecoverable removes the name, and the lock files of the dead.
+func unlinkRecoverable(name string) error {
+	path, err := recoverPath(name)
+	if err != nil {
+		return err
+	}
+	f, openErr := openRegular(path)
+	if err := removeFile(path); err != nil || openErr != nil {
+		if f != nil {
+			f.Close()
+		}
+		return err
+	}
+	defer f.Close()
+	head, err := readHead(f)
+	if err != nil || head.Locks() != permits.FileLocks {
+		return nil // of a damaged file nobody knows the rest
+	}
+	// Who is claiming a slot has its file, but the claim first. Who claims after
+	// us finds that the name is gone. Of a dead one that still holds, or is
+	// counted as a waiter, the file stays: those who have the semaphore open
+	// need it to see that it is dead.
+	locks := &fileLocks{stem: lockStem(head, path)}
+	if locked, err := locks.lockClaim(f); !locked || err != nil {
+		return nil // the dead's files stay
+	}
+	defer filelock.Unlock(f)
+	for s := range head.Slots() + 1 { // a claimer may have died before it was counted
+		alive, err := locks.alive(s)
+		if err != nil || alive {
+			continue // who lives removes his own
+		}
+		if table, err := permits.Read(f); err == nil && !table.Named(s) {
+			os.Remove(locks.path(s))
+		}
+	}
+	return nil
+}
+
+func checkRecoverName(string) error { return nil }
+
+// nameGone reports whether an open file has lost its name.
+func nameGone(f *os.File, path string) (bool, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return false, err
+	}
+	return info.Sys().(*syscall.Stat_t).Nlink == 0, nil
+}
+
+// fuser tells people how to find out who has a file open.
+func fuser(path string) string { return " (fuser -v " + path + ")" }
+
+// tellsOnlySleepers: no, the kernel writes the news down, or nobody tells at all.
+const tellsOnlySleepers = false

@@ -17,14 +17,14 @@ import (
 
 type sleeper struct{}
 
-func (*sleeper) mapFile(f *os.File) (unsafe.Pointer, error) {
+func (*sleeper) mapFile(f *os.File, _ *permits.Head) (unsafe.Pointer, error) {
 	memory, err := unix.MmapPtr(int(f.Fd()), 0, nil, permits.Size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
 	return memory, os.NewSyscallError("mmap", err)
 }
 
 // freeWith unmaps the memory when nothing refers to the table any more.
 // now does that at once, when nothing uses it.
-func freeWith(t *permits.Table, memory unsafe.Pointer) (now func()) {
+func (*sleeper) freeWith(t *permits.Table, memory unsafe.Pointer) (now func()) {
 	free := func(memory unsafe.Pointer) { unix.MunmapPtr(memory, permits.Size) }
 	cleanup := runtime.AddCleanup(t, free, memory)
 	return func() {
@@ -37,7 +37,7 @@ func (r *recoverable) publish() {}
 
 func (r *recoverable) withdraw() {}
 
-func wakeWaiters(*uint32, int) int { return 0 }
+func (r *recoverable) Wake(*uint32, int) int { return 0 }
 
 func (r *recoverable) polls() bool { return true }
 

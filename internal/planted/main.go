@@ -200,7 +200,7 @@ var defects = []defect{
 		{"toPermit && i >= limitOf(o.limit.Load())", "toPermit && i > len(o.words)"},
 	}},
 	{"Open does not take the claim's lock", engine, "TestClaimIsExclusive", root, []edit{
-		{"	if unlock, err = r.lockClaim(); err != nil {\n		return nil, err\n	}\n	if info", "	if info"},
+		{"	if unlock, err = r.lockClaim(); err != nil {\n		return nil, err\n	}\n	if gone", "	if gone"},
 	}},
 	{"SetLimit does not take the claim's lock", engine, "TestClaimIsExclusive", root, []edit{
 		{"	unlock, err := r.lockClaim()\n	if err != nil {\n		return err\n	}\n	defer unlock()\n	defer r.nudge()\n", "	defer r.nudge()\n"},

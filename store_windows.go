@@ -1,0 +1,283 @@
+package semaphore
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/windows"
+
+	"github.com/procsem/semaphore/internal/filelock"
+	"github.com/procsem/semaphore/internal/names"
+	"github.com/procsem/semaphore/internal/win"
+)
+
+// networkFS says what is remote about dir, "" if it is local.
+func networkFS(dir string) (string, error) {
+	volume := filepath.VolumeName(dir)
+	device := strings.HasPrefix(volume, `\\?\`) || strings.HasPrefix(volume, `\\.\`)
+	if strings.HasPrefix(volume, `\\`) && (!device || strings.HasPrefix(strings.ToUpper(dir[4:]), `UNC\`)) {
+		return "a share of " + volume, nil
+	}
+	path, err := windows.UTF16PtrFromString(dir)
+	if err != nil {
+		return "", err
+	}
+	root := make([]uint16, len(dir)+windows.MAX_PATH)
+	if err := windows.GetVolumePathName(path, &root[0], uint32(len(root))); err != nil {
+		return "", &os.PathError{Op: "GetVolumePathName", Path: dir, Err: err}
+	}
+	if windows.GetDriveType(&root[0]) == windows.DRIVE_REMOTE {
+		return "drive " + windows.UTF16ToString(root), nil
+	}
+	return "", nil
+}
+
+// createFile is CreateFile of a file whose name others may remove and change
+// meanwhile. If the name is that of a link, it is the link that is opened.
+func createFile(path string, access uint32, sa *windows.SecurityAttributes, how uint32) (windows.Handle, error) {
+	p, err := windows.UTF16PtrFromString(path)
+	if err != nil {
+		return 0, err
+	}
+	const all = windows.FILE_SHARE_READ | windows.FILE_SHARE_WRITE | windows.FILE_SHARE_DELETE
+	h, err := windows.CreateFile(p, access, all, sa, how, windows.FILE_FLAG_OPEN_REPARSE_POINT, 0)
+	if err != nil {
+		return 0, &os.PathError{Op: "CreateFile", Path: path, Err: err}
+	}
+	return h, nil
+}
+
+// openRegular opens a regular file, and nothing else.
+func openRegular(path string) (*os.File, error) {
+	h, err := createFile(path, windows.GENERIC_READ|windows.GENERIC_WRITE, nil, windows.OPEN_EXISTING)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, errNoSuch
+	}
+	if err != nil {
+		// A directory can't be opened so.
+		if seen, statErr := os.Lstat(path); statErr == nil && !seen.Mode().IsRegular() {
+			err = because(ErrCorrupt, "%s is no regular file but %v", path, seen.Mode().Type())
+		}
+		return nil, err
+	}
+	var info windows.ByHandleFileInformation
+	kind, err := windows.GetFileType(h)
+	if err == nil {
+		err = windows.GetFileInformationByHandle(h, &info)
+	}
+	const irregular = windows.FILE_ATTRIBUTE_DIRECTORY | windows.FILE_ATTRIBUTE_REPARSE_POINT
+	switch {
+	case err != nil:
+		err = &os.PathError{Op: "GetFileInformationByHandle", Path: path, Err: err}
+	case kind != windows.FILE_TYPE_DISK || info.FileAttributes&irregular != 0:
+		err = because(ErrCorrupt, "%s is no regular file: type %d, attributes %#x", path, kind, info.FileAttributes)
+	default:
+		return os.NewFile(uintptr(h), path), nil
+	}
+	windows.CloseHandle(h)
+	return nil, err
+}
+
+// publish makes a file that appears under its name only when it is whole:
+// whoever opens it, and whenever a creator is killed, finds all of it or
+// nothing. It fails with fs.ErrExist if the name is taken.
+func publish(dir, name string, fill func(*os.File) error, mode fs.FileMode) (*os.File, error) {
+	sa, err := win.SecurityOf(mode)
+	if err != nil {
+		return nil, err
+	}
+	// A creator that is killed here leaves its temporary file behind, for the next
+	// one to remove. Nobody else opens that name.
+	temp := filepath.Join(dir, fmt.Sprintf("%s%d.%x", tempPrefix, os.Getpid(), rand.Uint64()))
+	create := func() (windows.Handle, error) {
+		return createFile(temp, windows.GENERIC_READ|windows.GENERIC_WRITE, sa, windows.CREATE_NEW)
+	}
+	h, err := create()
+	if errors.Is(err, fs.ErrNotExist) && os.Getenv(names.DirVariable) == "" {
+		if err := os.Mkdir(dir, 0o777); err != nil && !errors.Is(err, fs.ErrExist) {
+			return nil, fmt.Errorf("semaphore directory: %w", err)
+		}
+		h, err = create()
+	}
+	if err != nil {
+		return nil, err
+	}
+	sweep(dir)
+	f := os.NewFile(uintptr(h), temp)
+	defer f.Close()
+	path := filepath.Join(dir, name)
+	if err = fill(f); err == nil {
+		err = move(temp, path)
+	}
+	if err != nil {
+		f.Close()
+		removeUnused(temp)
+		return nil, err
+	}
+	return duplicate(f, path) // under its name, for errors
+}
+
+// move fails with fs.ErrExist if there is a file of the new name.
+func move(from, to string) error {
+	f, err := windows.UTF16PtrFromString(from)
+	if err != nil {
+		return err
+	}
+	t, err := windows.UTF16PtrFromString(to)
+	if err != nil {
+		return err
+	}
+	if err := windows.MoveFileEx(f, t, 0); err != nil {
+		return &os.LinkError{Op: "MoveFileEx", Old: from, New: to, Err: err}
+	}
+	return nil
+}
+
+// duplicate returns another handle of the same open file.
+func duplicate(f *os.File, path string) (*os.File, error) {
+	var again windows.Handle
+	err := filelock.Control(f, func(h windows.Handle) error {
+		me := windows.CurrentProcess()
+		return os.NewSyscallError("DuplicateHandle", windows.DuplicateHandle(me, h, me, &again, 0, false, windows.DUPLICATE_SAME_ACCESS))
+	})
+	if err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(again), path), nil
+}
+
+// What the names begin with of files which are not yet, or no more, semaphores.
+const (
+	tempPrefix = "tmp.procsem."
+	gonePrefix = tempPrefix + "gone."
+)
+
+// removeFile frees a name, also of a file that others have open. Windows removes it
+// at once, and the file with the last handle; but not if somebody has it mapped, nor
+// on all filesystems. Then the file gets another name, gone, and goes with the last one
+// who has it mapped and lets go of it; or, if that one was killed, when somebody
+// creates or removes a file here.
+func removeFile(path, gone string) error {
+	err := retryShared(func() error { return removePOSIX(path) })
+	if err == nil || errors.Is(err, fs.ErrNotExist) {
+		return noSuch(err)
+	}
+	dir := filepath.Dir(path)
+	sweep(dir)
+	to := filepath.Join(dir, gone)
+	err = retryShared(func() error { return move(path, to) })
+	for errors.Is(err, fs.ErrExist) { // a copy of that file was removed before
+		to = filepath.Join(dir, fmt.Sprint(gone, ".", rand.Uint64()))
+		err = move(path, to)
+	}
+	if err != nil {
+		return noSuch(err)
+	}
+	removeUnused(to)
+	return nil
+}
+
+func noSuch(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return errNoSuch
+	}
+	return err
+}
+
+func removePOSIX(path string) error {
+	h, err := createFile(path, windows.DELETE, nil, windows.OPEN_EXISTING)
+	if err != nil {
+		return err
+	}
+	defer windows.CloseHandle(h)
+	how := uint32(windows.FILE_DISPOSITION_DELETE | windows.FILE_DISPOSITION_POSIX_SEMANTICS)
+	return windows.SetFileInformationByHandle(h, windows.FileDispositionInfoEx, (*byte)(unsafe.Pointer(&how)), uint32(unsafe.Sizeof(how)))
+}
+
+// retryShared repeats what fails because a program that shares no deletion has the
+// file open, as those do which look through all files (a virus scanner, an index, our
+// own list): they have it for a moment.
+func retryShared(f func() error) (err error) {
+	for pause := time.Millisecond; pause < time.Second; pause *= 2 {
+		if err = f(); !errors.Is(err, windows.ERROR_SHARING_VIOLATION) {
+			return err
+		}
+		time.Sleep(pause)
+	}
+	return err
+}
+
+// sweep removes what creators that were killed have left, and what was removed while
+// it was in use and is not used any more.
+func sweep(dir string) {
+	files, _ := os.ReadDir(dir)
+	for _, f := range files {
+		if strings.HasPrefix(f.Name(), tempPrefix) {
+			removeUnused(filepath.Join(dir, f.Name()))
+		}
+	}
+}
+
+// removeUnused removes a file that nobody has open: who comes to have it so, by
+// sharing it with nobody, is alone with it. A creator has its file open as long as that
+// has a name of this kind.
+func removeUnused(path string) {
+	p, err := windows.UTF16PtrFromString(path)
+	if err != nil {
+		return
+	}
+	const how = windows.FILE_FLAG_OPEN_REPARSE_POINT | windows.FILE_FLAG_DELETE_ON_CLOSE
+	if h, err := windows.CreateFile(p, windows.DELETE, 0, nil, windows.OPEN_EXISTING, how, 0); err == nil {
+		windows.CloseHandle(h)
+	}
+}
+
+// checkOwner refuses the file of somebody who may have put it there for us to
+// find, as it does on Unix: administrators and the system stand for root.
+func checkOwner(f *os.File, o *options) error {
+	if !o.create || o.mode&0o022 != 0 {
+		return nil
+	}
+	sd, err := securityOf(f, windows.OWNER_SECURITY_INFORMATION)
+	if err != nil {
+		return err
+	}
+	owner, _, err := sd.Owner()
+	if err != nil {
+		return os.NewSyscallError("GetSecurityDescriptorOwner", err)
+	}
+	me, err := windows.GetCurrentProcessToken().GetTokenUser()
+	if err != nil {
+		return os.NewSyscallError("GetTokenInformation", err)
+	}
+	admins, err := windows.CreateWellKnownSid(windows.WinBuiltinAdministratorsSid)
+	if err != nil {
+		return os.NewSyscallError("CreateWellKnownSid", err)
+	}
+	if owner.Equals(me.User.Sid) || owner.Equals(admins) || owner.IsWellKnown(windows.WinLocalSystemSid) {
+		return nil
+	}
+	if admin, err := windows.Token(0).IsMember(admins); err != nil || admin {
+		return err
+	}
+	return fmt.Errorf("%w: it belongs to user %v, and would not have been created with a mode that lets others write; open it with WithCreate(false), or with WithMode(0666) or similar if it is to be shared",
+		fs.ErrPermission, owner)
+}
+
+func securityOf(f *os.File, what windows.SECURITY_INFORMATION) (sd *windows.SECURITY_DESCRIPTOR, err error) {
+	err = filelock.Control(f, func(h windows.Handle) error {
+		var err error
+		if sd, err = windows.GetSecurityInfo(h, windows.SE_FILE_OBJECT, what); err != nil {
+			return &os.PathError{Op: "GetSecurityInfo", Path: f.Name(), Err: err}
+		}
+		return nil
+	})
+	return sd, err
+}
