@@ -6,12 +6,6 @@ var NetworkTypes = networkTypes
 // HandOvers is the bound of hand-overs within a handle.
 const HandOvers = handOvers
 
-// SetSafetyNet turns the safety net on or off.
-func SetSafetyNet(on bool) { netOff.Store(!on) }
-
-// Rescued returns how many waiters the net has saved.
-func Rescued() int { return int(rescued.Load()) }
-
 // Words are the operations on a layout's words.
 type Words interface {
 	Init(uint32)

@@ -46,6 +46,9 @@ var storeDirs = []string{"/dev/shm", "/tmp"}
 // oddBytes are some that a name may have.
 const oddBytes = "\n\xff \\%"
 
+// longest returns the length of the longest name of an engine.
+func longest(semaphore.Engine) int { return semaphore.MaxName() }
+
 // unlinkFrees reports whether the name of an open semaphore can be removed.
 func unlinkFrees(semaphore.Engine) bool { return true }
 
@@ -256,15 +259,4 @@ func unlockRecord(f *os.File) { recordLock(f, unix.F_SETLK, unix.F_UNLCK) }
 // recordIsLocked reports whether another process has it locked.
 func recordIsLocked(f *os.File) bool {
 	return recordLock(f, unix.F_GETLK, unix.F_WRLCK) != unix.F_UNLCK
-}
-
-// rescuing turns the safety net on; what it does until the returned function is
-// called is expected.
-func rescuing() (restore func()) {
-	before := semaphore.Rescued()
-	semaphore.SetSafetyNet(true)
-	return func() {
-		semaphore.SetSafetyNet(false)
-		expectedRescues += semaphore.Rescued() - before
-	}
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"syscall"
@@ -23,15 +24,34 @@ import (
 var rows = []row{
 	{"auto", semaphore.EngineAuto, nil},
 	{"windows", semaphore.EngineWindows, nil},
+	{"recoverable", semaphore.EngineRecoverable, nil},
+	{"recoverable without watching processes", semaphore.EngineRecoverable, withoutNews},
 }
 
 var platformHelpers = map[string]func([]string) int{"ctrl": ctrlMain, "stores": storesMain}
 
 // storeDirs are where semaphores' files may be.
-var storeDirs []string
+var storeDirs = []string{filepath.Join(os.Getenv("ProgramData"), "semaphore")}
+
+// storeFile is where an engine keeps a name that is written as it is.
+func storeFile(_ semaphore.Engine, name string) string {
+	dir := os.Getenv("SEMAPHORE_DIR")
+	if dir == "" {
+		dir = storeDirs[0]
+	}
+	return filepath.Join(dir, "rec."+name)
+}
 
 // oddBytes are some that a name may have.
 const oddBytes = "\n\x01 :*?%"
+
+// longest returns the length of the longest name of an engine.
+func longest(e semaphore.Engine) int {
+	if owns(e) {
+		return 255 - len("rec.")
+	}
+	return semaphore.MaxName()
+}
 
 // unlinkFrees reports whether the name of an open semaphore can be removed.
 func unlinkFrees(e semaphore.Engine) bool {
@@ -44,7 +64,24 @@ func keepAlive(t testing.TB, name string, e semaphore.Engine) {
 	startActor(t, e.String()).ok("open %s", name)
 }
 
-func portable() (restore func()) { return func() {} }
+// portable, for helpers, is withoutNews.
+func portable() (restore func()) {
+	semaphore.SetUnwatched(true)
+	return func() { semaphore.SetUnwatched(false) }
+}
+
+// withoutNews lets nobody watch processes: only the safety net finds the dead.
+func withoutNews() (restore func()) {
+	watching, net := portable(), rescuing()
+	os.Setenv(portableVariable, "1")
+	os.Setenv(netVariable, "1")
+	return func() {
+		os.Unsetenv(netVariable)
+		os.Unsetenv(portableVariable)
+		net()
+		watching()
+	}
+}
 
 // needSleeping skips where it cannot be seen what threads sleep in.
 func needSleeping(testing.TB) {}
@@ -213,9 +250,11 @@ func tempDir(t testing.TB) string {
 			return err
 		})
 		for _, path := range slices.Backward(paths) {
-			if err := os.Remove(path); err != nil {
-				t.Error(err)
-			}
+			waitFor(t, "the end of "+path, func() bool {
+				runtime.GC() // a semaphore's file goes when nobody has it mapped
+				err := os.Remove(path)
+				return err == nil || errors.Is(err, fs.ErrNotExist)
+			})
 		}
 	})
 	return dir

@@ -1,4 +1,4 @@
-//go:build unix && !aix && !filelock_fcntl && !mips && !mipsle && (!arm || arm.7)
+//go:build ((unix && !aix && !filelock_fcntl) || windows) && !mips && !mipsle && (!arm || arm.7)
 
 // The storm: many processes take, wait, cancel, give, open, close and resize, while
 // a killer kills and restarts them at random.
@@ -24,42 +24,37 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/procsem/semaphore"
 	"github.com/procsem/semaphore/internal/permits"
 )
 
 var (
-	stormKills    = flag.Int("storm.kills", 500, "how many processes the storm kills")
+	stormKills    = flag.Int("storm.kills", stormKillsHere, "how many processes the storm kills")
 	stormPatience = flag.Duration("storm.patience", 3*hang, "how long workers may take, at the end, to get in")
 )
 
 const (
-	stormWorkers = 24
-	stormLimit   = 3 // and the highest, where workers resize
-	stormRounds  = 40
-	stormHands   = 4 // goroutines of a worker that are inside at the same time
+	stormLimit  = 3 // and the highest, where workers resize
+	stormRounds = 40
+	stormHands  = 4 // goroutines of a worker that are inside at the same time
 )
 
 // A headcount tells how many are inside, over all processes. Who is has a byte of
-// a file locked, with a POSIX record lock: taken after the permit, dropped before it
-// is given back, and at a death dropped by the kernel before anything that could
-// let another one in. Who comes and who goes does so under the lock of a gate, so
-// that the count is of one moment.
+// a file locked: taken after the permit, dropped before it is given back, and at a death
+// dropped by the kernel not later than anything that could let another one in
+// (witnesses). Who comes and who goes does so under the lock of a gate, so that the
+// count is of one moment.
 //
 // The file's content is the limit, and how many may be inside. Lowering the limit
 // takes no permit from its holder, so that is the number of holders then, if it is
 // more than the limit, less one for each who has left since.
 type headcount struct {
-	f     *os.File
-	first int64 // of our bytes
-	mu    sync.Mutex
-	own   int
+	f *os.File
+	witnesses
+	mu sync.Mutex
 }
 
 type bound struct{ Limit, Inside int64 }
@@ -97,64 +92,37 @@ func (h *headcount) setLimit(s *semaphore.Semaphore, n int) error {
 
 const gateByte = 1 << 20
 
-func openHeadcount(path string, worker int) *headcount {
+func openHeadcount(path, name string, worker int) *headcount {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		panic(err)
 	}
-	return &headcount{f: f, first: int64(worker) * stormHands}
-}
-
-func (h *headcount) lock(command int, kind int16, at, n int64) unix.Flock_t {
-	lock := unix.Flock_t{Type: kind, Start: at, Len: n}
-	for {
-		err := unix.FcntlFlock(h.f.Fd(), command, &lock)
-		if err == nil {
-			return lock
-		}
-		if err != unix.EINTR {
-			panic(err)
-		}
-	}
+	return &headcount{f: f, witnesses: newWitnesses(f, name, worker)}
 }
 
 func (h *headcount) gate() (open func()) {
 	h.mu.Lock()
-	h.lock(unix.F_SETLKW, unix.F_WRLCK, gateByte, 1)
+	h.lockGate()
 	return func() {
-		h.lock(unix.F_SETLK, unix.F_UNLCK, gateByte, 1)
+		h.unlockGate()
 		h.mu.Unlock()
 	}
 }
 
 // enter returns how many are inside, the caller among them, and how many may be.
-func (h *headcount) enter(hand int) (inside, allowed int) {
+func (h *headcount) enter(s *semaphore.Semaphore, hand int) (inside, allowed int) {
 	defer h.gate()()
-	// The worker that had this number before may still be dying.
-	h.lock(unix.F_SETLKW, unix.F_WRLCK, h.first+int64(hand), 1)
-	h.own++
-	inside = h.own // of which the kernel does not tell us
-	for at := int64(0); at < gateByte; {
-		found := h.lock(unix.F_GETLK, unix.F_WRLCK, at, gateByte-at)
-		if found.Type == unix.F_UNLCK {
-			break
-		}
-		inside += int(found.Len) // neighbouring bytes of one process are one lock
-		at = found.Start + found.Len
-	}
-	return inside, int(h.read().Inside)
+	h.testify(s, hand)
+	return h.count(), int(h.read().Inside)
 }
 
-func (h *headcount) leave(hand int) {
+func (h *headcount) leave(s *semaphore.Semaphore, hand int) {
 	defer h.gate()()
-	h.lock(unix.F_SETLK, unix.F_UNLCK, h.first+int64(hand), 1)
-	h.own--
+	h.retract(s, hand)
 	if b := h.read(); b.Inside > b.Limit {
 		h.write(bound{b.Limit, b.Inside - 1})
 	}
 }
-
-func init() { helpers["storm"] = stormMain }
 
 // A stormWorker is a process of the storm.
 type stormWorker struct {
@@ -173,7 +141,7 @@ func stormMain(args []string) int {
 	w := &stormWorker{name: args[0], calm: strings.Contains(args[3], "calm"), resize: strings.Contains(args[3], "resize"), args: args}
 	var number int
 	fmt.Sscan(args[2], &number)
-	w.count = openHeadcount(args[1], number)
+	w.count = openHeadcount(args[1], w.name, number)
 	// Steps that take less than a microsecond are not met by a killer who comes
 	// at random: let some of them last.
 	permits.Trace = func(s permits.Step) {
@@ -184,7 +152,7 @@ func stormMain(args []string) int {
 		case permits.Taking: // often
 			odds = 20
 		case permits.Shrinking, permits.Recovering: // rare
-			odds, longest = 2, 5*time.Millisecond
+			odds, longest = 2, stormRareStep
 		}
 		if rand.IntN(odds) == 0 {
 			time.Sleep(time.Duration(rand.Int64N(int64(longest))))
@@ -244,7 +212,7 @@ func (w *stormWorker) reopen() {
 
 // inside is the critical section.
 func (w *stormWorker) inside(hand int) {
-	if n, allowed := w.count.enter(hand); n > allowed {
+	if n, allowed := w.count.enter(w.s, hand); n > allowed {
 		w.complain("%d inside, allowed are %d", n, allowed)
 	}
 	if rand.IntN(3) == 0 {
@@ -253,7 +221,7 @@ func (w *stormWorker) inside(hand int) {
 	if !w.calm {
 		w.perhapsDie(hand)
 	}
-	w.count.leave(hand)
+	w.count.leave(w.s, hand)
 }
 
 // perhapsDie ends the process in one of the ways that are not the killer's.
@@ -266,12 +234,7 @@ func (w *stormWorker) perhapsDie(hand int) {
 		os.Stderr.Close() // of what is only played nobody need read
 		panic("storm")
 	case 2:
-		// The descriptors that an exec closes it closes in their order, which
-		// may let somebody in before the count is down.
-		w.count.leave(hand)
-		fmt.Println("exec")
-		self, _ := os.Executable()
-		panic(syscall.Exec(self, append([]string{self}, w.args...), os.Environ()))
+		w.perhapsExec(hand)
 	}
 }
 
@@ -439,39 +402,27 @@ func (st *storm) rare(pid int) bool {
 // strike stops a worker, notes what it was doing, and kills it, or lets it go on.
 func (st *storm) strike(v *victim, kill bool) (dead bool) {
 	pid := v.cmd.Process.Pid
-	must(st.t, v.cmd.Process.Signal(syscall.SIGSTOP))
-	var status unix.WaitStatus
-	for {
-		_, err := unix.Wait4(pid, &status, unix.WUNTRACED, nil)
-		if err == nil {
-			break
-		}
-		if err != unix.EINTR {
-			st.t.Fatal(err)
-		}
-	}
+	code, ended := st.stop(v)
 	switch {
-	case !status.Stopped():
-		// It has ended by itself.
-		switch code := status.ExitStatus(); code {
+	case ended:
+		switch code {
 		case 3:
 			st.killed["os.Exit"]++
 		case 2: // see hear
 		default:
-			st.t.Errorf("a worker ended: %#x", status)
+			st.t.Errorf("a worker ended: status %d", code)
 		}
 	case kill || st.rare(pid):
 		for _, did := range st.doing(pid) {
 			st.killed[did]++
 		}
-		st.killed["SIGKILL"]++
-		must(st.t, unix.Kill(pid, unix.SIGKILL))
+		st.killed["killed"]++
 		// It can be a while until it is gone; its successor need not wait.
-		go func() { unix.Wait4(pid, &status, 0, nil) }()
+		st.kill(v)
 	default:
 		st.stopped++
 		time.Sleep(time.Duration(rand.Int64N(int64(2 * time.Millisecond)))) // it stands still
-		must(st.t, unix.Kill(pid, unix.SIGCONT))
+		st.goOn(v)
 		return false
 	}
 	v.in.Close()
@@ -549,15 +500,17 @@ func limit(t *testing.T, s *semaphore.Semaphore) int {
 // nothing issued twice.
 func runStorm(t *testing.T, what string, kills int) *storm {
 	s := open(t, uniqueName(t), semaphore.EngineRecoverable, semaphore.WithValue(stormLimit))
-	st := &storm{t: t, s: s, path: filepath.Join(t.TempDir(), "headcount"), what: what, killed: make(map[string]int)}
+	st := &storm{t: t, s: s, path: filepath.Join(tempDir(t), "headcount"), what: what, killed: make(map[string]int)}
 	t.Cleanup(func() {
 		for _, v := range st.workers {
 			v.in.Close()
-			unix.Kill(v.cmd.Process.Pid, unix.SIGKILL)
+			v.cmd.Process.Kill()
 			v.cmd.Wait()
 		}
 	})
-	openHeadcount(st.path, stormWorkers).write(bound{stormLimit, stormLimit})
+	limits := openHeadcount(st.path, s.Name(), stormWorkers)
+	limits.write(bound{stormLimit, stormLimit})
+	limits.close()
 	for i := range stormWorkers {
 		st.workers = append(st.workers, st.start(i))
 	}
@@ -603,7 +556,7 @@ func (st *storm) missing() (steps []string) {
 	if strings.Contains(st.what, "calm") {
 		return nil
 	}
-	for _, step := range []string{"SIGKILL", "exec", "os.Exit", "panic", "holding", "queued", "waking", "claiming a slot", "shrinking", "recovering"} {
+	for _, step := range append([]string{"killed", "os.Exit", "panic", "holding", "queued", "waking", "claiming a slot", "shrinking", "recovering"}, stormEnds...) {
 		if step == "shrinking" && !strings.Contains(st.what, "resize") {
 			continue
 		}
@@ -631,8 +584,8 @@ func TestStormResizing(t *testing.T) { testStorm(t, "kills and resize", *stormKi
 // Without kills nobody needs the safety net.
 func TestStormWithoutKills(t *testing.T) { testStorm(t, "calm resize", 0) }
 
-// The same on what other systems have.
+// The same with the locks and sleeps of other systems, or with less of ours.
 func TestStormPortable(t *testing.T) {
-	defer portable()()
+	defer vary()()
 	testStorm(t, "kills and resize", *stormKills/4)
 }

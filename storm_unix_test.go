@@ -1,0 +1,111 @@
+//go:build unix && !aix && !filelock_fcntl && !mips && !mipsle && (!arm || arm.7)
+
+package semaphore_test
+
+import (
+	"fmt"
+	"os"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/procsem/semaphore"
+)
+
+const (
+	stormWorkers   = 24
+	stormKillsHere = 500
+	stormRareStep  = 5 * time.Millisecond
+)
+
+// stormEnds are ways of ending that other systems don't have.
+var stormEnds = []string{"exec"}
+
+// Witnesses are POSIX record locks, which at a death the kernel drops before it drops
+// open-file-description locks and flocks.
+type witnesses struct {
+	f     *os.File
+	first int64 // of our bytes
+	own   int
+}
+
+func newWitnesses(f *os.File, _ string, worker int) witnesses {
+	return witnesses{f: f, first: int64(worker) * stormHands}
+}
+
+func (w *witnesses) close() { w.f.Close() }
+
+func (w *witnesses) lock(command int, kind int16, at, n int64) unix.Flock_t {
+	lock := unix.Flock_t{Type: kind, Start: at, Len: n}
+	for {
+		err := unix.FcntlFlock(w.f.Fd(), command, &lock)
+		if err == nil {
+			return lock
+		}
+		if err != unix.EINTR {
+			panic(err)
+		}
+	}
+}
+
+func (w *witnesses) lockGate() { w.lock(unix.F_SETLKW, unix.F_WRLCK, gateByte, 1) }
+
+func (w *witnesses) unlockGate() { w.lock(unix.F_SETLK, unix.F_UNLCK, gateByte, 1) }
+
+// testify locks the byte of a hand. The worker that had our number before may still be
+// dying.
+func (w *witnesses) testify(_ *semaphore.Semaphore, hand int) {
+	w.lock(unix.F_SETLKW, unix.F_WRLCK, w.first+int64(hand), 1)
+	w.own++
+}
+
+func (w *witnesses) retract(_ *semaphore.Semaphore, hand int) {
+	w.lock(unix.F_SETLK, unix.F_UNLCK, w.first+int64(hand), 1)
+	w.own--
+}
+
+func (w *witnesses) count() int {
+	inside := w.own // of which the kernel does not tell us
+	for at := int64(0); at < gateByte; {
+		found := w.lock(unix.F_GETLK, unix.F_WRLCK, at, gateByte-at)
+		if found.Type == unix.F_UNLCK {
+			break
+		}
+		inside += int(found.Len) // neighbouring bytes of one process are one lock
+		at = found.Start + found.Len
+	}
+	return inside
+}
+
+func (w *stormWorker) perhapsExec(hand int) {
+	// The descriptors that an exec closes it closes in their order, which
+	// may let somebody in before the count is down.
+	w.count.leave(w.s, hand)
+	fmt.Println("exec")
+	self, _ := os.Executable()
+	panic(syscall.Exec(self, append([]string{self}, w.args...), os.Environ()))
+}
+
+// stop makes a worker stand still, if it has not ended.
+func (st *storm) stop(v *victim) (code int, ended bool) {
+	must(st.t, v.cmd.Process.Signal(syscall.SIGSTOP))
+	for {
+		var status unix.WaitStatus
+		_, err := unix.Wait4(v.cmd.Process.Pid, &status, unix.WUNTRACED, nil)
+		if err == nil {
+			return status.ExitStatus(), !status.Stopped()
+		}
+		if err != unix.EINTR {
+			st.t.Fatal(err)
+		}
+	}
+}
+
+func (st *storm) kill(v *victim) {
+	pid := v.cmd.Process.Pid
+	must(st.t, unix.Kill(pid, unix.SIGKILL))
+	go func() { unix.Wait4(pid, nil, 0, nil) }()
+}
+
+func (st *storm) goOn(v *victim) { must(st.t, unix.Kill(v.cmd.Process.Pid, unix.SIGCONT)) }
