@@ -408,6 +408,7 @@ func (r *recoverable) serve(t *turn) {
 	}
 	runtime.Gosched() // whom we have just served goes first
 	if r.own.Leave() {
+		r.watch.mark(r.table)
 		r.own.PassOn(found.Watch, woken || r.deaths.young(found.Dying), r.deaths.young)
 	}
 }
@@ -454,10 +455,7 @@ func (r *recoverable) rest(d time.Duration) (what int, err error) {
 	if d > 0 {
 		timeout = uint32((d + time.Millisecond - 1) / time.Millisecond)
 	}
-	handles := []windows.Handle{stopped: r.objects.stop, token: r.objects.wake}
-	for _, p := range r.watch {
-		handles = append(handles, p.h)
-	}
+	handles := append([]windows.Handle{stopped: r.objects.stop, token: r.objects.wake}, r.watch.handles()...)
 	event, err := windows.WaitForMultipleObjects(handles, false, timeout)
 	if err != nil {
 		return stopped, os.NewSyscallError("WaitForMultipleObjects", err)
@@ -541,6 +539,25 @@ func (w *watch) ended(t *permits.Table, i int) {
 	}
 	windows.CloseHandle(p.h)
 	*w = slices.Delete(*w, i, i+1)
+}
+
+// mark marks all that has ended. Who leaves does that, for it hears of one thing at a
+// time: of a death that came together with the end of its wait nobody else may know.
+func (w *watch) mark(t *permits.Table) {
+	for len(*w) > 0 {
+		event, err := windows.WaitForMultipleObjects(w.handles(), false, 0)
+		if err != nil || event == uint32(windows.WAIT_TIMEOUT) {
+			return
+		}
+		w.ended(t, int(event-windows.WAIT_OBJECT_0))
+	}
+}
+
+func (w watch) handles() (hs []windows.Handle) {
+	for _, p := range w {
+		hs = append(hs, p.h)
+	}
+	return hs
 }
 
 // openProcess returns a handle by which a process can be watched, 0 if we may not do
