@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"runtime"
 	"runtime/debug"
 	"strings"
 
@@ -27,9 +28,11 @@ and permits that belong to processes: those of the dead come back. With
 and post change, shared with programs in C, Python and others. Anybody who
 may write to it can post, and what a holder that is killed by SIGKILL had is
 lost. A name is of one kind; asking for it as the other is an error.
+On Windows a POSIX semaphore is gone when nobody has it open.
 
 Recoverable semaphores are files, rec.NAME, in the directory $SEMAPHORE_DIR, else
-/dev/shm, else /tmp: those who share one need the same directory.
+/dev/shm, else /tmp (Windows: %ProgramData%\semaphore): those who share one need
+the same directory.
 
 ` + statusHelp
 
@@ -60,6 +63,12 @@ procsem becomes the command, and there is nobody to outlive it: the permit comes
 back when it, and all to which it passed the file on, are gone. With --posix the
 permit is lost; "procsem post NAME" replaces it.
 
+On Windows no lock can be left to another process. There the command, and what it
+has started, is killed when procsem is, by a job object (programs that break away
+from jobs, as daemons may, run on), and the permit comes back. The system does both
+as procsem ends, and does not promise that the command is gone before the next one
+gets in. With --close the command runs on. There is no --no-fork.
+
 SIGNALS:
 
 While procsem waits for the permit, SIGINT, SIGTERM, SIGHUP and SIGQUIT end
@@ -74,11 +83,16 @@ twice. SIGINT and SIGHUP that were ignored when procsem started (nohup) stay
 ignored, also by the command. With --no-fork all signals are the command's own
 as soon as it runs.
 
+On Windows the console sends Ctrl-C, Ctrl-Break and its own end to all of its
+processes: procsem passes nothing on, and waits for the command to end. While it
+waits for the permit they end it.
+
 ` + statusHelp
 
 const listHelp = `Lists what stands in the directory of semaphores ($SEMAPHORE_DIR, else /dev/shm,
-else /tmp) and, on Linux, the POSIX semaphores of /dev/shm. Other systems' C
-libraries do not tell of theirs.
+else /tmp; Windows: %ProgramData%\semaphore) and, on Linux, the POSIX semaphores
+of /dev/shm. Other systems' C libraries do not tell of theirs, nor does Windows:
+show finds them by name.
 
 KIND is recoverable, posix, or flock (a count in a file, of builds that have
 nothing better). HOLDERS counts those who hold permits, WAITING those who wait;
@@ -113,7 +127,10 @@ exact to a second. What is not known of a process is left out.
 const createHelp = `If the semaphore exists, its mode and its limit (or value) stand, and a notice
 says so; but a -n that differs from a recoverable one's limit is an error, or if
 nobody has the semaphore open is the new limit, unless "procsem resize" has set
-the limit: that stays.`
+the limit: that stays.
+
+On Windows --posix is an error unless the semaphore exists: it would be gone when
+procsem ends.`
 
 const resizeHelp = `The limit becomes N, 0 to 65535, from now on and for all. Raising it lets
 waiting processes in at once. Lowering it takes no permit from its holder:
@@ -145,9 +162,9 @@ func newRoot(inv *invocation) *cli.Command {
 				Flags: []cli.Flag{
 					&cli.StringFlag{Name: limitFlag, Aliases: []string{"n", "jobs", "j"}, Usage: "at most `N` at a time (default: the limit that exists, else 1)"},
 					timeout(), conflictStatus(), mode(),
-					&cli.BoolFlag{Name: closeFlag, Aliases: []string{"o"}, Usage: "keep the lock from the command: if procsem is killed the permit comes back at once"},
-					&cli.BoolFlag{Name: noForkFlag, Aliases: []string{"F"}, Usage: "become the command instead of waiting for it"},
-					&cli.StringFlag{Name: shellFlag, Usage: "run `LINE` by sh -c, instead of a command after --"},
+					&cli.BoolFlag{Name: closeFlag, Aliases: []string{"o"}, Usage: "keep the lock from the command (Windows: let it outlive procsem): if procsem is killed the permit comes back at once"},
+					&cli.BoolFlag{Name: noForkFlag, Aliases: []string{"F"}, Usage: "become the command instead of waiting for it (not on Windows)"},
+					&cli.StringFlag{Name: shellFlag, Usage: "run `LINE` by sh -c (Windows: cmd /c), instead of a command after --"},
 					posix(),
 				},
 				Action: inv.run,
@@ -222,7 +239,7 @@ func newRoot(inv *invocation) *cli.Command {
 				Name:        "unlink",
 				Usage:       "remove a semaphore's name",
 				UsageText:   "procsem unlink NAME",
-				Description: "Who has the semaphore open goes on with it; the next run or create makes a new one.",
+				Description: "Who has the semaphore open goes on with it; the next run or create makes a new one.\nOn Windows the name of a POSIX semaphore cannot be removed while anybody has it open,\nand is gone by itself after that.",
 				Action:      inv.unlink,
 			},
 		},
@@ -456,6 +473,12 @@ func (inv *invocation) unlink(_ context.Context, cmd *cli.Command) error {
 	name, err := oneName(cmd)
 	if err != nil {
 		return err
+	}
+	if !posixLasts {
+		if s, err := openExistingPOSIX(name); err == nil {
+			s.Close()
+			return &failure{statusUnavailable, fmt.Errorf("%q is a POSIX semaphore: on %s it is gone when nobody has it open, and its name cannot be removed before", name, runtime.GOOS)}
+		}
 	}
 	return semaphore.Unlink(name)
 }

@@ -1,4 +1,4 @@
-//go:build !unix
+//go:build !unix && !windows
 
 package main
 
@@ -11,8 +11,16 @@ import (
 	"github.com/procsem/semaphore"
 )
 
-var errNoInheritance = fmt.Errorf("a lock cannot be left to another program on %s: %w", runtime.GOOS, errors.ErrUnsupported)
+const canBecome = false
 
-func inheritLock(*semaphore.Semaphore) (done func(), err error) { return nil, errNoInheritance }
+func become(*semaphore.Semaphore, *exec.Cmd, *watcher) error { return errors.ErrUnsupported }
 
-func become(*semaphore.Semaphore, *exec.Cmd, *watcher) error { return errNoInheritance }
+type leash struct{}
+
+func newLeash() (leash, error) { return leash{}, nil }
+
+func (leash) attach(*semaphore.Semaphore) (release func(), err error) {
+	return nil, fmt.Errorf("a lock cannot be left to another program on %s: %w", runtime.GOOS, errors.ErrUnsupported)
+}
+
+func shellCommand(line string) *exec.Cmd { return exec.Command("sh", "-c", line) }

@@ -15,6 +15,21 @@ import (
 // scripts give numbers (exec 9>file) and would close.
 const leastLockDescriptor = 10
 
+// A leash is the semaphore's lock in the hands of the command: while that lives the
+// permit stays taken, even if procsem is killed.
+type leash struct{}
+
+func newLeash() (leash, error) { return leash{}, nil }
+
+func (leash) attach(s *semaphore.Semaphore) (release func(), err error) {
+	if kindOf(s) != kindRecoverable {
+		return func() {}, nil // it has no lock
+	}
+	return inheritLock(s)
+}
+
+func shellCommand(line string) *exec.Cmd { return exec.Command("sh", "-c", line) }
+
 // inheritLock makes a descriptor of the semaphore's lock file that the next
 // program inherits, be it by fork or by exec. done closes ours.
 //
@@ -33,6 +48,8 @@ func inheritLock(s *semaphore.Semaphore) (done func(), err error) {
 	}
 	return func() { unix.Close(fd) }, nil
 }
+
+const canBecome = true
 
 // become makes of this process the command, which inherits the permit with the
 // lock. It returns only if that fails.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"runtime"
 	"slices"
 
 	"github.com/procsem/semaphore"
@@ -25,6 +26,10 @@ func kindOf(s *semaphore.Semaphore) string {
 	}
 	return kindPOSIX
 }
+
+// posixLasts says that POSIX semaphores stay when nobody has them open. Those of
+// Windows are kernel objects that go with their last handle.
+const posixLasts = runtime.GOOS != "windows"
 
 // An opener opens or creates a semaphore.
 type opener struct {
@@ -52,6 +57,17 @@ func (o opener) open() (s *semaphore.Semaphore, existed bool, err error) {
 
 // create fails if the semaphore exists.
 func (o opener) create() (*semaphore.Semaphore, error) {
+	if o.posix && !posixLasts {
+		s, err := openExistingPOSIX(o.name)
+		switch {
+		case err == nil:
+			s.Close()
+			err = &semaphore.Error{Op: "open", Name: o.name, Err: fs.ErrExist}
+		case errors.Is(err, fs.ErrNotExist):
+			err = &failure{statusUnavailable, fmt.Errorf("--posix: on %s a POSIX semaphore is gone when nobody has it open, so none would be left; procsem run --posix, or a program, has one for as long as it runs", runtime.GOOS)}
+		}
+		return nil, o.advise(err)
+	}
 	s, err := semaphore.Open(o.name, semaphore.WithExclusive(true), semaphore.WithRecovery(!o.posix),
 		semaphore.WithValue(o.limit), semaphore.WithMode(o.mode))
 	return s, o.advise(err)

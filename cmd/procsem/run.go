@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 
 	"github.com/procsem/semaphore"
@@ -27,7 +28,7 @@ func (inv *invocation) run(_ context.Context, cmd *cli.Command) (err error) {
 	if err != nil {
 		return err
 	}
-	argv, err := inv.commandLine(cmd)
+	newCommand, err := inv.commandOf(cmd)
 	if err != nil {
 		return err
 	}
@@ -38,12 +39,18 @@ func (inv *invocation) run(_ context.Context, cmd *cli.Command) (err error) {
 			return usageError(cmd.FullName(), "--no-fork and --posix; only the permits of recoverable semaphores come back by themselves")
 		case cmd.Bool(closeFlag):
 			return usageError(cmd.FullName(), "--no-fork and --close; it is the command that has to keep the lock then")
+		case !canBecome:
+			return &failure{statusUnavailable, errors.New("--no-fork: a process cannot become another program on " + runtime.GOOS)}
 		}
 	}
 
 	// Before the permit is taken, so that there is no moment at which a signal
 	// kills us while we hold it.
 	w := watch(slices.Concat(endSignals, childSignals))
+	l, err := newLeash()
+	if err != nil {
+		return err
+	}
 	s, existed, err := o.open()
 	if err != nil {
 		return err
@@ -61,20 +68,20 @@ func (inv *invocation) run(_ context.Context, cmd *cli.Command) (err error) {
 			complain(inv.stderr, "the permit could not be given back: %v", lost)
 		}
 	}()
-	command := exec.Command(argv[0], argv[1:]...)
+	command := newCommand()
 	command.Stdin, command.Stdout, command.Stderr = inv.stdin, inv.stdout, inv.stderr
 	if errors.Is(command.Err, exec.ErrDot) {
-		command.Err = nil // a "." in PATH is the user's choice, as in a shell
+		command.Err = nil // a "." in PATH is the user's choice, as in a shell; cmd.exe's is always there
 	}
 	if cmd.Bool(noForkFlag) {
 		return become(s, command, w)
 	}
-	if !o.posix && !cmd.Bool(closeFlag) {
-		done, err := inheritLock(s)
+	if !cmd.Bool(closeFlag) {
+		release, err := l.attach(s)
 		if err != nil {
 			return err
 		}
-		defer done()
+		defer release()
 	}
 	return runCommand(command, w)
 }
@@ -94,19 +101,20 @@ func (inv *invocation) noticeLimit(s *semaphore.Semaphore, existed bool, asked i
 	}
 }
 
-// commandLine returns the command to run.
-func (inv *invocation) commandLine(cmd *cli.Command) ([]string, error) {
+// commandOf returns what makes the command to run. That is looked for once there is
+// a permit: a build that was waited for may have made it.
+func (inv *invocation) commandOf(cmd *cli.Command) (func() *exec.Cmd, error) {
 	switch shell := cmd.IsSet(shellFlag); {
 	case shell && inv.command != nil:
 		return nil, usageError(cmd.FullName(), "both -c and a command after --; one of them is allowed")
 	case shell:
-		return []string{"sh", "-c", cmd.String(shellFlag)}, nil
+		return func() *exec.Cmd { return shellCommand(cmd.String(shellFlag)) }, nil
 	case inv.command == nil:
 		return nil, usageError(cmd.FullName(), "no command to run; it comes after --, or as a shell line with -c")
 	case len(inv.command) == 0:
 		return nil, usageError(cmd.FullName(), "no command after --")
 	}
-	return inv.command, nil
+	return func() *exec.Cmd { return exec.Command(inv.command[0], inv.command[1:]...) }, nil
 }
 
 // runCommand runs the command to its end, in our process group, and returns its
@@ -147,22 +155,21 @@ func runCommand(command *exec.Cmd, w *watcher) error {
 	}
 }
 
-// tell signals the command. That fails if it has ended (os.Process knows, and
-// never signals a process id that was given away) or has become another user's
-// (sudo): there is nobody else to tell then.
-func tell(p *os.Process, sig os.Signal) { _ = p.Signal(sig) }
-
 func startError(name string, err error) error {
 	status := statusCannotExec
-	if errors.Is(err, exec.ErrNotFound) && !onPath(name) || errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, exec.ErrNotFound) && !isThere(name) || errors.Is(err, fs.ErrNotExist) {
 		status = statusNotFound
 	}
 	return &failure{status, err}
 }
 
-// onPath tells a file that cannot be executed from none at all, which
+// isThere tells a file that cannot be executed from none at all, which
 // exec.LookPath does not.
-func onPath(name string) bool {
+func isThere(name string) bool {
+	if filepath.Base(name) != name {
+		_, err := os.Stat(name)
+		return err == nil
+	}
 	for _, dir := range filepath.SplitList(os.Getenv("PATH")) {
 		if info, err := os.Stat(filepath.Join(dir, name)); err == nil && !info.IsDir() {
 			return true

@@ -38,12 +38,6 @@ func (w *watcher) pending() []os.Signal {
 	return w.drain()
 }
 
-// stop ends the watch, and returns what had arrived before.
-func (w *watcher) stop() []os.Signal {
-	signal.Stop(w.arrived)
-	return w.drain()
-}
-
 func (w *watcher) drain() []os.Signal {
 	var sigs []os.Signal
 	for {

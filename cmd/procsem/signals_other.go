@@ -1,4 +1,4 @@
-//go:build !unix
+//go:build !unix && !windows
 
 package main
 
@@ -9,10 +9,11 @@ var (
 	childSignals []os.Signal
 )
 
-// The console sends an interrupt to the command as well.
 func terminalSends(os.Signal) bool { return true }
 
 func inForeground() bool { return true }
+
+func tell(p *os.Process, sig os.Signal) { _ = p.Signal(sig) }
 
 func dieOf(os.Signal) (status int) { return statusSignal + 2 } // 2 is SIGINT
 

@@ -44,6 +44,17 @@ func inForeground() bool {
 	return err == nil && foreground == uint32(own)
 }
 
+// stop ends the watch, and returns what had arrived before.
+func (w *watcher) stop() []os.Signal {
+	signal.Stop(w.arrived)
+	return w.drain()
+}
+
+// tell signals the command. That fails if it has ended (os.Process knows, and
+// never signals a process id that was given away) or has become another user's
+// (sudo): there is nobody else to tell then.
+func tell(p *os.Process, sig os.Signal) { _ = p.Signal(sig) }
+
 // dieOf ends the process by sig's default action, so that whoever waits for it
 // learns what ended it.
 func dieOf(sig os.Signal) (status int) {

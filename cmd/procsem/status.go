@@ -43,7 +43,11 @@ const statusHelp = `EXIT STATUS:
 127 - run: the command was not found
 128+N - run: signal N killed the command
 
-When a signal ends a wait, procsem dies of that same signal.`
+When a signal ends a wait, procsem dies of that same signal.
+
+On Windows the command's status has 32 bits, and is passed on as it is. When
+Ctrl-C ends a wait, procsem's status is that of programs that Ctrl-C ends,
+0xC000013A (3221225786).`
 
 // failure is an error with an exit status of its own.
 type failure struct {
