@@ -1,39 +1,50 @@
-//go:build unix
+//go:build unix || windows
 
 package main
 
 import (
-	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/procsem/semaphore"
-	"golang.org/x/sys/unix"
+	"github.com/procsem/semaphore/internal/names"
 )
 
-func unixName(sig syscall.Signal) string { return unix.SignalName(sig) }
-
 func TestRoundTrip(t *testing.T) {
-	name := newName(t)
-	for _, step := range []struct {
-		command string
-		status  int
-		stdout  string
-		says    string // part of the line on stderr, "" for none
-	}{
+	roundTrip(t, newName(t), []step{
 		{"value", 66, "", "no such semaphore"},
 		{"wait", 66, "", "no such semaphore"},
 		{"try", 66, "", "no such semaphore"},
 		{"post", 66, "", "no such semaphore"},
 		{"unlink", 66, "", "no such semaphore"},
-		{"create -n 0 --posix", 0, "", ""},
+		{"create -n 4", 0, "", ""},
+		{"value", 0, "4\n", ""},
+		{"create", 0, "", "exists: its limit is 4"},
+		{"create -x", 73, "", "exists"},
+		{"create -n 4", 0, "", "exists: its limit is 4"},
+		{"create -n 5", 0, "", "exists: its limit is 5"}, // nobody had it open
+		{"value", 0, "5\n", ""},
+		{"unlink", 0, "", ""},
+		{"show", 66, "", "no such semaphore"},
+	})
+}
+
+func TestRoundTripOfPOSIX(t *testing.T) {
+	var name string
+	if posixLasts {
+		name = newName(t)
+		roundTrip(t, name, []step{{"create -n 0 --posix", 0, "", ""}})
+	} else {
+		name = newSemaphore(t, 0)
+	}
+	roundTrip(t, name, []step{
 		{"value", 0, "0\n", ""},
 		{"try", 75, "", "no permit"},
 		{"try -E 1", 1, "", "no permit"},
@@ -48,20 +59,35 @@ func TestRoundTrip(t *testing.T) {
 		{"create --posix -n 3", 0, "", "exists"},
 		{"create --posix -x", 73, "", "exists"},
 		{"value", 0, "0\n", ""},
-		{"unlink", 0, "", ""},
-		{"create --posix --exclusive", 0, "", ""},
-		{"value", 0, "1\n", ""},
-		{"unlink", 0, "", ""},
-		{"create -n 4", 0, "", ""},
-		{"value", 0, "4\n", ""},
-		{"create", 0, "", "exists: its limit is 4"},
-		{"create -x", 73, "", "exists"},
-		{"create -n 4", 0, "", "exists: its limit is 4"},
-		{"create -n 5", 0, "", "exists: its limit is 5"}, // nobody had it open
-		{"value", 0, "5\n", ""},
-		{"unlink", 0, "", ""},
-		{"show", 66, "", "no such semaphore"},
-	} {
+	})
+	if posixLasts {
+		roundTrip(t, name, []step{
+			{"unlink", 0, "", ""},
+			{"create --posix --exclusive", 0, "", ""},
+			{"value", 0, "1\n", ""},
+			{"unlink", 0, "", ""},
+		})
+		return
+	}
+	roundTrip(t, name, []step{{"unlink", 69, "", "gone when nobody has it open"}})
+	roundTrip(t, newName(t), []step{
+		{"create --posix", 69, "", "gone when nobody has it open"},
+		{"create --posix -x", 69, "", "gone when nobody has it open"},
+		{"value", 66, "", "no such semaphore"},
+	})
+}
+
+// A step is a command to which the name is added.
+type step struct {
+	command string
+	status  int
+	stdout  string
+	says    string // part of the line on stderr, "" for none
+}
+
+func roundTrip(t *testing.T, name string, steps []step) {
+	t.Helper()
+	for _, step := range steps {
 		got := run(t, append(strings.Fields(step.command), name)...)
 		want := outcome{status: step.status, stdout: step.stdout, stderr: got.stderr}
 		if diff := cmp.Diff(want, got, cmp.AllowUnexported(outcome{})); diff != "" {
@@ -86,34 +112,8 @@ func TestWaitReturnsAfterPost(t *testing.T) {
 	checkValue(t, name, 0)
 }
 
-func TestCreateMode(t *testing.T) {
-	t.Run("recoverable", func(t *testing.T) { testCreateMode(t) })
-	t.Run("posix", func(t *testing.T) { testCreateMode(t, "--posix") })
-}
-
-func testCreateMode(t *testing.T, flags ...string) {
-	name := newName(t)
-	cmd := procsemCommand(t)
-	cmd.Path, cmd.Args = "/bin/sh", append([]string{"sh", "-c", `umask 0; exec "$@"`, "sh", self(t), "create", "--mode", "0666", name}, flags...)
-	if got := runCmd(t, cmd); got.status != 0 {
-		t.Fatalf("create: %+v", got)
-	}
-	found := false
-	for _, path := range []string{"/dev/shm/sem." + name, "/dev/shm/flk." + name, "/dev/shm/rec." + name, "/tmp/flk." + name, "/tmp/rec." + name} {
-		if info, err := os.Stat(path); err == nil {
-			found = true
-			if got := info.Mode().Perm(); got != 0o666 {
-				t.Errorf("mode of %s = %#o, want 0666", path, got)
-			}
-		}
-	}
-	if !found {
-		t.Skip("this system's libc does not keep semaphores in files that are known")
-	}
-}
-
 func TestUsageErrors(t *testing.T) {
-	dir := t.TempDir()
+	dir := tempDir(t)
 	for _, tt := range []struct {
 		args string
 		says string
@@ -256,46 +256,19 @@ func TestParseTimeout(t *testing.T) {
 }
 
 func TestDamagedSemaphoreIsDataError(t *testing.T) {
-	name, dir := newName(t), t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, "flk."+name), []byte("hello"), 0o600); err != nil {
-		t.Fatal(err)
+	prefixes := []string{names.Recoverable}
+	if runtime.GOOS != "windows" {
+		prefixes = append(prefixes, names.Flock)
 	}
-	cmd := procsemCommand(t, "value", name)
-	cmd.Env = append(cmd.Env, "SEMAPHORE_DIR="+dir)
-	if got := runCmd(t, cmd); got.status != 65 || !isOneLine(got.stderr) {
-		t.Errorf("got %+v, want status 65 and a line on stderr", got)
-	}
-}
-
-// A flock-counter is found also where libc's semaphores are the default.
-func TestFindsSemaphoreOfOtherEngine(t *testing.T) {
-	name := newName(t)
-	s, err := semaphore.Open(name, semaphore.WithEngine(semaphore.EngineFlock), semaphore.WithValue(2))
-	if errors.Is(err, semaphore.ErrUnsupported) {
-		t.Skip(err)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
-	for _, step := range []struct {
-		args   []string
-		stdout string
-		value  int
-	}{
-		{[]string{"value", name}, "2\n", 2},
-		{[]string{"wait", name}, "", 1},
-		{[]string{"run", "--posix", name, "--", "echo", "inside"}, "inside\n", 1},
-		{[]string{"post", name}, "", 2},
-		{[]string{"try", name}, "", 1},
-		{[]string{"unlink", name}, "", 1},
-	} {
-		got := run(t, step.args...)
-		if got.status != 0 || got.stdout != step.stdout || got.stderr != "" {
-			t.Errorf("%q: got %+v, want status 0 and stdout %q", step.args, got, step.stdout)
+	for _, prefix := range prefixes {
+		name, dir := newName(t), tempDir(t)
+		if err := os.WriteFile(filepath.Join(dir, names.FileName(prefix, name)), []byte("hello"), 0o600); err != nil {
+			t.Fatal(err)
 		}
-		if n, err := s.Value(); err != nil || n != step.value {
-			t.Errorf("after %q: value %d, %v; want %d", step.args, n, err, step.value)
+		cmd := procsemCommand(t, "value", name)
+		cmd.Env = append(cmd.Env, "SEMAPHORE_DIR="+dir)
+		if got := runCmd(t, cmd); got.status != 65 || !isOneLine(got.stderr) {
+			t.Errorf("%s: got %+v, want status 65 and a line on stderr", prefix, got)
 		}
 	}
 }

@@ -1,4 +1,4 @@
-//go:build unix
+//go:build unix || windows
 
 package main
 
@@ -9,9 +9,9 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math/rand/v2"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -21,47 +21,56 @@ import (
 	"time"
 
 	"github.com/procsem/semaphore"
-	"golang.org/x/sys/unix"
 )
 
-// helperEnv makes the test binary something else: procsem itself, or a command
-// for it to run.
-const helperEnv = "PROCSEM_TEST_HELPER"
+// The test binary is also procsem itself, if helperEnv is set, or a command for it to
+// run, if its first argument names that.
+const (
+	helperEnv = "PROCSEM_TEST_HELPER"
+	helperArg = "procsem-test-helper="
+)
 
 var helpers = map[string]func(args []string) int{
-	"procsem": func(args []string) int {
-		return procsem(append([]string{"procsem"}, args...), os.Stdin, os.Stdout, os.Stderr)
-	},
 	"witness": witness,
 	"listen":  listen,
 	"hold":    hold,
 	"held":    held,
+	"exit":    exit,
+	"streams": streams,
+	"leave":   leave,
+	"stay":    stay,
 }
 
 func TestMain(m *testing.M) {
-	name := os.Getenv(helperEnv)
-	if name == "" {
-		os.Exit(m.Run())
+	if os.Getenv(helperEnv) != "" {
+		os.Unsetenv(helperEnv) // the command is none
+		becomeHelper()
+		os.Exit(procsem(append([]string{"procsem"}, os.Args[1:]...), os.Stdin, os.Stdout, os.Stderr))
 	}
-	// A helper that dies of SIGQUIT is to leave no core file.
-	if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}); err != nil {
-		panic(err)
+	if len(os.Args) > 1 {
+		if name, ok := strings.CutPrefix(os.Args[1], helperArg); ok {
+			becomeHelper()
+			os.Exit(helpers[name](os.Args[2:]))
+		}
 	}
-	// Whatever helper comes next names itself (helperCommand).
-	os.Unsetenv(helperEnv)
-	os.Exit(helpers[name](os.Args[1:]))
+	os.Exit(m.Run())
 }
 
 // deadline only catches hangs.
 const deadline = 30 * time.Second
 
-var namesMade atomic.Int32
+// Names of an earlier run may be left over, and under Wine process ids come again at
+// once.
+var (
+	thisRun   = fmt.Sprintf("ps%06x", rand.Uint32()>>8)
+	namesMade atomic.Int32
+)
 
 // newName returns the name of a semaphore that does not exist, and unlinks it
 // in the end.
 func newName(t *testing.T) string {
 	t.Helper()
-	name := fmt.Sprintf("ps%d-%d-%s", os.Getpid(), namesMade.Add(1), t.Name())
+	name := fmt.Sprintf("%s-%d-%s", thisRun, namesMade.Add(1), t.Name())
 	name = strings.ReplaceAll(name[:min(len(name), 30)], "/", "_")
 	t.Cleanup(func() {
 		if err := semaphore.Unlink(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -79,7 +88,11 @@ func newSemaphore(t *testing.T, value int) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.Close()
+	if posixLasts {
+		s.Close()
+	} else {
+		t.Cleanup(func() { s.Close() })
+	}
 	return name
 }
 
@@ -131,7 +144,7 @@ func self(t *testing.T) string {
 // helperCommand is the command line of a helper that procsem is to run.
 func helperCommand(t *testing.T, helper string, args ...string) []string {
 	t.Helper()
-	return append([]string{"env", helperEnv + "=" + helper, self(t)}, args...)
+	return append([]string{self(t), helperArg + helper}, args...)
 }
 
 // procsemCommand is a procsem that was not started yet.
@@ -141,7 +154,7 @@ func procsemCommand(t *testing.T, args ...string) *exec.Cmd {
 	// A program with the race detector sleeps for a second at its exit unless
 	// told not to.
 	gorace := "GORACE=atexit_sleep_ms=0 " + os.Getenv("GORACE")
-	cmd.Env = append(os.Environ(), gorace, helperEnv+"=procsem")
+	cmd.Env = append(os.Environ(), gorace, helperEnv+"=1")
 	return cmd
 }
 
@@ -163,22 +176,20 @@ func runCmd(t *testing.T, cmd *exec.Cmd) outcome {
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	start(t, cmd)
 	o := wait(t, cmd)
-	o.stdout, o.stderr = stdout.String(), stderr.String()
+	o.stdout, o.stderr = strings.ReplaceAll(stdout.String(), eol, "\n"), strings.ReplaceAll(stderr.String(), eol, "\n")
 	return o
 }
 
-// start starts a procsem in a process group of its own (unless it gets a
-// session), which is killed when the test ends with somebody left in it.
+// start starts a procsem, which is killed with its command if it still runs when the
+// test ends.
 func start(t *testing.T, cmd *exec.Cmd) {
 	t.Helper()
-	if cmd.SysProcAttr == nil {
-		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	}
+	group(cmd)
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+		killGroup(cmd)
 		if cmd.ProcessState == nil {
 			cmd.Wait()
 		}
@@ -187,7 +198,7 @@ func start(t *testing.T, cmd *exec.Cmd) {
 
 func wait(t *testing.T, cmd *exec.Cmd) outcome {
 	t.Helper()
-	hung := time.AfterFunc(deadline, func() { syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) })
+	hung := time.AfterFunc(deadline, func() { killGroup(cmd) })
 	err := cmd.Wait()
 	if !hung.Stop() {
 		t.Fatalf("%q did not end within %v", cmd.Args[1:], deadline)
@@ -196,11 +207,7 @@ func wait(t *testing.T, cmd *exec.Cmd) outcome {
 	if err != nil && !errors.As(err, &exit) {
 		t.Fatal(err)
 	}
-	o := outcome{status: cmd.ProcessState.ExitCode()}
-	if ws := cmd.ProcessState.Sys().(syscall.WaitStatus); ws.Signaled() {
-		o.signal = ws.Signal()
-	}
-	return o
+	return outcome{status: cmd.ProcessState.ExitCode(), signal: signalOf(cmd.ProcessState)}
 }
 
 // lines reads what a running process writes, line by line.
@@ -241,38 +248,14 @@ func (l *lines) read(t *testing.T) string {
 	panic("not reached")
 }
 
-// listen, a helper, says which signals reach it. SIGTERM ends it with status 7.
-func listen([]string) int {
-	heard := make(chan os.Signal, 100)
-	for _, sig := range []os.Signal{syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2} {
-		if signal.Ignored(sig) {
-			fmt.Println("ignored:", unix.SignalName(sig.(syscall.Signal)))
-		} else {
-			signal.Notify(heard, sig)
-		}
-	}
-	fmt.Println("ready")
-	for sig := range heard {
-		fmt.Println(unix.SignalName(sig.(syscall.Signal)))
-		if sig == syscall.SIGTERM {
-			break
-		}
-	}
-	return 7
-}
-
-// witness, a helper, holds a record lock on a file of its own in a directory,
-// as all who are inside at the same time do, until it has seen n of them, or
-// as many have left as leaves it alone. The kernel drops the lock at its death
-// at the latest, and procsem gives back after that. It prints the most that it
-// saw.
+// witness, a helper, holds a file of its own in a directory, as all who are inside at
+// the same time do, until it has seen n of them, or as many have left as leaves it
+// alone. The kernel ends that at its death at the latest, and procsem gives back
+// after that. It prints the most that it saw.
 func witness(args []string) int {
 	dir, n, total := args[0], atoi(args[1]), atoi(args[2])
 	own := filepath.Join(dir, fmt.Sprintf("inside.%d", os.Getpid()))
-	f, err := os.Create(own)
-	if err == nil {
-		err = unix.FcntlFlock(f.Fd(), unix.F_SETLK, &unix.Flock_t{Type: unix.F_WRLCK})
-	}
+	f, err := holdFile(own)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
@@ -282,7 +265,7 @@ func witness(args []string) int {
 		others, _ := filepath.Glob(filepath.Join(dir, "inside.*"))
 		inside := 1
 		for _, path := range others {
-			if path != own && locked(path) { // closing one's own file would unlock it
+			if path != own && isHeld(path) { // closing one's own file would unlock it
 				inside++
 			}
 		}
@@ -299,15 +282,40 @@ func witness(args []string) int {
 	return 1
 }
 
-func locked(path string) bool {
-	f, err := os.Open(path)
+func exit(args []string) int {
+	status, err := strconv.ParseUint(args[0], 10, 32)
 	if err != nil {
-		return false
+		panic(err)
 	}
-	defer f.Close()
-	lock := unix.Flock_t{Type: unix.F_WRLCK}
-	err = unix.FcntlFlock(f.Fd(), unix.F_GETLK, &lock)
-	return err == nil && lock.Type != unix.F_UNLCK
+	return int(uint32(status))
+}
+
+// streams, a helper, prints its arguments and its standard input, and a line on
+// standard error.
+func streams(args []string) int {
+	fmt.Print(strings.Join(args, " "), " ")
+	io.Copy(os.Stdout, os.Stdin)
+	fmt.Fprintln(os.Stderr, "to stderr")
+	return 0
+}
+
+// leave, a helper, leaves a process running in the background and prints its id.
+func leave([]string) int { return leaveWith(nil) }
+
+func leaveWith(attr *syscall.SysProcAttr) int {
+	cmd := exec.Command(os.Args[0], helperArg+"stay")
+	cmd.SysProcAttr = attr
+	if err := cmd.Start(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	fmt.Println(cmd.Process.Pid)
+	return 0
+}
+
+func stay([]string) int {
+	time.Sleep(10 * deadline)
+	return 1
 }
 
 func atoi(s string) int {

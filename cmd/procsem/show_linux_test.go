@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
@@ -9,70 +8,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
-
-	gocmp "github.com/google/go-cmp/cmp"
-	"github.com/google/go-cmp/cmp/cmpopts"
-	"github.com/procsem/semaphore"
-	"github.com/procsem/semaphore/internal/proc"
 )
-
-func shown(t *testing.T, name string) view {
-	t.Helper()
-	got := run(t, "show", "--json", name)
-	var v view
-	if err := json.Unmarshal([]byte(got.stdout), &v); err != nil || got.status != 0 || got.stderr != "" {
-		t.Fatalf("%v, %+v", err, got)
-	}
-	return v
-}
-
-// checkView compares what does not vary; commands are checked by a part of them.
-func checkView(t *testing.T, want, got view) {
-	t.Helper()
-	part := gocmp.FilterPath(func(p gocmp.Path) bool { return p.Last().String() == ".Command" }, gocmp.Comparer(func(a, b string) bool {
-		return (a == "") == (b == "") && (strings.Contains(a, b) || strings.Contains(b, a))
-	}))
-	diff := gocmp.Diff(want, got, part, gocmp.AllowUnexported(handle{}), cmpopts.SortSlices(func(a, b handle) bool { return a.PID < b.PID }),
-		cmpopts.IgnoreFields(process{}, "Started", "User"), cmpopts.IgnoreFields(handle{}, "Opened"))
-	if diff != "" {
-		t.Errorf("show --json (-want +got):\n%s", diff)
-	}
-	for _, h := range append(got.Holders, got.Waiters...) {
-		if h.Opened.IsZero() || h.Started.IsZero() || h.Started.After(h.Opened.Add(3*time.Second)) {
-			t.Errorf("process %d: started %v, opened %v", h.PID, h.Started, h.Opened)
-		}
-		if h.State == stateRunning && h.User == "" {
-			t.Errorf("process %d: no user", h.PID)
-		}
-	}
-}
-
-func TestShowHoldersAndWaiters(t *testing.T) {
-	name, dir := newName(t), t.TempDir()
-	first, _ := startHolder(t, name, filepath.Join(dir, "1"), "-n", "2")
-	second, command := startHolder(t, name, filepath.Join(dir, "2"), "-F")
-	waiter, _ := startWaiter(t, name, filepath.Join(dir, "2"))
-	checkView(t, view{
-		Name: name, Kind: kindRecoverable, Limit: ptr(2), Free: ptr(0),
-		Holders: []handle{
-			{process: process{PID: first.Process.Pid, Command: "run -n 2 " + name}, State: stateRunning, Permits: 1},
-			{process: process{PID: command, Command: dir + "/2"}, State: stateRunning, Permits: 1},
-		},
-		Waiters: []handle{
-			{process: process{PID: waiter.Process.Pid, Command: "run " + name}, State: stateRunning, Waiting: true},
-		},
-	}, shown(t, name))
-	if command != second.Process.Pid {
-		t.Errorf("command %d, procsem %d", command, second.Process.Pid)
-	}
-	text := run(t, "show", name).stdout
-	for _, want := range []string{"limit  2\n", "free   0\n", fmt.Sprintf("\n%d ", first.Process.Pid), fmt.Sprintf("\n%d ", command), "HOLDER", "WAITER", "run -n 2 " + name} {
-		if !strings.Contains(text, want) {
-			t.Errorf("show: no %q in\n%s", want, text)
-		}
-	}
-}
 
 // Each orphan is found to keep the permit of its own procsem, and those of the
 // living keep nobody's.
@@ -119,29 +55,6 @@ func TestShowOfZombie(t *testing.T) {
 	})
 	kill(t, command)
 	wait(t, cmd)
-}
-
-func TestLookTrustsNoProcessID(t *testing.T) {
-	self, err := proc.Look(os.Getpid())
-	if err != nil {
-		t.Fatal(err)
-	}
-	now := time.Now()
-	for _, tt := range []struct {
-		what   string
-		holder semaphore.Holder
-		want   string
-	}{
-		{"itself", semaphore.Holder{PID: os.Getpid(), Started: self.Started, Opened: now}, stateRunning},
-		{"another one that had its id", semaphore.Holder{PID: os.Getpid(), Started: self.Started.Add(-time.Hour), Opened: now}, stateUnseen},
-		{"itself, start not known", semaphore.Holder{PID: os.Getpid(), Opened: now}, stateRunning},
-		{"another one, start not known", semaphore.Holder{PID: os.Getpid(), Opened: self.Started.Add(-time.Hour)}, stateUnseen},
-		{"no process", semaphore.Holder{PID: 1<<31 - 1, Started: self.Started, Opened: now}, stateUnseen},
-	} {
-		if got := (lockView{}).look(tt.holder).State; got != tt.want {
-			t.Errorf("%s: %s, want %s", tt.what, got, tt.want)
-		}
-	}
 }
 
 // needNamespaces skips the test where processes can't get a pid namespace.

@@ -1,0 +1,70 @@
+//go:build unix
+
+package main
+
+import (
+	"errors"
+	"os"
+	"testing"
+
+	"github.com/procsem/semaphore"
+)
+
+func TestCreateMode(t *testing.T) {
+	t.Run("recoverable", func(t *testing.T) { testCreateMode(t) })
+	t.Run("posix", func(t *testing.T) { testCreateMode(t, "--posix") })
+}
+
+func testCreateMode(t *testing.T, flags ...string) {
+	name := newName(t)
+	cmd := procsemCommand(t)
+	cmd.Path, cmd.Args = "/bin/sh", append([]string{"sh", "-c", `umask 0; exec "$@"`, "sh", self(t), "create", "--mode", "0666", name}, flags...)
+	if got := runCmd(t, cmd); got.status != 0 {
+		t.Fatalf("create: %+v", got)
+	}
+	found := false
+	for _, path := range []string{"/dev/shm/sem." + name, "/dev/shm/flk." + name, "/dev/shm/rec." + name, "/tmp/flk." + name, "/tmp/rec." + name} {
+		if info, err := os.Stat(path); err == nil {
+			found = true
+			if got := info.Mode().Perm(); got != 0o666 {
+				t.Errorf("mode of %s = %#o, want 0666", path, got)
+			}
+		}
+	}
+	if !found {
+		t.Skip("this system's libc does not keep semaphores in files that are known")
+	}
+}
+
+// A flock-counter is found also where libc's semaphores are the default.
+func TestFindsSemaphoreOfOtherEngine(t *testing.T) {
+	name := newName(t)
+	s, err := semaphore.Open(name, semaphore.WithEngine(semaphore.EngineFlock), semaphore.WithValue(2))
+	if errors.Is(err, semaphore.ErrUnsupported) {
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	for _, step := range []struct {
+		args   []string
+		stdout string
+		value  int
+	}{
+		{[]string{"value", name}, "2\n", 2},
+		{[]string{"wait", name}, "", 1},
+		{[]string{"run", "--posix", name, "--", "echo", "inside"}, "inside\n", 1},
+		{[]string{"post", name}, "", 2},
+		{[]string{"try", name}, "", 1},
+		{[]string{"unlink", name}, "", 1},
+	} {
+		got := run(t, step.args...)
+		if got.status != 0 || got.stdout != step.stdout || got.stderr != "" {
+			t.Errorf("%q: got %+v, want status 0 and stdout %q", step.args, got, step.stdout)
+		}
+		if n, err := s.Value(); err != nil || n != step.value {
+			t.Errorf("after %q: value %d, %v; want %d", step.args, n, err, step.value)
+		}
+	}
+}

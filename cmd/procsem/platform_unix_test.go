@@ -1,0 +1,95 @@
+//go:build unix
+
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+const eol = "\n"
+
+func becomeHelper() {
+	// Whoever dies of SIGQUIT is to leave no core file.
+	if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}); err != nil {
+		panic(err)
+	}
+}
+
+func tempDir(t *testing.T) string {
+	t.Helper()
+	return t.TempDir()
+}
+
+// group gives the command a process group of its own, unless it gets a session.
+func group(cmd *exec.Cmd) {
+	if cmd.SysProcAttr == nil {
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	}
+}
+
+func killGroup(cmd *exec.Cmd) { syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+
+func signalOf(p *os.ProcessState) syscall.Signal {
+	if ws := p.Sys().(syscall.WaitStatus); ws.Signaled() {
+		return ws.Signal()
+	}
+	return 0
+}
+
+func unixName(sig syscall.Signal) string { return unix.SignalName(sig) }
+
+// holdFile takes a record lock on a file, which the kernel drops before it drops a
+// semaphore's lock.
+func holdFile(path string) (io.Closer, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	return f, unix.FcntlFlock(f.Fd(), unix.F_SETLK, &unix.Flock_t{Type: unix.F_WRLCK})
+}
+
+func isHeld(path string) bool {
+	f, err := os.Open(path)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	lock := unix.Flock_t{Type: unix.F_WRLCK}
+	err = unix.FcntlFlock(f.Fd(), unix.F_GETLK, &lock)
+	return err == nil && lock.Type != unix.F_UNLCK
+}
+
+// listen, a helper, says which signals reach it. SIGTERM ends it with status 7.
+func listen([]string) int {
+	heard := make(chan os.Signal, 100)
+	for _, sig := range []os.Signal{syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2} {
+		if signal.Ignored(sig) {
+			fmt.Println("ignored:", unix.SignalName(sig.(syscall.Signal)))
+		} else {
+			signal.Notify(heard, sig)
+		}
+	}
+	fmt.Println("ready")
+	for sig := range heard {
+		fmt.Println(unix.SignalName(sig.(syscall.Signal)))
+		if sig == syscall.SIGTERM {
+			break
+		}
+	}
+	return 7
+}
+
+func platformStatuses(*testing.T) []statusTest {
+	return []statusTest{
+		{"SIGKILL", []string{"-c", "kill -KILL $$"}, 128 + int(syscall.SIGKILL)},
+		{"SIGTERM", []string{"-c", "kill -TERM $$"}, 128 + int(syscall.SIGTERM)},
+	}
+}

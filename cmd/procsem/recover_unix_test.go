@@ -1,0 +1,120 @@
+//go:build unix
+
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// The command has the lock too, so the limit holds when procsem is gone.
+func TestKilledRunKeepsPermitWhileCommandLives(t *testing.T) {
+	name, file := newName(t), filepath.Join(t.TempDir(), "held")
+	first, command := startHolder(t, name, file)
+	kill(t, first.Process.Pid)
+	wait(t, first)
+	second, said := startWaiter(t, name, file)
+	checkValue(t, name, 0)
+	kill(t, command)
+	said.want(t, "held: false")
+	if got := wait(t, second); got.status != 0 {
+		t.Errorf("the second run: %+v", got)
+	}
+	checkValue(t, name, 1)
+}
+
+// One that waited before the kill learns of it twice, and must not be misled by
+// the first news.
+func TestWaiterOutlastsKilledRun(t *testing.T) {
+	name, file := newName(t), filepath.Join(t.TempDir(), "held")
+	first, command := startHolder(t, name, file)
+	second, said := startWaiter(t, name, file)
+	kill(t, first.Process.Pid)
+	wait(t, first)
+	kill(t, command)
+	said.want(t, "held: false")
+	wait(t, second)
+}
+
+func TestNoForkHoldsPermitAsCommand(t *testing.T) {
+	name, file := newName(t), filepath.Join(t.TempDir(), "held")
+	first, command := startHolder(t, name, file, "-F")
+	if command != first.Process.Pid {
+		t.Errorf("the command is process %d, procsem was %d", command, first.Process.Pid)
+	}
+	second, said := startWaiter(t, name, file, "-F")
+	checkValue(t, name, 0)
+	kill(t, command)
+	said.want(t, "held: false")
+	if got := wait(t, second); got.status != 0 {
+		t.Errorf("the second run: %+v", got)
+	}
+	wait(t, first)
+	checkValue(t, name, 1) // at its normal end
+}
+
+// What procsem was given to pass on (make's jobserver) is passed on.
+func TestRunLeavesCommandItsDescriptors(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(path, []byte("from descriptor 3\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, how := range []string{"--posix=false", "--close", "--no-fork", "--posix"} {
+		f, err := os.Open(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cmd := procsemCommand(t, "run", how, newName(t), "--", "sh", "-c", "cat <&3; echo $X")
+		cmd.ExtraFiles = []*os.File{f}
+		cmd.Env = append(cmd.Env, "X=from the environment")
+		got := runCmd(t, cmd)
+		f.Close()
+		want := outcome{stdout: "from descriptor 3\nfrom the environment\n"}
+		if diff := cmp.Diff(want, got, cmp.AllowUnexported(outcome{})); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", how, diff)
+		}
+	}
+}
+
+// Who shares a semaphore with other users says so, on both sides.
+func TestRunSharesWithOtherUsers(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("missing: root")
+	}
+	const other = 65534
+	name := newName(t)
+	binary := filepath.Join(t.TempDir(), "procsem") // where others may read it
+	content, err := os.ReadFile(self(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(binary, content, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for dir := filepath.Dir(binary); dir != os.TempDir(); dir = filepath.Dir(dir) {
+		os.Chmod(dir, 0o755)
+	}
+	as := func(user uint32, args ...string) outcome {
+		t.Helper()
+		cmd := procsemCommand(t, args...)
+		cmd.Path = binary
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: user, Gid: user}}
+		return runCmd(t, cmd)
+	}
+	old := syscall.Umask(0)
+	created := as(12345, "run", "--mode", "0666", name, "--", "true")
+	syscall.Umask(old)
+	if created.status != 0 {
+		t.Fatalf("%+v", created)
+	}
+	if got := as(other, "run", name, "--", "true"); got.status != statusNoPerm {
+		t.Errorf("%+v, want status %d: nothing says that others share it", got, statusNoPerm)
+	}
+	if got := as(other, "run", "--mode", "0666", name, "--", "true"); got.status != 0 {
+		t.Errorf("%+v", got)
+	}
+}
