@@ -398,7 +398,8 @@ func (r *recoverable) serve(t *turn) {
 		what, err := r.sleep(r.deaths.pause(found.Dying), net)
 		r.own.Do(permits.Waking)
 		timedOut = what == netIsDue
-		woken = what == token
+		// One of before counts until somebody here has taken a permit, as on Linux.
+		woken = woken || what == token
 		if what >= firstProcess {
 			r.watch.ended(r.table, what-firstProcess)
 		}
