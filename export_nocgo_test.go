@@ -2,4 +2,6 @@
 
 package semaphore
 
-const LibcPolls = false
+const LibcPolls, LibcIsGlibc, LibcIsMusl = false, false, false
+
+func LibcPath(string) string { return "" }

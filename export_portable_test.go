@@ -2,9 +2,14 @@
 
 package semaphore
 
-// SetPortable makes new recoverable semaphores have a lock file for each slot, and
+import "github.com/procsem/semaphore/internal/filelock"
+
+// Portable makes new recoverable semaphores have a lock file for each slot, and
 // waiters poll.
-func SetPortable(on bool) {
-	fileLocksOnly.Store(on)
-	recoverPolls.Store(on)
+func Portable() (restore func()) {
+	locks, polls := filelock.SetNoByteLocks(true), recoverPolls.Swap(true)
+	return func() {
+		filelock.SetNoByteLocks(locks)
+		recoverPolls.Store(polls)
+	}
 }

@@ -20,3 +20,6 @@ func NameUnit() string {
 	_, unit := nameLength("")
 	return unit
 }
+
+// SetMaxName changes it.
+func SetMaxName(n int) { maxName = n }

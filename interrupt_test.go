@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -49,7 +47,7 @@ func interruptMain(args []string) int {
 			}
 		default:
 		}
-		tid := blockedThread(filepath.Base(storeFile(engineOf(args[2]), args[0])))
+		tid := sleeper(os.Getpid(), storeFile(engineOf(args[2]), args[0]))
 		if tid == 0 || handled() < interrupted {
 			continue
 		}
@@ -72,39 +70,11 @@ func interruptMain(args []string) int {
 	}
 }
 
-// blockedThread finds the thread that sleeps on a futex in that file, or on
-// several futexes, whose addresses the kernel does not show.
-func blockedThread(file string) (tid int) {
-	maps, err := os.ReadFile("/proc/self/maps")
-	if err != nil {
-		panic(err)
-	}
-	var from, to uint64
-	for line := range strings.Lines(string(maps)) {
-		if strings.HasSuffix(strings.TrimSpace(line), "/"+file) {
-			fmt.Sscanf(line, "%x-%x", &from, &to)
-		}
-	}
-	tasks, _ := filepath.Glob("/proc/self/task/*")
-	for _, task := range tasks {
-		call, err := os.ReadFile(filepath.Join(task, "syscall"))
-		if err != nil {
-			continue
-		}
-		var number int
-		var at uint64
-		if n, _ := fmt.Sscanf(string(call), "%d 0x%x", &number, &at); n == 2 && (number == unix.SYS_FUTEX && from <= at && at < to || number == unix.SYS_FUTEX_WAITV) {
-			tid, _ = strconv.Atoi(filepath.Base(task))
-		}
-	}
-	return tid
-}
-
 // With retry off a signal ends the one Wait at the head, and the next in line
 // waits on; with retry on nobody notices.
 func TestInterruptedWait(t *testing.T) {
 	useHelper("interrupt")
-	needSleeping(t)
+	needCallNumbers(t)
 	for retry, want := range map[string][]string{
 		"retry": {"false after 4"},
 		"end":   {"true after 1", "false after 4"},
@@ -116,6 +86,7 @@ func TestInterruptedWait(t *testing.T) {
 				if kind == "libc" && semaphore.LibcPolls {
 					t.Skip("not in this build: a wait that a signal can interrupt")
 				}
+				needFile(t, engineOf(kind))
 				s := open(t, uniqueName(t), engineOf(kind))
 				a := startActorCommand(t, "interrupt", helper(t, "interrupt", s.Name(), retry, kind, classic))
 				for _, want := range want {

@@ -7,10 +7,11 @@ import (
 
 // maxName is the longest name in bytes, without the leading slash. On Linux
 // it is NAME_MAX less glibc's prefix "sem."; our own files have prefixes of
-// the same length. On macOS it is PSEMNAMLEN (31) less the slash. On Windows,
-// in UTF-16, MAX_PATH (260), which Microsoft names as the limit, less the NUL:
-// kernels take more, but not from the functions for 8-bit names.
-var maxName = map[string]int{"darwin": 30, "ios": 30, "windows": 259}[runtime.GOOS]
+// the same length. On macOS it is PSEMNAMLEN (31) less the slash and a NUL, which
+// the kernel counts. On Windows, in UTF-16, MAX_PATH (260), which Microsoft names as
+// the limit, less the NUL: kernels take more, but not from the functions for 8-bit
+// names.
+var maxName = map[string]int{"darwin": 29, "ios": 29, "windows": 259}[runtime.GOOS]
 
 func init() {
 	if maxName == 0 {
@@ -21,9 +22,9 @@ func init() {
 // CheckName reports whether name can name a semaphore on this system. The
 // rule is the same everywhere: one leading slash is optional and means
 // nothing; then come 1 to N bytes, with no slash and no NUL among them, that
-// are not "." or "..". N is 251 on Linux, 30 on macOS, 260 (MAX_PATH) on
-// Windows and 251 elsewhere: portable programs stay within 30 bytes. The
-// error is ErrInvalidName and names the rule that was broken.
+// are not "." or "..". N is 251 on Linux, 29 on macOS, 259 (MAX_PATH less a NUL,
+// in UTF-16 units) on Windows and 251 elsewhere: portable programs stay within 29
+// bytes. On Windows backslashes are those of a prefix Global\ or Local\ only. The error is ErrInvalidName and names the rule that was broken.
 func CheckName(name string) error {
 	_, err := cleanName("checkname", name)
 	return err

@@ -37,6 +37,14 @@ var nativeHelpers = map[string]func([]string) int{
 	"leaver":    leaverMain,
 }
 
+// needGlibc skips where an engine's libc is another one.
+func needGlibc(t testing.TB, e semaphore.Engine) {
+	t.Helper()
+	if e == semaphore.EngineLibc && !semaphore.LibcIsGlibc {
+		t.Skip("not in this build: glibc")
+	}
+}
+
 // words are value and number of waiters, as they stand in the file.
 func words(t testing.TB, name string) (value, waiters uint32) {
 	t.Helper()
@@ -130,9 +138,11 @@ func TestFastPathAllocatesNothing(t *testing.T) {
 
 // Uncontended, no system call is made.
 func TestFastPathMakesNoSystemCall(t *testing.T) {
+	useHelper("fast")
 	for _, e := range []semaphore.Engine{semaphore.EngineNative, semaphore.EngineRecoverable} {
 		t.Run(e.String(), func(t *testing.T) {
 			needTool(t, "strace")
+			needCallNumbers(t)
 			needEngine(t, e)
 			name := uniqueName(t)
 			s := open(t, name, e)
@@ -240,7 +250,7 @@ func TestHandOversStarveNobody(t *testing.T) {
 	defer stop.Store(true)
 	waitFor(t, "contention within the process", func() bool { return semaphore.Waiting(s) > goroutines/2 })
 	var most int64
-	for range 20 {
+	for range times(20) {
 		must(t, s.Wait()) // nobody else can have it now
 		c.send("waits 1")
 		waitFor(t, "a waiter in C", func() bool { _, w := words(t, name); return w >= 2 })
@@ -260,6 +270,7 @@ func TestHandOversStarveNobody(t *testing.T) {
 // leaves behind what it would: a permit in the word that nobody was woken for.
 func TestSafetyNetRescuesFromLostWakeUp(t *testing.T) {
 	useHelper("waiter")
+	needCallNumbers(t)
 	name := uniqueName(t)
 	open(t, name, semaphore.EngineNative, semaphore.WithValue(0))
 	lose := func() {
@@ -279,7 +290,10 @@ func TestSafetyNetRescuesFromLostWakeUp(t *testing.T) {
 		cmd := helper(t, "waiter", name)
 		cmd.Env = append(cmd.Env, netVariable+"="+net)
 		a := startActorCommand(t, "waiter", cmd)
-		waitFor(t, "a sleeping waiter", func() bool { _, w := words(t, name); return w == 1 && asleep(a.cmd.Process.Pid) })
+		waitFor(t, "a sleeping waiter", func() bool {
+			_, w := words(t, name)
+			return w == 1 && sleeper(a.cmd.Process.Pid, storeFile(semaphore.EngineNative, name)) != 0
+		})
 		return a
 	}
 	a := start("on")
@@ -293,7 +307,7 @@ func TestSafetyNetRescuesFromLostWakeUp(t *testing.T) {
 	}
 
 	// That it was the net: without it the waiter sleeps on, until it is woken.
-	b := start("")
+	b := start("off")
 	lose()
 	s := open(t, name, semaphore.EngineNative)
 	must(t, s.TryWait())
@@ -301,19 +315,6 @@ func TestSafetyNetRescuesFromLostWakeUp(t *testing.T) {
 	if got := b.answer(); got != "taken, 0 rescued" {
 		t.Errorf("without the net: %s", got)
 	}
-}
-
-// asleep reports whether a thread of the process sleeps in futex_waitv, as the
-// engine's server does.
-func asleep(pid int) bool {
-	tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/syscall", pid))
-	for _, task := range tasks {
-		call, _ := os.ReadFile(task)
-		if strings.HasPrefix(string(call), fmt.Sprint(unix.SYS_FUTEX_WAITV, " ")) {
-			return true
-		}
-	}
-	return false
 }
 
 // waiterMain takes permits for ever, or once.
@@ -337,12 +338,17 @@ func waiterMain(args []string) int {
 // The net looks without giving up the place in the kernel's queue: who waits
 // for longer than its second is served before those who came later.
 func TestSafetyNetKeepsThePlace(t *testing.T) {
+	useHelper("waiter")
+	needCallNumbers(t)
 	name := uniqueName(t)
 	s := open(t, name, semaphore.EngineNative, semaphore.WithValue(0))
 	cmd := helper(t, "waiter", name)
 	cmd.Env = append(cmd.Env, netVariable+"=on")
 	first := startActorCommand(t, "waiter", cmd)
-	waitFor(t, "the first in line", func() bool { _, w := words(t, name); return w == 1 && asleep(first.cmd.Process.Pid) })
+	waitFor(t, "the first in line", func() bool {
+		_, w := words(t, name)
+		return w == 1 && sleeper(first.cmd.Process.Pid, storeFile(semaphore.EngineNative, name)) != 0
+	})
 	second := startActor(t, "C")
 	second.ok("open /%s", name)
 	second.send("waits 1")
@@ -366,11 +372,12 @@ func TestClosingLeavesNothingBehind(t *testing.T) {
 	for _, e := range []semaphore.Engine{semaphore.EngineNative, semaphore.EngineLibc} {
 		t.Run(e.String(), func(t *testing.T) {
 			needEngine(t, e)
+			needGlibc(t, e)
 			name := uniqueName(t)
 			open(t, name, semaphore.EngineNative, semaphore.WithValue(0))
 			behind := startActor(t, "C")
 			behind.ok("open /%s", name)
-			for range 30 {
+			for range times(30) {
 				a := startActorCommand(t, "leaver", helper(t, "leaver", name, e.String()))
 				if got := a.answer(); got != "waiting" {
 					t.Fatal(got)
@@ -432,7 +439,7 @@ func TestKilledWaiters(t *testing.T) {
 	}
 	survivor := start()
 	rescued := 0
-	const kills = 60
+	kills := times(60)
 	for i := range kills {
 		victim := victims[i%len(victims)]
 		go func() { victim.cmd.Process.Kill() }() // at the moment of the posts
@@ -469,7 +476,7 @@ func TestKilledPosters(t *testing.T) {
 	useHelper("poster")
 	name := uniqueName(t)
 	s := open(t, name, semaphore.EngineNative, semaphore.WithValue(0))
-	for range 40 {
+	for range times(40) {
 		a := startActorCommand(t, "poster", helper(t, "poster", name))
 		must(t, s.WaitTimeout(hang))                                          // it posts
 		time.Sleep(time.Duration(rand.Int64N(int64(300 * time.Microsecond)))) // the moment to be killed at
@@ -590,6 +597,7 @@ func TestNativeRefusesWhatIsNoSemaphore(t *testing.T) {
 		for _, e := range []semaphore.Engine{semaphore.EngineNative, semaphore.EngineLibc} {
 			t.Run(fmt.Sprint(tt.what, " ", e), func(t *testing.T) {
 				needEngine(t, e)
+				needGlibc(t, e)
 				if tt.what == "impossible value" && strconv.IntSize == 32 {
 					t.Skip("not on this system: a value that does not fit into 31 bits")
 				}
@@ -655,22 +663,23 @@ func truncatedMain(args []string) int {
 
 // A program of the other word size and one of ours, on one name.
 func TestOtherWordSize(t *testing.T) {
-	if strconv.IntSize != 64 {
-		t.Skip("not on this system: programs of another word size with a compiler at hand")
+	compiler, bits := []string{cc386, "-static"}, 32 // its libraries are not installed for running
+	if strconv.IntSize == 32 {
+		compiler, bits = []string{"cc"}, 64
 	}
-	needTool(t, cc386)
-	path, err := compile(cc386, "actor.c")
+	needTool(t, compiler[0])
+	path, err := compile(compiler, "actor.c")
 	must(t, err)
 	name := uniqueName(t)
-	other := startActorCommand(t, "32-bit C", exec.Command(path))
+	other := startActorCommand(t, fmt.Sprintf("%d-bit C", bits), exec.Command(path))
 	other.ok("create /%s 1", name)
 	for _, e := range []semaphore.Engine{semaphore.EngineNative, semaphore.EngineLibc, semaphore.EngineAuto} {
-		if !hasEngine(e) {
+		if !hasEngine(e) || storeFile(e, name) != storeFile(semaphore.EngineNative, name) {
 			continue
 		}
 		_, err = semaphore.Open(name, semaphore.WithEngine(e))
 		wantErr(t, fmt.Sprint("Open by engine ", e), err, semaphore.ErrCorrupt)
-		if err != nil && !strings.Contains(err.Error(), "programs of 32 bits") {
+		if err != nil && !strings.Contains(err.Error(), fmt.Sprintf("programs of %d bits", bits)) {
 			t.Errorf("%v: does not name the word size", err)
 		}
 	}

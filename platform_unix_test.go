@@ -5,11 +5,12 @@
 package semaphore_test
 
 import (
+	"encoding/binary"
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -103,46 +104,65 @@ func threads(t testing.TB) int {
 func sharing() map[string][]string {
 	var glibc []string
 	for _, e := range []semaphore.Engine{semaphore.EngineNative, semaphore.EngineLibc} {
-		if hasEngine(e) {
+		if hasEngine(e) && (e == semaphore.EngineNative || semaphore.LibcIsGlibc) {
 			glibc = append(glibc, e.String())
 		}
 	}
+	stores := map[string][]string{"glibc": glibc, "flock": {"flock"}}
 	if glibc != nil {
-		glibc = append(glibc, "C")
-		if strconv.IntSize == pythonBits {
-			glibc = append(glibc, "Python")
+		stores["glibc"] = append(glibc, "C")
+		if pythonShares() {
+			stores["glibc"] = append(stores["glibc"], "Python")
 		}
 	}
-	return map[string][]string{"glibc": glibc, "flock": {"flock"}}
+	if hasEngine(semaphore.EngineLibc) && !semaphore.LibcIsGlibc {
+		stores["libc"] = []string{"libc"}
+		if semaphore.LibcIsMusl {
+			stores["libc"] = append(stores["libc"], "musl C")
+		}
+	}
+	return stores
 }
 
-// pythonBits is the word size of Debian's python3 on the machines that this
-// runs on. A program of another word size has other semaphores.
-const pythonBits = 64
-
-// cProgram builds testdata/actor.c, once.
-var cProgram = sync.OnceValues(func() (string, error) {
-	return compile(cCompiler(), "actor.c")
+// pythonShares reports whether python3 is a program of our own word size and byte
+// order: others have other semaphores.
+var pythonShares = sync.OnceValue(func() bool {
+	out, err := exec.Command("python3", "-c", `import struct, sys; print(struct.calcsize("P") * 8, sys.byteorder)`).Output()
+	order := "little"
+	if binary.NativeEndian.Uint16([]byte{0, 1}) == 1 {
+		order = "big"
+	}
+	return err != nil || strings.TrimSpace(string(out)) == fmt.Sprint(strconv.IntSize, " ", order)
 })
 
-// cCompiler returns the C compiler for programs of our own word size.
-func cCompiler() string {
-	if runtime.GOARCH == "386" {
-		return cc386
+// cProgram builds testdata/actor.c, once, muslProgram for musl.
+var (
+	cProgram    = sync.OnceValues(func() (string, error) { return compile(cCompiler(), "actor.c") })
+	muslProgram = sync.OnceValues(func() (string, error) { return compile(muslCompiler, "actor.c") })
+)
+
+// compilerVariable is the C compiler, with its flags, for programs of our own machine
+// and with glibc, where that is not cc.
+const compilerVariable = "SEMAPHORE_TEST_CC"
+
+// cCompiler returns the C compiler, with its flags, for programs of our own machine.
+func cCompiler() []string {
+	if cc := strings.Fields(os.Getenv(compilerVariable)); len(cc) > 0 {
+		return cc
 	}
-	return "cc"
+	return []string{"cc"}
 }
 
 const cc386 = "i686-linux-gnu-gcc"
 
+// muslCompiler is Debian's, for the machine that it is on.
+var muslCompiler = []string{"musl-gcc", "-static"}
+
 // compile builds a program of testdata.
-func compile(compiler, source string) (string, error) {
-	out := filepath.Join(scratch(), source+"-"+compiler)
-	args := []string{"-O2", "-Wall", "-Werror", "-o", out, filepath.Join("testdata", source), "-pthread"}
-	if compiler == cc386 {
-		args = append(args, "-static") // its libraries are not installed for running
-	}
-	cc := exec.Command(compiler, args...)
+func compile(compiler []string, source string) (string, error) {
+	out := filepath.Join(scratch(), source+"-"+compiler[0])
+	args := append(compiler[1:len(compiler):len(compiler)], "-O2", "-Wall", "-Werror", "-o", out, filepath.Join("testdata", source), "-pthread")
+	cc := exec.Command(compiler[0], args...)
 	if text, err := cc.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("%v: %v\n%s", cc, err, text)
 	}
@@ -154,8 +174,13 @@ func foreignActor(t testing.TB, kind string) *exec.Cmd {
 	t.Helper()
 	switch kind {
 	case "C":
-		needTool(t, cCompiler())
+		needTool(t, cCompiler()[0])
 		path, err := cProgram()
+		must(t, err)
+		return exec.Command(path)
+	case "musl C":
+		needTool(t, muslCompiler[0])
+		path, err := muslProgram()
 		must(t, err)
 		return exec.Command(path)
 	case "Python":
@@ -259,4 +284,14 @@ func unlockRecord(f *os.File) { recordLock(f, unix.F_SETLK, unix.F_UNLCK) }
 // recordIsLocked reports whether another process has it locked.
 func recordIsLocked(f *os.File) bool {
 	return recordLock(f, unix.F_GETLK, unix.F_WRLCK) != unix.F_UNLCK
+}
+
+// Under nohup, and in the background of a shell, interrupts are ignored, and the helpers
+// that are to die of one would inherit that.
+func init() {
+	for _, sig := range []os.Signal{syscall.SIGHUP, syscall.SIGINT} {
+		if os.Getenv(helperVariable) == "" && signal.Ignored(sig) {
+			signal.Notify(make(chan os.Signal, 1), sig)
+		}
+	}
 }

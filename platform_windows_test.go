@@ -259,3 +259,10 @@ func tempDir(t testing.TB) string {
 	})
 	return dir
 }
+
+func emulated() bool { return false }
+
+// kernelTells: waiters hear of deaths by the handles of processes.
+func kernelTells() bool { return true }
+
+func paths() string { return "LockFileEx, handles of processes" }

@@ -21,10 +21,10 @@ func withoutNews() (restore func()) {
 // portable makes the recoverable engine what it is on systems without
 // open-file-description locks and futexes.
 func portable() (restore func()) {
-	semaphore.SetPortable(true)
+	restored := semaphore.Portable()
 	os.Setenv(portableVariable, "1") // for helpers
 	return func() {
-		semaphore.SetPortable(false)
+		restored()
 		os.Unsetenv(portableVariable)
 	}
 }

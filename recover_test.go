@@ -6,10 +6,12 @@ package semaphore_test
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"sync"
@@ -453,16 +455,26 @@ func TestForgottenHandleHolds(t *testing.T) {
 // A file from before the last reboot: all who are in it are dead, and no lock is
 // held, whatever their numbers mean by now.
 func TestStaleFile(t *testing.T) {
+	dir := tempDir(t)
+	t.Setenv("SEMAPHORE_DIR", dir)
 	name := uniqueName(t)
 	s := open(t, name, recoverable, semaphore.WithValue(3))
 	a := holding(t, name, 2)
-	content, err := os.ReadFile(storeFile(recoverable, name))
+	saved := make(map[string][]byte) // with the lock files, if there are such
+	entries, err := os.ReadDir(dir)
 	must(t, err)
+	for _, e := range entries {
+		path := filepath.Join(dir, e.Name())
+		saved[path], err = os.ReadFile(path)
+		must(t, err)
+	}
 	must(t, a.in.Close())
 	a.cmd.Wait()
 	must(t, s.Close())
 	must(t, s.Unlink())
-	must(t, os.WriteFile(storeFile(recoverable, name), content, 0o600))
+	for path, content := range saved {
+		must(t, os.WriteFile(path, content, 0o600))
+	}
 	s = open(t, name, recoverable, semaphore.WithValue(3))
 	for range 3 {
 		must(t, s.TryWait())
@@ -472,19 +484,20 @@ func TestStaleFile(t *testing.T) {
 	open(t, name, recoverable)
 	open(t, name, recoverable)
 	if n := semaphore.Table(s).Slots(); n > max(before, 3) {
-		t.Errorf("%d slots, %d before: those of the dead were not used again", n, before)
+		t.Errorf("%d slots, %d before, for three handles: those of the dead were not used again", n, before)
 	}
 }
 
 func TestRecoverableRefusesWhatIsNoSemaphore(t *testing.T) {
 	good := func() []byte {
 		content := make([]byte, permits.Size)
-		copy(content, permits.NewHead(2, systemLocks, 7).Bytes())
+		copy(content, permits.NewHead(2, locksHere(t), 7).Bytes())
 		return content
 	}
-	changed := func(at int, to ...byte) []byte {
+	changed := func(at int, to any) []byte {
 		content := good()
-		copy(content[at:], to)
+		_, err := binary.Encode(content[at:], binary.NativeEndian, to)
+		must(t, err)
 		return content
 	}
 	for what, tt := range map[string]struct {
@@ -495,14 +508,14 @@ func TestRecoverableRefusesWhatIsNoSemaphore(t *testing.T) {
 		"too short":          {good()[:permits.Size-1], "bytes"},
 		"too long":           {append(good(), 0), "bytes"},
 		"zeros":              {make([]byte, permits.Size), "begins with"},
-		"another magic":      {changed(0, 'x'), "begins with"},
+		"another magic":      {changed(0, byte('x')), "begins with"},
 		"a flock-counter's":  {append([]byte("flocksem"), good()[8:]...), "begins with"},
-		"a future version":   {changed(8, 9), "version 9"},
-		"version 0":          {changed(8, 0), "version 0"},
-		"unknown locks":      {changed(12, 4), "locks"},
-		"a limit beyond":     {changed(64, 0xff, 0xff), "limit 65535"},
-		"permits beyond":     {changed(72, 0, 0, 1), "65536 permits"},
-		"slots beyond":       {changed(76, 0, 0, 1), "65536 slots"},
+		"a future version":   {changed(8, uint32(9)), "version 9"},
+		"version 0":          {changed(8, uint32(0)), "version 0"},
+		"unknown locks":      {changed(12, uint32(4)), "locks"},
+		"a limit beyond":     {changed(64, uint64(0xffff)), "limit 65535"},
+		"permits beyond":     {changed(72, uint32(1<<16)), "65536 permits"},
+		"slots beyond":       {changed(76, uint32(1<<16)), "65536 slots"},
 		"another byte order": {reversed(good()), "byte order"},
 		"one that is in use": {good(), ""},
 	} {
@@ -555,6 +568,8 @@ func TestScribbledWords(t *testing.T) {
 }
 
 func TestFullTable(t *testing.T) {
+	dir := tempDir(t)
+	t.Setenv("SEMAPHORE_DIR", dir)
 	name := uniqueName(t)
 	s := open(t, name, recoverable)
 	must(t, s.Wait())
@@ -562,11 +577,20 @@ func TestFullTable(t *testing.T) {
 	must(t, err)
 	defer f.Close()
 	// As if somebody lived in each of the other slots.
-	for at := int64(permits.Size) + 2; at < permits.Size+1+permits.MaxSlots; at++ {
-		if locked, err := filelock.TryLockByte(f, at); !locked {
-			if errors.Is(err, errors.ErrUnsupported) {
-				t.Skip("not on this system: open-file-description locks")
+	locks := locksHere(t)
+	for slot := 1; slot < permits.MaxSlots; slot++ {
+		file, lock := f, func(f *os.File) (bool, error) { return filelock.TryLockByte(f, permits.SlotByte+int64(slot)) }
+		if locks == permits.FileLocks {
+			own, err := filepath.Glob(filepath.Join(dir, "rlk.*.0"))
+			if err != nil || len(own) != 1 {
+				t.Fatal(own, err)
 			}
+			file, err = os.OpenFile(strings.TrimSuffix(own[0], "0")+fmt.Sprint(slot), os.O_RDWR|os.O_CREATE, 0o600)
+			must(t, err)
+			defer file.Close()
+			lock = tryLockFile
+		}
+		if locked, err := lock(file); !locked {
 			t.Fatal(err)
 		}
 	}
@@ -575,7 +599,13 @@ func TestFullTable(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), fmt.Sprint(permits.MaxSlots)) {
 		t.Errorf("%v: does not say how many", err)
 	}
-	must(t, f.Close())
+	if locks == permits.FileLocks {
+		other, err := filepath.Glob(filepath.Join(dir, "rlk.*.7"))
+		must(t, err)
+		must(t, os.Remove(other[0])) // as who leaves does
+	} else {
+		must(t, f.Close())
+	}
 	must(t, open(t, name, recoverable).Close())
 	must(t, s.Post())
 }

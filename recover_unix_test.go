@@ -5,7 +5,9 @@
 package semaphore_test
 
 import (
+	"errors"
 	"fmt"
+	"github.com/procsem/semaphore/internal/filelock"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -95,13 +97,7 @@ func TestExecKeepsThePermit(t *testing.T) {
 		s := open(t, uniqueName(t), recoverable)
 		a := holding(t, s.Name(), 1)
 		a.ok("exec keep")
-		waitFor(t, "the new program", func() bool {
-			name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", a.cmd.Process.Pid))
-			if err != nil {
-				t.Skip("not on this system: /proc/PID/comm")
-			}
-			return string(name) == "sh\n"
-		})
+		becomesShell(t, a)
 		wantErr(t, "TryWait", s.TryWait(), semaphore.ErrWouldBlock)
 		defer rescuing()()
 		waiting := blocked(t, s, s.Wait)
@@ -162,20 +158,91 @@ func TestNoSpace(t *testing.T) {
 	must(t, s.Close())
 }
 
+// Who lives on as another program has the semaphore open: nobody begins it anew.
+func TestExecKeepsTheLimit(t *testing.T) {
+	eachVariant(t, func(t *testing.T) {
+		name := uniqueName(t)
+		s := open(t, name, recoverable)
+		a := holding(t, name, 1)
+		must(t, s.Close())
+		a.ok("exec keep")
+		becomesShell(t, a)
+		_, err := semaphore.Open(name, semaphore.WithRecovery(true), semaphore.WithValue(7))
+		wantErr(t, "Open with another limit", err, semaphore.ErrLimitMismatch)
+		s = open(t, name, recoverable)
+		becomes(t, s, 0)
+		if hs, err := s.Holders(); err != nil || len(hs) != 1 || hs[0].PID != a.cmd.Process.Pid {
+			t.Errorf("Holders %+v, %v, want one with pid %d", hs, err, a.cmd.Process.Pid)
+		}
+	})
+}
+
+// becomesShell waits until an actor has become another program.
+func becomesShell(t *testing.T, a *actor) {
+	t.Helper()
+	waitFor(t, "the new program", func() bool {
+		name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", a.cmd.Process.Pid))
+		if err != nil {
+			t.Skip("not on this system: /proc/PID/comm")
+		}
+		return string(name) == "sh\n"
+	})
+}
+
+// Semaphores whose locks are of one kind or the other can be told from each other
+// where there is only one kind: those with locks of bytes can't be opened.
+func TestKindsOfLocks(t *testing.T) {
+	name := uniqueName(t)
+	s, locks := open(t, name, recoverable), locksHere(t)
+	defer portable()()
+	if locks == permits.FileLocks {
+		open(t, name, recoverable)
+		return
+	}
+	_, err := semaphore.Open(name, semaphore.WithRecovery(true))
+	wantErr(t, "Open", err, errors.ErrUnsupported)
+	if err == nil || !strings.Contains(err.Error(), "open-file-description locks") {
+		t.Errorf("%v: does not say what it needs", err)
+	}
+	must(t, s.TryWait()) // nothing damaged
+}
+
+// locksHere is the kind of locks that semaphores have where the tests run.
+func locksHere(t *testing.T) permits.Locks {
+	t.Helper()
+	f, err := os.CreateTemp(t.TempDir(), "")
+	must(t, err)
+	defer f.Close()
+	if _, err := filelock.ByteLocked(f, 0, 1); err != nil {
+		wantErr(t, "ByteLocked", err, errors.ErrUnsupported)
+		return permits.FileLocks
+	}
+	return permits.ByteLocks
+}
+
+// tryLockFile takes the lock of a slot's file.
+func tryLockFile(f *os.File) (bool, error) { return filelock.TryLock(f) }
+
 func TestReadOnlyDirectory(t *testing.T) {
 	if os.Geteuid() == 0 {
+		needSeteuid(t)
 		must(t, syscall.Seteuid(otherUser))
 		defer syscall.Seteuid(0)
 	}
 	dir := filepath.Join(os.TempDir(), uniqueName(t))
 	must(t, os.Mkdir(dir, 0o700))
-	defer os.Remove(dir)
+	defer os.RemoveAll(dir)
 	t.Setenv("SEMAPHORE_DIR", dir)
 	s := open(t, "x", recoverable)
 	defer s.Unlink()
 	must(t, os.Chmod(dir, 0o500))
 	defer os.Chmod(dir, 0o700)
-	open(t, "x", recoverable) // what exists can be used
+	if locksHere(t) == permits.ByteLocks {
+		open(t, "x", recoverable) // what exists can be used
+	} else {
+		_, err := semaphore.Open("x", semaphore.WithRecovery(true))
+		wantErr(t, "Open, which makes a lock file", err, fs.ErrPermission)
+	}
 	_, err := semaphore.Open("y", semaphore.WithRecovery(true))
 	wantErr(t, "Open", err, fs.ErrPermission)
 	wantErr(t, "Unlink", s.Unlink(), fs.ErrPermission)

@@ -5,19 +5,38 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
 #include <sys/stat.h>
 #include <time.h>
 
-int semaphore_open(sem_t **sem, const char *name, int flags, unsigned mode, unsigned value)
+static sem_t *of(semaphore_handle sem) { return (sem_t *)sem; }
+
+// result makes an errno of what a function of libc's returned. sem_post of FreeBSD 9
+// returns EOVERFLOW itself.
+static int result(int rc) { return rc < 0 ? errno : rc; }
+
+int semaphore_open(semaphore_handle *sem, const char *name, int flags, unsigned mode, unsigned value)
 {
-	*sem = sem_open(name, flags, mode, value);
-	return *sem == SEM_FAILED ? errno : 0; // SEM_FAILED is -1 on macOS
+	sem_t *s = sem_open(name, flags, mode, value);
+	*sem = (semaphore_handle)s;
+	return s == SEM_FAILED ? errno : 0; // SEM_FAILED is -1 on macOS and illumos
 }
 
-int semaphore_close(sem_t *sem) { return sem_close(sem) == 0 ? 0 : errno; }
+int semaphore_close(semaphore_handle sem) { return result(sem_close(of(sem))); }
 
-int semaphore_unlink(const char *name) { return sem_unlink(name) == 0 ? 0 : errno; }
+int semaphore_unlink(const char *name) { return result(sem_unlink(name)); }
+
+void *semaphore_address(semaphore_handle sem) { return of(sem); }
+
+unsigned semaphore_max_value(void)
+{
+#ifdef SEM_VALUE_MAX
+	return SEM_VALUE_MAX;
+#else
+	return INT_MAX; // or less: sem_open says so
+#endif
+}
 
 // calls is for tests that want to know whether libc was called; counts that
 // get lost between threads do no harm.
@@ -30,10 +49,10 @@ static void count_call(void)
 
 unsigned long semaphore_calls(void) { return __atomic_load_n(&calls, __ATOMIC_RELAXED); }
 
-int semaphore_init(sem_t *sem, unsigned value)
+int semaphore_init(semaphore_handle sem, unsigned value)
 {
 #ifdef __GLIBC__ // macOS has no unnamed semaphores, and nobody asks for them there
-	return sem_init(sem, 1, value) == 0 ? 0 : errno;
+	return result(sem_init(of(sem), 1, value));
 #else
 	(void)sem;
 	(void)value;
@@ -41,26 +60,26 @@ int semaphore_init(sem_t *sem, unsigned value)
 #endif
 }
 
-int semaphore_trywait(sem_t *sem)
+int semaphore_trywait(semaphore_handle sem)
 {
 	int rc;
 	count_call();
 	do {
-		rc = sem_trywait(sem);
+		rc = sem_trywait(of(sem));
 	} while (rc != 0 && errno == EINTR); // POSIX allows it; it blocks nowhere
-	return rc == 0 ? 0 : errno;
+	return result(rc);
 }
 
-int semaphore_post(sem_t *sem)
+int semaphore_post(semaphore_handle sem)
 {
 	count_call();
-	return sem_post(sem) == 0 ? 0 : errno;
+	return result(sem_post(of(sem)));
 }
 
-int semaphore_getvalue(sem_t *sem, int *value)
+int semaphore_getvalue(semaphore_handle sem, int *value)
 {
 #ifdef HAVE_SEM_GETVALUE
-	return sem_getvalue(sem, value) == 0 ? 0 : errno;
+	return result(sem_getvalue(of(sem), value));
 #else
 	(void)sem;
 	(void)value;
@@ -68,7 +87,7 @@ int semaphore_getvalue(sem_t *sem, int *value)
 #endif
 }
 
-int semaphore_wait_for(sem_t *sem, long long nanoseconds)
+int semaphore_wait_for(semaphore_handle sem, long long nanoseconds)
 {
 	count_call();
 #if defined(HAVE_SEM_CLOCKWAIT) || defined(HAVE_SEM_TIMEDWAIT)
@@ -84,9 +103,9 @@ int semaphore_wait_for(sem_t *sem, long long nanoseconds)
 	end.tv_sec += nanoseconds / 1000000000;
 	end.tv_nsec = nanoseconds % 1000000000;
 #ifdef HAVE_SEM_CLOCKWAIT
-	return sem_clockwait(sem, clock, &end) == 0 ? 0 : errno;
+	return result(sem_clockwait(of(sem), clock, &end));
 #else
-	return sem_timedwait(sem, &end) == 0 ? 0 : errno;
+	return result(sem_timedwait(of(sem), &end));
 #endif
 #else
 	(void)sem;

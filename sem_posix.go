@@ -49,7 +49,7 @@ var libcKind = func() *kind {
 var layoutIsKnown = sync.OnceValue(func() bool {
 	memory := C.calloc(1, C.sizeof_sem_t)
 	defer C.free(memory)
-	sem := (*C.sem_t)(memory)
+	sem := C.semaphore_handle(uintptr(memory))
 	return C.sizeof_sem_t == glibcSize && C.semaphore_init(sem, 2) == 0 && probeGlibc(memory, probedLibc{
 		tryWait: func() bool { return C.semaphore_trywait(sem) == 0 },
 		post:    func() bool { return C.semaphore_post(sem) == 0 },
@@ -90,18 +90,21 @@ func libcError(call string, errno C.int) error {
 	}
 }
 
-// A libc returns one pointer for one semaphore however often a process opens
-// it, and counts (glibc, musl) or should count (musl before 1.2.3 unmaps at
-// the first sem_close). So sem_close is called, as often as sem_open was, only
-// when nobody in this process uses the pointer any more.
+// Most libcs return one pointer for one semaphore however often a process opens
+// it. Some count: glibc, musl, FreeBSD, DragonFly. Some don't: illumos, whose
+// first sem_close unmaps and whose later ones fail, and musl before 1.2.3, whose
+// first one unmaps all the same. So sem_close is called only when nobody in this
+// process uses the pointer any more; and then as often as sem_open was, or until
+// libc knows the pointer no more. Others (macOS, OpenBSD, NetBSD) return a new
+// one for each open.
 var libcOpen = struct {
 	sync.Mutex
-	uses map[*C.sem_t]*libcUses
-}{uses: make(map[*C.sem_t]*libcUses)}
+	uses map[C.semaphore_handle]*libcUses
+}{uses: make(map[C.semaphore_handle]*libcUses)}
 
 type libcUses struct{ now, opens int }
 
-func libcClose(sem *C.sem_t) error {
+func libcClose(sem C.semaphore_handle) error {
 	libcOpen.Lock()
 	defer libcOpen.Unlock()
 	uses := libcOpen.uses[sem]
@@ -111,8 +114,12 @@ func libcClose(sem *C.sem_t) error {
 	}
 	delete(libcOpen.uses, sem)
 	var err error
-	for range uses.opens {
-		err = errors.Join(err, libcError("sem_close", C.semaphore_close(sem)))
+	for i := range uses.opens {
+		errno := C.semaphore_close(sem)
+		if i > 0 && syscall.Errno(errno) == syscall.EINVAL {
+			break
+		}
+		err = errors.Join(err, libcError("sem_close", errno))
 	}
 	return err
 }
@@ -121,13 +128,16 @@ func openLibc(name string, how openHow, o *options) (backend, error) {
 	flags := os.O_CREATE | os.O_EXCL
 	if how != createNew {
 		flags &^= os.O_EXCL
-		// glibc would map what stands there without a look, and die of SIGBUS
-		// at its first use.
-		if isGlibc {
-			if err := checkGlibc(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		// glibc and musl would map what stands there without a look, and die of
+		// SIGBUS at its first use.
+		if libcPath != nil {
+			if err := checkLibc(libcPath(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return nil, err
 			}
 		}
+	}
+	if most := uint64(C.semaphore_max_value()); how != openExisting && uint64(o.value) > most {
+		return nil, because(ErrInvalidValue, "a value of %d; this system's libc allows %d at most", o.value, most)
 	}
 	if how == openExisting {
 		flags = 0
@@ -137,7 +147,7 @@ func openLibc(name string, how openHow, o *options) (backend, error) {
 
 	libcOpen.Lock()
 	defer libcOpen.Unlock()
-	var sem *C.sem_t
+	var sem C.semaphore_handle
 	var errno C.int
 	// EEXIST without O_EXCL is glibc 2.37's bug with concurrent creation;
 	// EINTR comes from the open(2) inside.
@@ -158,20 +168,23 @@ func openLibc(name string, how openHow, o *options) (backend, error) {
 	uses.now++
 	uses.opens++
 	if o.engine == EngineAuto && isGlibc && layoutIsKnown() {
-		return newNative(unsafe.Pointer(sem), func() { libcClose(sem) }, o), nil
+		return newNative(C.semaphore_address(sem), func() { libcClose(sem) }, o), nil
 	}
 	return &libcSemaphore{sem: sem, opts: o, kick: make(chan struct{}, 1)}, nil
 }
 
-// isGlibc says that libc is glibc, whose files and words we know.
-const isGlibc = C.semaphore_is_glibc == 1
+// isGlibc and isMusl say that libc is one whose files we know.
+const (
+	isGlibc = C.semaphore_is_glibc == 1
+	isMusl  = C.semaphore_is_musl == 1
+)
 
-// libcStore is a name of its own for a libc whose files we don't know.
+// libcStore is a name of its own for a libc other than glibc.
 var libcStore = map[bool]string{true: glibcStore, false: "libc"}[isGlibc]
 
 func libcExists(name string) (bool, error) {
-	if isGlibc {
-		return fileExists(glibcPath(name))
+	if libcPath != nil {
+		return fileExists(libcPath(name))
 	}
 	b, err := openLibc(name, openExisting, &options{engine: EngineLibc})
 	switch {
@@ -182,6 +195,8 @@ func libcExists(name string) (bool, error) {
 		return true, nil
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, ErrUnsupported):
 		return false, nil
+	case errors.Is(err, syscall.ENAMETOOLONG):
+		return false, nil // NetBSD's names have 13 bytes at the most
 	}
 	return false, err
 }
@@ -195,7 +210,7 @@ var libcPolls = C.semaphore_has_timed_wait == 0
 var libcSlice = map[bool]time.Duration{true: time.Second, false: 20 * time.Millisecond}[isGlibc]
 
 type libcSemaphore struct {
-	sem  *C.sem_t
+	sem  C.semaphore_handle
 	opts *options
 
 	mu     sync.Mutex

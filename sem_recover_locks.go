@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"sync/atomic"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -21,14 +20,10 @@ import (
 // each slot, or where there are none flocks of a file for each slot. The file's
 // creator decides; the header says which.
 
-// fileLocksOnly is for tests: new files have a lock file for each slot, as where
-// there are no open-file-description locks.
-var fileLocksOnly atomic.Bool
-
 // kindOfLocks says which locks a new file's handles have.
 func kindOfLocks(f *os.File) (permits.Locks, error) {
 	_, err := filelock.ByteLocked(f, permits.ClaimByte, 1)
-	if errors.Is(err, errors.ErrUnsupported) || fileLocksOnly.Load() {
+	if errors.Is(err, errors.ErrUnsupported) {
 		return permits.FileLocks, nil
 	}
 	return permits.ByteLocks, err

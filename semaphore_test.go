@@ -5,13 +5,16 @@
 package semaphore_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"flag"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"math/rand/v2"
 	"os"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -97,10 +100,10 @@ func rescuing() (restore func()) {
 		return func() { netUsers-- }
 	}
 	before := semaphore.Rescued()
-	semaphore.SetSafetyNet(true)
+	net := semaphore.SetSafetyNet(true)
 	return func() {
 		netUsers--
-		semaphore.SetSafetyNet(false)
+		semaphore.SetSafetyNet(net)
 		expectedRescues += semaphore.Rescued() - before
 	}
 }
@@ -477,6 +480,43 @@ func TestConformanceClose(t *testing.T) {
 	})
 }
 
+// Each handle of a process closes without a warning, and the others go on.
+func TestConformanceCloseOneAfterTheOther(t *testing.T) {
+	eachEngine(t, func(t *testing.T, e semaphore.Engine) {
+		name := uniqueName(t)
+		for range 3 {
+			var warnings syncBuffer
+			logger := semaphore.WithLogger(slog.New(slog.NewTextHandler(&warnings, &slog.HandlerOptions{Level: slog.LevelWarn})))
+			handles := []*semaphore.Semaphore{open(t, name, e, logger), open(t, name, e, logger), open(t, name, e, logger)}
+			for _, s := range handles {
+				must(t, handles[len(handles)-1].Wait())
+				must(t, handles[len(handles)-1].Post())
+				must(t, s.Close())
+			}
+			if text := warnings.String(); text != "" {
+				t.Error(text)
+			}
+		}
+	})
+}
+
+type syncBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *syncBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *syncBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}
+
 // Close at any moment, whatever others are doing with the handle.
 func TestConformanceCloseUnderFire(t *testing.T) {
 	eachEngine(t, func(t *testing.T, e semaphore.Engine) {
@@ -597,8 +637,14 @@ func TestConformanceOverflow(t *testing.T) {
 		if owns(e) {
 			return // nothing can be posted that was not taken
 		}
-		s := open(t, uniqueName(t), e, semaphore.WithValue(semaphore.MaxValue))
-		err := s.Post()
+		name := uniqueName(t)
+		s, err := semaphore.Open(name, semaphore.WithEngine(e), semaphore.WithValue(semaphore.MaxValue))
+		if errors.Is(err, semaphore.ErrInvalidValue) && e != semaphore.EngineNative && e != semaphore.EngineFlock {
+			t.Skipf("not on this system: the value %d in libc", semaphore.MaxValue)
+		}
+		must(t, err)
+		defer s.Close()
+		err = s.Post()
 		wantErr(t, "Post at the maximum", err, semaphore.ErrOverflow)
 		wantErr(t, "Post at the maximum", err, syscall.EOVERFLOW)
 		p, err := s.TryAcquire()
@@ -851,4 +897,33 @@ func TestErrnoIdentities(t *testing.T) {
 	if errors.Is(semaphore.ErrWouldBlock, semaphore.ErrTimeout) || errors.Is(semaphore.ErrTimeout, semaphore.ErrWouldBlock) {
 		t.Error("ErrWouldBlock and ErrTimeout are each other")
 	}
+}
+
+// Wherever a call makes the goroutine's stack grow: what is copied then must not look
+// like a wrong pointer. (On macOS a sem_t * is a file descriptor.)
+func TestConformanceAtAnyStackDepth(t *testing.T) {
+	eachEngine(t, func(t *testing.T, e semaphore.Engine) {
+		name := uniqueName(t)
+		open(t, name, e)
+		for depth := range 100 {
+			s := open(t, name, e)
+			for _, op := range []func() error{s.TryWait, s.Post, s.Close} {
+				must(t, result(t, inBackground(func() (err error) {
+					atDepth(depth, func() { err = op() })
+					return err
+				})))
+			}
+		}
+	})
+}
+
+// atDepth calls f with a stack that is 64 bytes or so deeper for each n.
+func atDepth(n int, f func()) {
+	var room [32]byte
+	if n > 0 {
+		atDepth(n-1, f)
+	} else {
+		f()
+	}
+	runtime.KeepAlive(&room)
 }

@@ -15,7 +15,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -30,9 +29,10 @@ import (
 // know.
 func storeFile(e semaphore.Engine, name string) string {
 	if e == semaphore.EngineAuto {
-		e = semaphore.EngineNative
-		if !hasEngine(e) {
-			e = semaphore.EngineFlock
+		for _, e = range []semaphore.Engine{semaphore.EngineLibc, semaphore.EngineNative, semaphore.EngineFlock} {
+			if hasEngine(e) {
+				break
+			}
 		}
 	}
 	switch {
@@ -45,10 +45,19 @@ func storeFile(e semaphore.Engine, name string) string {
 			}
 		}
 		return filepath.Join(dir, map[semaphore.Engine]string{semaphore.EngineFlock: "flk.", semaphore.EngineRecoverable: "rec."}[e]+name)
+	case e == semaphore.EngineLibc && hasEngine(e):
+		return semaphore.LibcPath(name)
 	case runtime.GOOS == "linux":
 		return filepath.Join("/dev/shm", "sem."+name)
 	}
 	return ""
+}
+
+func needFile(t *testing.T, e semaphore.Engine) {
+	t.Helper()
+	if storeFile(e, "x") == "" {
+		t.Skipf("not on this system: a file for engine %v", e)
+	}
 }
 
 const flockHeader = "flocksem\x01\x00\x00\x00"
@@ -282,25 +291,9 @@ func (w hangingWriter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-type syncBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *syncBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *syncBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
-}
-
 func TestConformanceMode(t *testing.T) {
 	eachEngine(t, func(t *testing.T, e semaphore.Engine) {
+		needFile(t, e)
 		for _, tt := range []struct {
 			umask      int
 			mode, want fs.FileMode
@@ -311,11 +304,7 @@ func TestConformanceMode(t *testing.T) {
 			syscall.Umask(old)
 			must(t, err)
 			s.Close()
-			path := storeFile(e, name)
-			if path == "" {
-				t.Skipf("not on this system: a file for engine %v", e)
-			}
-			info, err := os.Stat(path)
+			info, err := os.Stat(storeFile(e, name))
 			must(t, err)
 			if got := info.Mode(); got != tt.want {
 				t.Errorf("umask %#o, mode %#o: %#o, want %#o", tt.umask, tt.mode, got, tt.want)
@@ -331,7 +320,11 @@ func TestConformanceMode(t *testing.T) {
 
 func TestTwoKindsOfOneName(t *testing.T) {
 	l, n, f, r := semaphore.EngineLibc, semaphore.EngineNative, semaphore.EngineFlock, semaphore.EngineRecoverable
-	for _, kinds := range [][2]semaphore.Engine{{l, f}, {f, l}, {n, f}, {f, n}, {l, r}, {r, l}, {n, r}, {r, n}, {f, r}, {r, f}} {
+	pairs := [][2]semaphore.Engine{{l, f}, {f, l}, {n, f}, {f, n}, {l, r}, {r, l}, {n, r}, {r, n}, {f, r}, {r, f}}
+	if hasEngine(l) && hasEngine(n) && !semaphore.LibcIsGlibc {
+		pairs = append(pairs, [2]semaphore.Engine{l, n}, [2]semaphore.Engine{n, l})
+	}
+	for _, kinds := range pairs {
 		e, other := kinds[0], kinds[1]
 		t.Run(fmt.Sprint(e, " first, then ", other), func(t *testing.T) {
 			needEngine(t, other)
@@ -370,10 +363,8 @@ func TestTwoKindsOfOneName(t *testing.T) {
 // none.
 func plant(t *testing.T, e semaphore.Engine, name string) {
 	t.Helper()
+	needFile(t, e)
 	path := storeFile(e, name)
-	if path == "" {
-		t.Skipf("not on this system: a file for engine %v", e)
-	}
 	if hasEngine(e) {
 		s, err := semaphore.Open(name, semaphore.WithEngine(e), semaphore.WithExclusive(true))
 		must(t, err)
@@ -409,9 +400,7 @@ func TestCreationLockHeldByAnother(t *testing.T) {
 
 func TestLibcRefusesWhatIsNoSemaphore(t *testing.T) {
 	needEngine(t, semaphore.EngineLibc)
-	if runtime.GOOS != "linux" {
-		t.Skip("not on this system: libc's files")
-	}
+	needFile(t, semaphore.EngineLibc)
 	for what, size := range map[string]int{"empty": 0, "another word size": 16, "too long": 33} {
 		name := uniqueName(t)
 		path := storeFile(semaphore.EngineLibc, name)
@@ -449,7 +438,7 @@ func TestRacedCreationOfTwoKinds(t *testing.T) {
 func racedKinds(t *testing.T, l, f semaphore.Engine) {
 	needEngine(t, l)
 	needEngine(t, f)
-	for range 15 {
+	for range times(15) {
 		got := race(t, uniqueName(t), false, []semaphore.Engine{l, f, l, f, l, f, l, f})
 		if got["won"] != 4 || got["mismatch"] != 4 || got[l.String()] != 0 && got[f.String()] != 0 {
 			t.Errorf("got %v, want four winners of one kind", got)
@@ -474,7 +463,8 @@ func hammerMain(args []string) int {
 // Killed at any moment, a process leaves a file with the old counter or the
 // new one: valid, and short of one permit at most for each that was killed.
 func TestFlockSurvivesKills(t *testing.T) {
-	const permits, kills = 1000, 60
+	const permits = 1000
+	kills := times(60)
 	s := open(t, uniqueName(t), semaphore.EngineFlock, semaphore.WithValue(permits))
 	for range kills {
 		a := startActorCommand(t, "hammer", helper(t, "hammer", s.Name()))

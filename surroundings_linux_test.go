@@ -27,7 +27,7 @@ func within(t *testing.T, program string, args ...string) (a *actor, pid int) {
 	t.Helper()
 	direct := helper(t, "actor", "recoverable")
 	cmd := exec.Command(program, append(args, direct.Args...)...)
-	cmd.Env = append(direct.Env, netVariable+"=1")
+	cmd.Env = append(direct.Env, netVariable+"=on")
 	a = startActorCommand(t, "recoverable", cmd)
 	a.send("pid")
 	if got := a.answer(); !strings.HasPrefix(got, "ok ") {
@@ -164,7 +164,7 @@ func TestSuspendedWaiter(t *testing.T) {
 	needSleeping(t)
 	testSuspendedWaiter(t, func() *actor {
 		cmd := helper(t, "actor", "recoverable")
-		cmd.Env = append(cmd.Env, netVariable+"=1")
+		cmd.Env = append(cmd.Env, netVariable+"=on")
 		return startActorCommand(t, "recoverable", cmd)
 	})
 }

@@ -69,7 +69,7 @@ func TestTwoUsersDie(t *testing.T) {
 // exec: what the dead one held stays taken until the last who has the descriptor is
 // gone.
 func TestForkedProgramKeepsThePermit(t *testing.T) {
-	needTool(t, cCompiler())
+	needTool(t, cCompiler()[0])
 	program, err := compile(cCompiler(), "inherits.c")
 	must(t, err)
 	eachVariant(t, func(t *testing.T) {

@@ -41,6 +41,15 @@ func asOther(t *testing.T, e semaphore.Engine) *actor {
 	return startActorCommand(t, "another user's "+e.String(), other)
 }
 
+// needSeteuid skips where changing the user ends in a crash sooner or later: musl's
+// signal for it is handled on the stacks of goroutines (golang.org/issue/39857).
+func needSeteuid(t testing.TB) {
+	t.Helper()
+	if semaphore.LibcIsMusl {
+		t.Skip("not in this build: a seteuid that spares Go's stacks (golang.org/issue/39857)")
+	}
+}
+
 func TestTwoUsers(t *testing.T) {
 	useHelper("actor")
 	needRoot(t)
@@ -99,6 +108,7 @@ func TestFileOfAnotherOwner(t *testing.T) {
 		must(t, open(t, name, e, semaphore.WithCreate(false)).Close())
 		must(t, open(t, name, e).Close()) // as root
 
+		needSeteuid(t)
 		must(t, syscall.Seteuid(otherUser))
 		defer syscall.Seteuid(0)
 		_, err := semaphore.Open(name, semaphore.WithEngine(e))

@@ -5,9 +5,11 @@ package main
 import (
 	"errors"
 	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/procsem/semaphore"
+	"github.com/procsem/semaphore/internal/names"
 )
 
 func TestCreateMode(t *testing.T) {
@@ -23,7 +25,11 @@ func testCreateMode(t *testing.T, flags ...string) {
 		t.Fatalf("create: %+v", got)
 	}
 	found := false
-	for _, path := range []string{"/dev/shm/sem." + name, "/dev/shm/flk." + name, "/dev/shm/rec." + name, "/tmp/flk." + name, "/tmp/rec." + name} {
+	paths := []string{"/dev/shm/sem." + name}
+	if dir, err := names.Dir(); err == nil {
+		paths = append(paths, filepath.Join(dir, names.Flock+name), filepath.Join(dir, names.Recoverable+name))
+	}
+	for _, path := range paths {
 		if info, err := os.Stat(path); err == nil {
 			found = true
 			if got := info.Mode().Perm(); got != 0o666 {

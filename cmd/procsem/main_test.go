@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/procsem/semaphore"
+	"github.com/procsem/semaphore/internal/oldkernel"
 )
 
 // The test binary is also procsem itself, if helperEnv is set, or a command for it to
@@ -42,6 +43,7 @@ var helpers = map[string]func(args []string) int{
 }
 
 func TestMain(m *testing.M) {
+	oldkernel.Pretend()
 	if os.Getenv(helperEnv) != "" {
 		os.Unsetenv(helperEnv) // the command is none
 		becomeHelper()
@@ -53,6 +55,7 @@ func TestMain(m *testing.M) {
 			os.Exit(helpers[name](os.Args[2:]))
 		}
 	}
+	hearInterrupts()
 	os.Exit(m.Run())
 }
 
@@ -71,7 +74,7 @@ var (
 func newName(t *testing.T) string {
 	t.Helper()
 	name := fmt.Sprintf("%s-%d-%s", thisRun, namesMade.Add(1), t.Name())
-	name = strings.ReplaceAll(name[:min(len(name), 30)], "/", "_")
+	name = strings.ReplaceAll(name[:min(len(name), 29)], "/", "_")
 	t.Cleanup(func() {
 		if err := semaphore.Unlink(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("cleaning up: %v", err)

@@ -23,6 +23,16 @@ func becomeHelper() {
 	}
 }
 
+// Under nohup, and in the background of a shell, interrupts are ignored, and the
+// programs that are to die of one would inherit that.
+func hearInterrupts() {
+	for _, sig := range []os.Signal{syscall.SIGHUP, syscall.SIGINT} {
+		if signal.Ignored(sig) {
+			signal.Notify(make(chan os.Signal, 1), sig)
+		}
+	}
+}
+
 func tempDir(t *testing.T) string {
 	t.Helper()
 	return t.TempDir()

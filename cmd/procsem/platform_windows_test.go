@@ -25,6 +25,8 @@ func init() {
 	helpers["break away"] = breakAway
 }
 
+func hearInterrupts() {}
+
 func becomeHelper() {}
 
 // tempDir is t.TempDir but for os.RemoveAll, which asks for what Wine 8 does not have.

@@ -116,8 +116,12 @@ func (t *Table) occupied(s int) bool {
 	return slot.state.Load() == slotUsed && slot.live.Load()&Died == 0 && slot.buried.Load() != uint32(slot.gen.Load())
 }
 
-// Occupied is occupied, but for the owner's own slot.
-func (o *Owner) Occupied(s int) bool { return s != o.slot && o.occupied(s) }
+// Occupied reports whether a slot, but for the owner's own, may have an owner who
+// lives. One that the kernel has told dead does if it lives on as another program.
+func (o *Owner) Occupied(s int) bool {
+	slot := &o.slots[s]
+	return s != o.slot && slot.state.Load() == slotUsed && slot.buried.Load() != uint32(slot.gen.Load())
+}
 
 // Inherit frees all slots but the owner's own. The caller has the lock of the claim,
 // and knows that nobody else lives.

@@ -1,0 +1,96 @@
+package semaphore_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/procsem/semaphore/internal/filelock"
+	"github.com/procsem/semaphore/internal/futex"
+)
+
+// withoutWaitv makes the kernel look older than 5.16.
+func withoutWaitv() (restore func()) {
+	before := futex.SetClassic(true)
+	return func() { futex.SetClassic(before) }
+}
+
+// What the engines use where the kernel, or the emulator in its place, has it.
+
+func hasWaitv() bool {
+	classic := futex.SetClassic(true)
+	futex.SetClassic(classic)
+	_, _, errno := unix.RawSyscall6(unix.SYS_FUTEX_WAITV, 0, 0, 0, 0, 0, 0)
+	return errno == syscall.EINVAL && !classic
+}
+
+func hasRobustList() bool {
+	var head, size uintptr
+	_, _, errno := unix.RawSyscall(unix.SYS_GET_ROBUST_LIST, 0, uintptr(unsafe.Pointer(&head)), uintptr(unsafe.Pointer(&size)))
+	return errno == 0
+}
+
+func hasByteLocks() bool {
+	f, err := os.CreateTemp("", "semaphore-test-")
+	if err != nil {
+		panic(err)
+	}
+	defer f.Close()
+	os.Remove(f.Name())
+	_, err = filelock.ByteLocked(f, 0, 1)
+	return err == nil
+}
+
+// kernelTells reports whether waiters hear of a death from the kernel. Where they
+// don't, the safety net tells them, and is on in all tests.
+func kernelTells() bool { return hasWaitv() && hasRobustList() }
+
+// paths says which of the ways that depend on the kernel the engines take.
+func paths() string {
+	no := map[bool]string{false: "no "}
+	return no[hasWaitv()] + "futex_waitv, " + no[hasRobustList()] + "robust list, " + no[hasByteLocks()] + "OFD locks"
+}
+
+// emulated reports whether /proc shows the system calls of another machine than ours:
+// those of an emulator.
+func emulated() bool {
+	call, err := os.ReadFile("/proc/thread-self/syscall")
+	return err == nil && !strings.HasPrefix(string(call), fmt.Sprint(unix.SYS_READ, " "))
+}
+
+func needCallNumbers(t testing.TB) {
+	t.Helper()
+	needSleeping(t)
+	if emulated() {
+		t.Skip("on an emulator: its system calls are in /proc, not ours")
+	}
+}
+
+// sleeper returns a thread of a process that sleeps on a futex in that file, or on
+// several futexes, whose addresses the kernel does not show; 0 if there is none.
+func sleeper(pid int, file string) (tid int) {
+	proc := fmt.Sprintf("/proc/%d/", pid)
+	maps, _ := os.ReadFile(proc + "maps")
+	var from, to uint64
+	for line := range strings.Lines(string(maps)) {
+		if strings.HasSuffix(strings.TrimSpace(line), "/"+filepath.Base(file)) {
+			fmt.Sscanf(line, "%x-%x", &from, &to)
+		}
+	}
+	tasks, _ := filepath.Glob(proc + "task/*")
+	for _, task := range tasks {
+		call, _ := os.ReadFile(filepath.Join(task, "syscall"))
+		var number int
+		var at uint64
+		if n, _ := fmt.Sscanf(string(call), "%d 0x%x", &number, &at); n == 2 && (number == unix.SYS_FUTEX && from <= at && at < to || number == unix.SYS_FUTEX_WAITV) {
+			fmt.Sscan(filepath.Base(task), &tid)
+		}
+	}
+	return tid
+}

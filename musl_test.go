@@ -1,0 +1,85 @@
+//go:build linux
+
+// Programs of musl keep their semaphores in other files than those of glibc: "x" in
+// /dev/shm/x, and without a check of what stands there.
+
+package semaphore_test
+
+import (
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/procsem/semaphore"
+)
+
+// A program of musl's and ours have each its own semaphore of a name, without knowing
+// of the other's.
+func TestBesideMusl(t *testing.T) {
+	name := uniqueName(t)
+	musl := startActor(t, "musl C")
+	musl.ok("create /%s 5", name)
+	for _, e := range []semaphore.Engine{semaphore.EngineNative, semaphore.EngineFlock, semaphore.EngineRecoverable} {
+		t.Run(e.String(), func(t *testing.T) {
+			needEngine(t, e)
+			if semaphore.LibcIsMusl {
+				_, err := semaphore.Open(name, semaphore.WithEngine(e))
+				wantErr(t, "Open in a build with musl", err, semaphore.ErrKindMismatch)
+				return
+			}
+			_, err := semaphore.Open(name, semaphore.WithEngine(e), semaphore.WithCreate(false))
+			wantErr(t, "Open", err, fs.ErrNotExist)
+			s := open(t, name, e, semaphore.WithValue(2), semaphore.WithExclusive(true))
+			must(t, s.TryWait())
+			becomes(t, s, 1)
+			musl.expect("ok 5", "value")
+			must(t, s.Unlink())
+			musl.expect("ok 5", "value")
+		})
+	}
+	musl.ok("unlink")
+}
+
+// The names of our own files are names of musl's semaphores too. What a program of
+// musl's has there is refused, and left as it is.
+func TestMuslInOurPlace(t *testing.T) {
+	engines := map[string]semaphore.Engine{"sem.": semaphore.EngineNative, "flk.": semaphore.EngineFlock, "rec.": semaphore.EngineRecoverable}
+	for prefix, e := range engines {
+		t.Run(e.String(), func(t *testing.T) {
+			needEngine(t, e)
+			t.Setenv("SEMAPHORE_DIR", "/dev/shm")
+			name := uniqueName(t)
+			musl := startActor(t, "musl C")
+			musl.ok("create /%s%s 5", prefix, name)
+			for _, opts := range [][]semaphore.Option{nil, {semaphore.WithCreate(false)}} {
+				_, err := semaphore.Open(name, append(opts, semaphore.WithEngine(e))...)
+				wantErr(t, "Open", err, semaphore.ErrCorrupt)
+			}
+			for _, other := range engines {
+				if other != e && hasEngine(other) {
+					_, err := semaphore.Open(name, semaphore.WithEngine(other))
+					wantErr(t, fmt.Sprint("Open by engine ", other), err, semaphore.ErrKindMismatch)
+				}
+			}
+			musl.expect("ok 5", "value")
+			musl.ok("unlink")
+
+			if !semaphore.LibcIsMusl {
+				return
+			}
+			// And the other way round: what we have there is no semaphore of our
+			// libc. (musl itself would map it.)
+			open(t, name, e)
+			path := storeFile(e, name)
+			before, err := os.ReadFile(path)
+			must(t, err)
+			_, err = semaphore.Open(filepath.Base(path), semaphore.WithEngine(semaphore.EngineLibc))
+			wantErr(t, "Open of "+path+" by libc", err, semaphore.ErrCorrupt)
+			if after, err := os.ReadFile(path); string(after) != string(before) {
+				t.Errorf("the file was changed (%v)", err)
+			}
+		})
+	}
+}
