@@ -210,6 +210,60 @@ func TestUnlinkBesideAReader(t *testing.T) {
 	must(t, result(t, unlinked))
 }
 
+// openRaw opens a file, until the function that it returns is called.
+func openRaw(t *testing.T, path string, share uint32) (closeIt func(), err error) {
+	p, err := windows.UTF16PtrFromString(path)
+	must(t, err)
+	h, err := windows.CreateFile(p, windows.GENERIC_READ, share, nil, windows.OPEN_EXISTING, 0, 0)
+	return func() { windows.CloseHandle(h) }, err
+}
+
+// unused makes a semaphore's file that nobody has open, or mapped.
+func unused(t *testing.T, name string) {
+	s, err := semaphore.Open(name, semaphore.WithRecovery(true))
+	must(t, err)
+	must(t, s.Close())
+	waitFor(t, "the end of the handle", func() bool {
+		runtime.GC()
+		closeIt, err := openRaw(t, storeFile(recoverable, name), 0)
+		if err == nil {
+			closeIt()
+		}
+		return err == nil
+	})
+}
+
+// Nor does such a program keep others from opening the file, or from making one.
+func TestOpenBesideAReader(t *testing.T) {
+	read := func(path string, share uint32) {
+		closeIt, err := openRaw(t, path, share)
+		must(t, err)
+		time.AfterFunc(20*time.Millisecond, closeIt)
+	}
+	must(t, semaphore.PublishAround(tempDir(t), "x", func(temp string) {
+		read(temp, windows.FILE_SHARE_READ|windows.FILE_SHARE_WRITE)
+	}))
+	name := uniqueName(t)
+	unused(t, name)
+	defer semaphore.Unlink(name)
+	read(storeFile(recoverable, name), windows.FILE_SHARE_READ)
+	s, err := semaphore.Open(name, semaphore.WithRecovery(true))
+	must(t, err)
+	must(t, s.Close())
+}
+
+// Who had opened the file when it was unlinked, and finds that out, leaves nothing.
+func TestUnlinkDuringOpen(t *testing.T) {
+	dir := tempDir(t)
+	t.Setenv("SEMAPHORE_DIR", dir)
+	unused(t, "x")
+	err := semaphore.OpenAround(filepath.Join(dir, "rec.x"), func() { must(t, semaphore.Unlink("x")) })
+	wantErr(t, "making a handle", err, semaphore.ErrVanished)
+	if left, _ := os.ReadDir(dir); len(left) > 0 {
+		t.Errorf("left: %v", left)
+	}
+}
+
 // More processes than one wait can be for. Those beyond are the safety net's.
 func TestManyHolders(t *testing.T) {
 	defer rescuing()()

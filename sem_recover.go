@@ -187,11 +187,11 @@ func newRecoverable(f *os.File, path string, o *options) (_ *recoverable, err er
 		if unlock != nil {
 			unlock()
 		}
-		if err != nil && unmap != nil {
-			unmap()
-		}
 		if err != nil {
 			f.Close()
+		}
+		if err != nil && unmap != nil {
+			unmap() // on Windows that removes an unlinked file, which nobody may have open
 		}
 	}()
 	head, err := readHead(f)

@@ -240,6 +240,9 @@ func mapView(f *os.File) (unsafe.Pointer, error) {
 // mostTokens bounds what is left in the semaphore for those who come late to sleep.
 const mostTokens = 64
 
+// mostTries bounds how often the semaphore may be neither there nor ours to create.
+const mostTries = 100
+
 // openWake opens the semaphore on which those who wait sleep, or creates it: it goes
 // with its last handle, and all who have the table open have one. Who may read and
 // write the file may use it: the rights to a file's content are the same bits as those
@@ -249,7 +252,7 @@ func openWake(f *os.File, head *permits.Head) (windows.Handle, error) {
 	if err != nil {
 		return 0, err
 	}
-	for {
+	for tries := 1; ; tries++ {
 		h, err := win.OpenSemaphore(name, win.SemaphoreAccess)
 		if !errors.Is(err, windows.ERROR_FILE_NOT_FOUND) {
 			return h, err
@@ -264,9 +267,10 @@ func openWake(f *os.File, head *permits.Head) (windows.Handle, error) {
 		if !errors.Is(err, windows.ERROR_ACCESS_DENIED) {
 			return h, err
 		}
-		// Somebody else came before, and grants less than creation asks for.
-		if h, err := win.OpenSemaphore(name, win.SemaphoreAccess); !errors.Is(err, windows.ERROR_FILE_NOT_FOUND) {
-			return h, err
+		// Somebody else came before, and grants less than creation asks for. Or we may
+		// not create any: an app of the Windows Store must have none for all sessions.
+		if tries == mostTries {
+			return 0, fmt.Errorf("the semaphore %s, on which those who wait sleep: %w", name, err)
 		}
 	}
 }

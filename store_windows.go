@@ -56,7 +56,11 @@ func createFile(path string, access uint32, sa *windows.SecurityAttributes, how 
 
 // openRegular opens a regular file, and nothing else.
 func openRegular(path string) (*os.File, error) {
-	h, err := createFile(path, windows.GENERIC_READ|windows.GENERIC_WRITE, nil, windows.OPEN_EXISTING)
+	var h windows.Handle
+	err := retryShared(func() (err error) {
+		h, err = createFile(path, windows.GENERIC_READ|windows.GENERIC_WRITE, nil, windows.OPEN_EXISTING)
+		return err
+	})
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, errNoSuch
 	}
@@ -114,7 +118,12 @@ func publish(dir, name string, fill func(*os.File) error, mode fs.FileMode) (*os
 	defer f.Close()
 	path := filepath.Join(dir, name)
 	if err = fill(f); err == nil {
-		err = move(temp, path)
+		// On the disk, too, before it has its name: after a power cut nobody could
+		// open what has the name and not the content.
+		err = f.Sync()
+	}
+	if err == nil {
+		err = retryShared(func() error { return move(temp, path) })
 	}
 	if err != nil {
 		f.Close()
@@ -201,9 +210,9 @@ func removePOSIX(path string) error {
 	return windows.SetFileInformationByHandle(h, windows.FileDispositionInfoEx, (*byte)(unsafe.Pointer(&how)), uint32(unsafe.Sizeof(how)))
 }
 
-// retryShared repeats what fails because a program that shares no deletion has the
-// file open, as those do which look through all files (a virus scanner, an index, our
-// own list): they have it for a moment.
+// retryShared repeats what fails because a program has the file open that does not share
+// what we want of it, as those do which look through all files (a virus scanner, which
+// begins with new ones, an index, our own list): they have it for a moment.
 func retryShared(f func() error) (err error) {
 	for pause := time.Millisecond; pause < time.Second; pause *= 2 {
 		if err = f(); !errors.Is(err, windows.ERROR_SHARING_VIOLATION) {
@@ -233,10 +242,15 @@ func removeUnused(path string) {
 	if err != nil {
 		return
 	}
-	const how = windows.FILE_FLAG_OPEN_REPARSE_POINT | windows.FILE_FLAG_DELETE_ON_CLOSE
-	if h, err := windows.CreateFile(p, windows.DELETE, 0, nil, windows.OPEN_EXISTING, how, 0); err == nil {
-		windows.CloseHandle(h)
+	h, err := windows.CreateFile(p, windows.DELETE, 0, nil, windows.OPEN_EXISTING, windows.FILE_FLAG_OPEN_REPARSE_POINT, 0)
+	if err != nil {
+		return
 	}
+	defer windows.CloseHandle(h)
+	// Not FILE_FLAG_DELETE_ON_CLOSE, of which nobody says that it spares a file which is
+	// only mapped.
+	yes := byte(1) // FILE_DISPOSITION_INFO
+	_ = windows.SetFileInformationByHandle(h, windows.FileDispositionInfo, &yes, 1)
 }
 
 // checkOwner refuses the file of somebody who may have put it there for us to

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"runtime"
 	"unsafe"
 
 	"github.com/procsem/semaphore"
@@ -51,6 +52,11 @@ func (l leash) attach(*semaphore.Semaphore) (release func(), err error) {
 func (l leash) limit(flags uint32) error {
 	var info windows.JOBOBJECT_EXTENDED_LIMIT_INFORMATION
 	info.BasicLimitInformation.LimitFlags = flags
+	// The call takes its address as a number, which would not follow it when the stack
+	// grows.
+	var pinned runtime.Pinner
+	pinned.Pin(&info)
+	defer pinned.Unpin()
 	_, err := windows.SetInformationJobObject(l.job, windows.JobObjectExtendedLimitInformation,
 		uintptr(unsafe.Pointer(&info)), uint32(unsafe.Sizeof(info)))
 	return os.NewSyscallError("SetInformationJobObject", err)
