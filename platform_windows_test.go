@@ -74,7 +74,7 @@ func portable() (restore func()) {
 func withoutNews() (restore func()) {
 	watching, net := portable(), rescuing()
 	os.Setenv(portableVariable, "1")
-	os.Setenv(netVariable, "1")
+	os.Setenv(netVariable, "on")
 	return func() {
 		os.Unsetenv(netVariable)
 		os.Unsetenv(portableVariable)

@@ -383,3 +383,25 @@ func locksHere(testing.TB) permits.Locks { return permits.RangeLocks }
 
 // tryLockFile is for systems that have a file for each slot.
 func tryLockFile(*os.File) (bool, error) { panic("no such files") }
+
+// Waits that are each served before the net is due do not keep it from being due.
+func TestNetAmongShortWaits(t *testing.T) {
+	defer withoutNews()()
+	name := uniqueName(t)
+	taker, giver := open(t, name, recoverable, semaphore.WithValue(2)), open(t, name, recoverable)
+	a := holding(t, name, 1)
+	must(t, giver.Wait())
+	must(t, a.cmd.Process.Kill())
+	a.cmd.Wait()
+	waitFor(t, "the dead one's permit", func() bool {
+		waiting := blocked(t, taker, taker.Wait)
+		must(t, giver.Post())
+		must(t, result(t, waiting))
+		taker, giver = giver, taker
+		held := 0
+		for _, h := range semaphore.Table(taker).Holders() {
+			held += h.Permits
+		}
+		return held == 1
+	})
+}

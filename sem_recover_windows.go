@@ -189,8 +189,9 @@ const tellsOnlySleepers = true
 // a give that is on its way when the handle is closed may still wake somebody.
 type sleeper struct {
 	objects objects
-	deaths  deaths // the server's
-	watch   watch  // the server's
+	deaths  deaths    // the server's
+	watch   watch     // the server's
+	asked   time.Time // the server's: when it last asked for all locks
 }
 
 type objects struct {
@@ -359,12 +360,17 @@ func (r *recoverable) serve(t *turn) {
 	defer runtime.KeepAlive(r.table)
 	defer r.watch.keep(nil)
 	r.own.Join()
+	if r.asked.IsZero() {
+		r.asked = time.Now()
+	}
+	// The net's time goes on between waits: if each is served before it is over, somebody
+	// still asks for the locks of those whom nobody may watch.
 	var (
 		room     [128]permits.Word
 		found    permits.Findings
-		net      = time.Now().Add(netPause(r.table.Waiters())) // when to look by itself
-		timedOut bool                                          // it is time
-		woken    bool                                          // there was a token, and nobody here has used it yet
+		net      = r.asked.Add(netPause(r.table.Waiters())) // when to look by itself
+		timedOut bool                                       // it is time
+		woken    bool                                       // there was a token, and nobody here has used it yet
 	)
 	for {
 		served := t.served
@@ -378,7 +384,8 @@ func (r *recoverable) serve(t *turn) {
 		found = r.own.Survey(timedOut, room[:0])
 		if timedOut {
 			r.own.Heal(counted)
-			net = time.Now().Add(netPause(r.table.Waiters()))
+			r.asked = time.Now()
+			net = r.asked.Add(netPause(r.table.Waiters()))
 		}
 		if found.Freed > 0 {
 			if timedOut {
