@@ -208,6 +208,9 @@ var defects = []defect{
 	{"another limit is adopted while others live", engine, "TestLimitOfAnExistingOne", root, []edit{
 		{"		if lives {\n			return because", "		if lives && n < 0 {\n			return because"},
 	}},
+	{"who lives on as another program does not count as living", owner, "TestExecKeepsTheLimit", root, []edit{
+		{"s != o.slot && slot.state.Load() == slotUsed &&", "s != o.slot && slot.live.Load()&Died == 0 && slot.state.Load() == slotUsed &&"},
+	}},
 	{"SetLimit's limit does not stay", engine, "TestLimitOfAnExistingOne", root, []edit{
 		{"r.opts.valueSet && !set && n", "r.opts.valueSet && (set || n > 0) && n"},
 	}},
