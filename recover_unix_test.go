@@ -174,6 +174,9 @@ func TestExecKeepsTheLimit(t *testing.T) {
 		if hs, err := s.Holders(); err != nil || len(hs) != 1 || hs[0].PID != a.cmd.Process.Pid {
 			t.Errorf("Holders %+v, %v, want one with pid %d", hs, err, a.cmd.Process.Pid)
 		}
+		must(t, a.cmd.Process.Kill())
+		a.cmd.Wait()
+		becomes(t, s, 1) // and its lock file is not left behind
 	})
 }
 
