@@ -16,6 +16,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/procsem/semaphore/internal/names"
 )
 
 // A defect is a mistake: texts in a file of the package, and what stands there
@@ -288,10 +290,24 @@ func sound(dir string, kills int) bool {
 func check(binary, pkg, tests string, kills int, hang, patience string) (out []byte, err error) {
 	run := exec.Command(binary, "-test.run", "^("+tests+")$", "-test.timeout", "2m", "-test.failfast")
 	run.Dir = pkg
+	// What tests leave behind that fail goes with a directory of their own.
+	store, err := os.MkdirTemp(shm(), "planted-")
+	must(err)
+	defer os.RemoveAll(store)
+	must(os.Chmod(store, 0o777|os.ModeSticky))
+	run.Env = append(os.Environ(), names.DirVariable+"="+store)
 	if pkg == root {
 		run.Args = append(run.Args, "-hang", hang, "-storm.kills", fmt.Sprint(kills), "-storm.patience", patience)
 	}
 	return run.CombinedOutput()
+}
+
+// shm is where semaphores are by default, if there is such a place.
+func shm() string {
+	if _, err := os.Stat(names.GlibcDir); err != nil {
+		return ""
+	}
+	return names.GlibcDir
 }
 
 // find builds the tests with the defect, and runs the one that should fail.
