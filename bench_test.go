@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/procsem/semaphore"
+	"github.com/procsem/semaphore/internal/testhook"
 )
 
 func benchEngines(b *testing.B, f func(b *testing.B, e semaphore.Engine)) {
@@ -49,7 +50,7 @@ func BenchmarkWaiters10000(b *testing.B) {
 			for range waiters {
 				go func() { errs <- s.WaitContext(ctx) }()
 			}
-			waitFor(b, "all in the queue", func() bool { return semaphore.Waiting(s) == waiters })
+			waitFor(b, "all in the queue", func() bool { return testhook.Inspect(s).Waiting == waiters })
 			if tasks, err := os.ReadDir("/proc/self/task"); err == nil {
 				threads = max(threads, len(tasks))
 			}

@@ -6,13 +6,14 @@ import (
 	"testing"
 
 	"github.com/procsem/semaphore"
+	"github.com/procsem/semaphore/internal/testhook"
 )
 
 // EngineLibc leaves every call to libc; EngineAuto on a glibc that can be probed, none
 // of these.
 func TestWhoCallsLibc(t *testing.T) {
 	auto := 400
-	if semaphore.LibcIsGlibc && !semaphore.LibcPolls {
+	if testhook.Libc.Glibc && !testhook.Libc.Polls {
 		auto = 0
 	}
 	for _, tt := range []struct {
@@ -25,14 +26,14 @@ func TestWhoCallsLibc(t *testing.T) {
 			if tt.engine == semaphore.EngineAuto && s.Engine() != semaphore.EngineLibc {
 				t.Errorf("Engine() of a build with cgo: %v", s.Engine())
 			}
-			before := semaphore.LibcCalls()
+			before := testhook.Libc.Calls()
 			for range 100 {
 				must(t, s.Wait())
 				must(t, s.Post())
 				must(t, s.TryWait())
 				must(t, s.Post())
 			}
-			if got := semaphore.LibcCalls() - before; got != tt.calls {
+			if got := testhook.Libc.Calls() - before; got != tt.calls {
 				t.Errorf("%d calls of libc for 400 operations, want %d", got, tt.calls)
 			}
 		})

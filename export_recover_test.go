@@ -6,6 +6,3 @@ import "github.com/procsem/semaphore/internal/permits"
 
 // Table returns the table of a recoverable semaphore.
 func Table(s *Semaphore) *permits.Table { return s.back.(*recoverable).table }
-
-// RecoverPolls says whether waiters of the recoverable engine poll.
-func RecoverPolls() bool { return (*recoverable)(nil).polls() }

@@ -8,9 +8,6 @@ const StoresMutex = storesMutex
 
 var CheckLocal = checkLocal
 
-// SetUnwatched makes it so that no process may be watched.
-func SetUnwatched(on bool) { unwatched.Store(on) }
-
 // File returns the file of a recoverable semaphore, by whose handle its lock is.
 func File(s *Semaphore) *os.File { return s.back.(*recoverable).f }
 

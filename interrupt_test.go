@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/procsem/semaphore"
+	"github.com/procsem/semaphore/internal/testhook"
 )
 
 // interruptMain waits, and sends the thread that is blocked for it a signal
@@ -83,7 +84,7 @@ func TestInterruptedWait(t *testing.T) {
 			t.Run(how+" "+retry, func(t *testing.T) {
 				kind, classic, _ := strings.Cut(how, " ")
 				needEngine(t, engineOf(kind))
-				if kind == "libc" && semaphore.LibcPolls {
+				if kind == "libc" && testhook.Libc.Polls {
 					t.Skip("not in this build: a wait that a signal can interrupt")
 				}
 				needFile(t, engineOf(kind))

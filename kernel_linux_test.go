@@ -12,22 +12,20 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/procsem/semaphore/internal/filelock"
-	"github.com/procsem/semaphore/internal/futex"
+	"github.com/procsem/semaphore/internal/testhook"
 )
 
 // withoutWaitv makes the kernel look older than 5.16.
 func withoutWaitv() (restore func()) {
-	before := futex.SetClassic(true)
-	return func() { futex.SetClassic(before) }
+	before := testhook.NoFutexWaitv.Swap(true)
+	return func() { testhook.NoFutexWaitv.Store(before) }
 }
 
 // What the engines use where the kernel, or the emulator in its place, has it.
 
 func hasWaitv() bool {
-	classic := futex.SetClassic(true)
-	futex.SetClassic(classic)
 	_, _, errno := unix.RawSyscall6(unix.SYS_FUTEX_WAITV, 0, 0, 0, 0, 0, 0)
-	return errno == syscall.EINVAL && !classic
+	return errno == syscall.EINVAL && !testhook.NoFutexWaitv.Load()
 }
 
 func hasRobustList() bool {

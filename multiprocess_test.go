@@ -21,6 +21,7 @@ import (
 
 	"github.com/procsem/semaphore"
 	"github.com/procsem/semaphore/internal/oldkernel"
+	"github.com/procsem/semaphore/internal/testhook"
 )
 
 // helpers are what the test binary does instead of testing when it is started
@@ -82,12 +83,12 @@ func TestMain(m *testing.M) {
 	maps.Copy(helpers, nativeHelpers)
 	oldkernel.Pretend()
 	if os.Getenv(libcVariable) == "macos" {
-		semaphore.SetMaxName(29)
+		testhook.MaxName = 29
 	}
 	// The net must not hide that a wake-up was lost. Where nobody is killed,
 	// nobody needs it; tests that kill turn it on.
 	net := os.Getenv(netVariable)
-	semaphore.SetSafetyNet(net == "on" || net == "" && !kernelTells())
+	setSafetyNet(net == "on" || net == "" && !kernelTells())
 	if name := os.Getenv(helperVariable); name != "" {
 		if os.Getenv(portableVariable) != "" {
 			portable()
@@ -117,7 +118,7 @@ func checkWholeRun() int {
 			code = 1
 		}
 	}
-	if n := semaphore.Rescued() - expectedRescues; n != 0 && kernelTells() {
+	if n := int(testhook.Rescued.Load()) - expectedRescues; n != 0 && kernelTells() {
 		fmt.Printf("FAIL: the safety net rescued %d waiters\n", n)
 		code = 1
 	}

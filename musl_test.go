@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/procsem/semaphore"
+	"github.com/procsem/semaphore/internal/testhook"
 )
 
 // A program of musl's and ours have each its own semaphore of a name, without knowing
@@ -24,7 +25,7 @@ func TestBesideMusl(t *testing.T) {
 	for _, e := range []semaphore.Engine{semaphore.EngineNative, semaphore.EngineFlock, semaphore.EngineRecoverable} {
 		t.Run(e.String(), func(t *testing.T) {
 			needEngine(t, e)
-			if semaphore.LibcIsMusl {
+			if testhook.Libc.Musl {
 				_, err := semaphore.Open(name, semaphore.WithEngine(e))
 				wantErr(t, "Open in a build with musl", err, semaphore.ErrKindMismatch)
 				return
@@ -66,7 +67,7 @@ func TestMuslInOurPlace(t *testing.T) {
 			musl.expect("ok 5", "value")
 			musl.ok("unlink")
 
-			if !semaphore.LibcIsMusl {
+			if !testhook.Libc.Musl {
 				return
 			}
 			// And the other way round: what we have there is no semaphore of our

@@ -3,6 +3,8 @@ package semaphore
 import (
 	"runtime"
 	"strings"
+
+	"github.com/procsem/semaphore/internal/testhook"
 )
 
 // maxName is the longest name in bytes, without the leading slash. On Linux
@@ -11,12 +13,17 @@ import (
 // the kernel counts. On Windows, in UTF-16, MAX_PATH (260), which Microsoft names as
 // the limit, less the NUL: kernels take more, but not from the functions for 8-bit
 // names.
-var maxName = map[string]int{"darwin": 29, "ios": 29, "windows": 259}[runtime.GOOS]
-
-func init() {
-	if maxName == 0 {
-		maxName = 251
+func maxName() int {
+	if testhook.MaxName != 0 {
+		return testhook.MaxName
 	}
+	switch runtime.GOOS {
+	case "darwin", "ios":
+		return 29
+	case "windows":
+		return 259
+	}
+	return 251
 }
 
 // CheckName reports whether name can name a semaphore on this system. The
@@ -38,15 +45,15 @@ func cleanName(op, name string) (string, error) {
 	var err error
 	switch {
 	case own == "":
-		err = because(ErrInvalidName, "it is empty; allowed are 1 to %d %s", maxName, unit)
+		err = because(ErrInvalidName, "it is empty; allowed are 1 to %d %s", maxName(), unit)
 	case own == "." || own == "..":
 		err = because(ErrInvalidName, "%q means a directory", own)
 	case strings.Contains(own, "/"):
 		err = because(ErrInvalidName, "it contains a slash; only one leading slash is allowed")
 	case strings.Contains(own, "\x00"):
 		err = because(ErrInvalidName, "it contains a NUL byte")
-	case length > maxName:
-		err = because(ErrInvalidName, "it has %d %s; at most %d are allowed", length, unit, maxName)
+	case length > maxName():
+		err = because(ErrInvalidName, "it has %d %s; at most %d are allowed", length, unit, maxName())
 	default:
 		if err = checkSystemName(own); err == nil {
 			return clean, nil

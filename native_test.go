@@ -27,6 +27,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/procsem/semaphore"
+	"github.com/procsem/semaphore/internal/testhook"
 )
 
 var nativeHelpers = map[string]func([]string) int{
@@ -40,7 +41,7 @@ var nativeHelpers = map[string]func([]string) int{
 // needGlibc skips where an engine's libc is another one.
 func needGlibc(t testing.TB, e semaphore.Engine) {
 	t.Helper()
-	if e == semaphore.EngineLibc && !semaphore.LibcIsGlibc {
+	if e == semaphore.EngineLibc && !testhook.Libc.Glibc {
 		t.Skip("not in this build: glibc")
 	}
 }
@@ -248,7 +249,7 @@ func TestHandOversStarveNobody(t *testing.T) {
 	}
 	defer all.Wait()
 	defer stop.Store(true)
-	waitFor(t, "contention within the process", func() bool { return semaphore.Waiting(s) > goroutines/2 })
+	waitFor(t, "contention within the process", func() bool { return testhook.Inspect(s).Waiting > goroutines/2 })
 	var most int64
 	for range times(20) {
 		must(t, s.Wait()) // nobody else can have it now
@@ -327,7 +328,7 @@ func waiterMain(args []string) int {
 		if err := s.Wait(); err != nil {
 			panic(err)
 		}
-		fmt.Printf("taken, %d rescued\n", semaphore.Rescued())
+		fmt.Printf("taken, %d rescued\n", int(testhook.Rescued.Load()))
 		if len(args) == 1 {
 			s.Close() // or it might be counted as a waiter for ever
 			return 0

@@ -22,6 +22,7 @@ import (
 
 	"github.com/procsem/semaphore"
 	"github.com/procsem/semaphore/internal/permits"
+	"github.com/procsem/semaphore/internal/testhook"
 )
 
 var rows = []row{
@@ -104,7 +105,7 @@ func threads(t testing.TB) int {
 func sharing() map[string][]string {
 	var glibc []string
 	for _, e := range []semaphore.Engine{semaphore.EngineNative, semaphore.EngineLibc} {
-		if hasEngine(e) && (e == semaphore.EngineNative || semaphore.LibcIsGlibc) {
+		if hasEngine(e) && (e == semaphore.EngineNative || testhook.Libc.Glibc) {
 			glibc = append(glibc, e.String())
 		}
 	}
@@ -115,9 +116,9 @@ func sharing() map[string][]string {
 			stores["glibc"] = append(stores["glibc"], "Python")
 		}
 	}
-	if hasEngine(semaphore.EngineLibc) && !semaphore.LibcIsGlibc {
+	if hasEngine(semaphore.EngineLibc) && !testhook.Libc.Glibc {
 		stores["libc"] = []string{"libc"}
-		if semaphore.LibcIsMusl {
+		if testhook.Libc.Musl {
 			stores["libc"] = append(stores["libc"], "musl C")
 		}
 	}
@@ -247,9 +248,10 @@ func platformCommand(s *semaphore.Semaphore, f []string) (answer string, err err
 			eaten = append(eaten, page)
 		}
 	case "freeze": // as soon as it is woken from a wait; before the open
-		permits.Trace = func(step permits.Step) {
+		testhook.Trace = func(s uint32) {
+			step := permits.Step(s)
 			if step == permits.Waking {
-				permits.Trace = nil
+				testhook.Trace = nil
 				unix.Kill(os.Getpid(), unix.SIGSTOP)
 				time.Sleep(10 * time.Millisecond) // another thread may be the first to stop
 			}

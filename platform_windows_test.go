@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sys/windows"
 
 	"github.com/procsem/semaphore"
+	"github.com/procsem/semaphore/internal/testhook"
 )
 
 var rows = []row{
@@ -66,8 +67,8 @@ func keepAlive(t testing.TB, name string, e semaphore.Engine) {
 
 // portable, for helpers, is withoutNews.
 func portable() (restore func()) {
-	semaphore.SetUnwatched(true)
-	return func() { semaphore.SetUnwatched(false) }
+	testhook.Unwatched.Store(true)
+	return func() { testhook.Unwatched.Store(false) }
 }
 
 // withoutNews lets nobody watch processes: only the safety net finds the dead.

@@ -5,7 +5,7 @@ package semaphore_test
 import (
 	"os"
 
-	"github.com/procsem/semaphore"
+	"github.com/procsem/semaphore/internal/testhook"
 )
 
 // withoutNews makes the kernel look older than futex_waitv, which tells of deaths
@@ -21,10 +21,11 @@ func withoutNews() (restore func()) {
 // portable makes the recoverable engine what it is on systems without
 // open-file-description locks and futexes.
 func portable() (restore func()) {
-	restored := semaphore.Portable()
+	locks, polls := testhook.NoByteLocks.Swap(true), testhook.Polling.Swap(true)
 	os.Setenv(portableVariable, "1") // for helpers
 	return func() {
-		restored()
+		testhook.NoByteLocks.Store(locks)
+		testhook.Polling.Store(polls)
 		os.Unsetenv(portableVariable)
 	}
 }

@@ -22,6 +22,7 @@ import (
 	"github.com/procsem/semaphore"
 	"github.com/procsem/semaphore/internal/filelock"
 	"github.com/procsem/semaphore/internal/permits"
+	"github.com/procsem/semaphore/internal/testhook"
 )
 
 // beforeSleep has f called when a waiter of this process has looked at everything
@@ -29,12 +30,13 @@ import (
 // nothing yet.
 func beforeSleep(t *testing.T, f func()) {
 	var once sync.Once
-	permits.Trace = func(s permits.Step) {
+	testhook.Trace = func(step uint32) {
+		s := permits.Step(step)
 		if s == permits.Waiting {
 			once.Do(f)
 		}
 	}
-	t.Cleanup(func() { permits.Trace = nil })
+	t.Cleanup(func() { testhook.Trace = nil })
 }
 
 func TestGiveBeforeSleep(t *testing.T) {
@@ -94,7 +96,8 @@ func TestWokenForNothingAndCancelled(t *testing.T) {
 	var taken, slept sync.Once
 	var woken atomic.Bool
 	again := make(chan struct{})
-	permits.Trace = func(s permits.Step) {
+	testhook.Trace = func(step uint32) {
+		s := permits.Step(step)
 		switch {
 		case s == permits.Waking:
 			taken.Do(func() {
@@ -105,7 +108,7 @@ func TestWokenForNothingAndCancelled(t *testing.T) {
 			slept.Do(func() { close(again) })
 		}
 	}
-	t.Cleanup(func() { permits.Trace = nil })
+	t.Cleanup(func() { testhook.Trace = nil })
 	name := uniqueName(t)
 	holder, first, second := open(t, name, recoverable), open(t, name, recoverable), open(t, name, recoverable)
 	must(t, holder.Wait())

@@ -23,6 +23,7 @@ import (
 	"github.com/procsem/semaphore"
 	"github.com/procsem/semaphore/internal/filelock"
 	"github.com/procsem/semaphore/internal/permits"
+	"github.com/procsem/semaphore/internal/testhook"
 )
 
 const recoverable = semaphore.EngineRecoverable
@@ -107,7 +108,7 @@ func TestWaitersAreKilled(t *testing.T) {
 	must(t, waiters[0].cmd.Process.Kill())
 	waiters[0].cmd.Wait()
 	must(t, s.Wait())
-	waitFor(t, "our own wait at its end", func() bool { return semaphore.Inside(s) == 0 })
+	waitFor(t, "our own wait at its end", func() bool { return testhook.Inspect(s).Inside == 0 })
 	must(t, s.Post())
 	if n := semaphore.Table(s).Waiters(); n != 0 {
 		t.Errorf("%d waiters are counted; all are dead", n)
@@ -246,7 +247,7 @@ func TestSetLimit(t *testing.T) {
 		a := startActor(t, "recoverable")
 		a.ok("open %s", name)
 		a.send("waits 2")
-		waitFor(t, "the other's wait", func() bool { return semaphore.RecoverPolls() || semaphore.Table(s).Waiters() == 2 })
+		waitFor(t, "the other's wait", func() bool { return recoverPolls() || semaphore.Table(s).Waiters() == 2 })
 		must(t, s.SetLimit(6)) // wakes all five
 		for _, w := range waiting {
 			must(t, result(t, w))
@@ -660,12 +661,13 @@ func TestTakeAgainstClose(t *testing.T) {
 		t.Run(how, func(t *testing.T) {
 			var s *semaphore.Semaphore
 			var once sync.Once
-			permits.Trace = func(step permits.Step) {
+			testhook.Trace = func(number uint32) {
+				step := permits.Step(number)
 				if step == permits.Taking {
 					once.Do(func() { must(t, s.Close()) })
 				}
 			}
-			t.Cleanup(func() { permits.Trace = nil })
+			t.Cleanup(func() { testhook.Trace = nil })
 			name := uniqueName(t)
 			watch := open(t, name, recoverable)
 			s = open(t, name, recoverable, tt.opts...)

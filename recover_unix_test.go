@@ -7,7 +7,6 @@ package semaphore_test
 import (
 	"errors"
 	"fmt"
-	"github.com/procsem/semaphore/internal/filelock"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -16,6 +15,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/procsem/semaphore/internal/filelock"
 
 	"github.com/procsem/semaphore"
 	"github.com/procsem/semaphore/internal/permits"

@@ -11,7 +11,7 @@ import (
 // gives back what a handle holds when that is closed.
 type owning interface {
 	backend
-	owner() *permits.Owner
+	Owner() *permits.Owner
 	// take is tryWait, for a Permit or for the handle; it returns the permit's
 	// number, which the handle has no use for.
 	take(final, forPermit bool) (int, error)

@@ -16,6 +16,7 @@ import (
 
 	"github.com/procsem/semaphore/internal/futex"
 	"github.com/procsem/semaphore/internal/names"
+	"github.com/procsem/semaphore/internal/testhook"
 )
 
 // Engine native: glibc's named semaphores without glibc. The file's layout and
@@ -170,7 +171,7 @@ func (s *nativeSemaphore) value() (int, error) {
 // that wakes nobody. If it had been woken, it takes that along; see safetyNet.
 func (s *nativeSemaphore) serve(t *turn) {
 	defer runtime.KeepAlive(s.mem)
-	if !netOff.Load() {
+	if !testhook.NoSafetyNet.Load() {
 		defer watch(&s.looks, func() bool { return s.mem.words.value() > 0 }, s.stop.Fire)()
 	}
 	s.mem.words.addWaiter()
@@ -213,7 +214,7 @@ func watch(looks *atomic.Uint64, permit func() bool, fire func()) (stop func()) 
 			doubt = false
 		case doubt && seen == now:
 			doubt = false
-			rescued.Add(1)
+			testhook.Rescued.Add(1)
 			fire()
 		default:
 			doubt, seen = true, now

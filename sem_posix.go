@@ -25,6 +25,8 @@ import (
 	"syscall"
 	"time"
 	"unsafe"
+
+	"github.com/procsem/semaphore/internal/testhook"
 )
 
 var libcKind = func() *kind {
@@ -64,8 +66,10 @@ var layoutIsKnown = sync.OnceValue(func() bool {
 	})
 })
 
-// libcCalls counts the operations that libc has done for waits and posts.
-func libcCalls() int { return int(C.semaphore_calls()) }
+func init() {
+	testhook.Libc.Glibc, testhook.Libc.Musl, testhook.Libc.Polls, testhook.Libc.Path = isGlibc, isMusl, libcPolls, libcPath
+	testhook.Libc.Calls = func() int { return int(C.semaphore_calls()) }
+}
 
 // libcError makes an errno this package's error. Post's EOVERFLOW and
 // TryWait's EAGAIN are ErrOverflow and ErrWouldBlock.

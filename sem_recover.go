@@ -293,7 +293,7 @@ func (r *recoverable) Allocate(p permits.Range) error {
 
 // The backend.
 
-func (r *recoverable) owner() *permits.Owner { return r.own }
+func (r *recoverable) Owner() *permits.Owner { return r.own }
 
 func (r *recoverable) tryWait(final bool) error {
 	_, err := r.take(final, false)

@@ -18,6 +18,7 @@ import (
 
 	"github.com/procsem/semaphore/internal/futex"
 	"github.com/procsem/semaphore/internal/permits"
+	"github.com/procsem/semaphore/internal/testhook"
 )
 
 // What the recoverable engine has on Linux: futexes to sleep on, and robust ones
@@ -69,7 +70,7 @@ func (r *recoverable) withdraw() { r.obituary.Withdraw() }
 
 func (r *recoverable) Wake(word *uint32, n int) int { return futex.Wake(word, n) }
 
-func (r *recoverable) polls() bool { return recoverPolls.Load() }
+func (r *recoverable) polls() bool { return testhook.Polling.Load() }
 
 func (r *recoverable) interrupt() {
 	r.stop.Fire()
@@ -121,7 +122,7 @@ func (r *recoverable) serve(t *turn) {
 		}
 		if found.Freed > 0 {
 			if timedOut {
-				rescued.Add(1)
+				testhook.Rescued.Add(1)
 			}
 			r.own.Tell(found.Freed - 1) // one is for us
 			woken = true
@@ -167,7 +168,7 @@ func (r *recoverable) serve(t *turn) {
 // sleep sleeps until a word changes, for pause if that is not 0, or until the
 // safety net's next look: then ETIMEDOUT.
 func (r *recoverable) sleep(words []futex.Word, moment futex.Moment, pause time.Duration, net time.Time) error {
-	if netOff.Load() {
+	if testhook.NoSafetyNet.Load() {
 		err := r.stop.WaitAny(words, moment, pause)
 		if err == syscall.ETIMEDOUT {
 			err = nil // a dead one was to be looked at
@@ -193,7 +194,7 @@ func (r *recoverable) sleep(words []futex.Word, moment futex.Moment, pause time.
 		case err == syscall.EAGAIN:
 			err = nil // it has slept before
 		case err == syscall.ETIMEDOUT && r.own.Free():
-			rescued.Add(1)
+			testhook.Rescued.Add(1)
 		}
 	}
 	return err

@@ -2,13 +2,7 @@
 
 package semaphore
 
-import (
-	"sync/atomic"
-	"time"
-)
-
-// recoverPolls is for tests: waiters poll, as where there is no futex.
-var recoverPolls atomic.Bool
+import "time"
 
 // probePause is how often those who poll look for the dead.
 const probePause = 100 * time.Millisecond

@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 	"unsafe"
 
@@ -19,6 +18,7 @@ import (
 	"github.com/procsem/semaphore/internal/filelock"
 	"github.com/procsem/semaphore/internal/names"
 	"github.com/procsem/semaphore/internal/permits"
+	"github.com/procsem/semaphore/internal/testhook"
 	"github.com/procsem/semaphore/internal/win"
 )
 
@@ -389,7 +389,7 @@ func (r *recoverable) serve(t *turn) {
 		}
 		if found.Freed > 0 {
 			if timedOut {
-				rescued.Add(1)
+				testhook.Rescued.Add(1)
 			}
 			r.own.Tell(found.Freed - 1) // one is for us
 			woken = true
@@ -438,7 +438,7 @@ const (
 // sleep sleeps until there is something, for pause if that is not 0, or until the
 // safety net's next look.
 func (r *recoverable) sleep(pause time.Duration, net time.Time) (what int, err error) {
-	if netOff.Load() {
+	if testhook.NoSafetyNet.Load() {
 		return r.rest(pause)
 	}
 	left := max(time.Until(net)-netDoubt, 1)
@@ -455,7 +455,7 @@ func (r *recoverable) sleep(pause time.Duration, net time.Time) (what int, err e
 			return what, err
 		}
 		if r.own.Free() {
-			rescued.Add(1)
+			testhook.Rescued.Add(1)
 		}
 	}
 	return netIsDue, nil
@@ -477,9 +477,6 @@ func (r *recoverable) rest(d time.Duration) (what int, err error) {
 	}
 	return int(event - windows.WAIT_OBJECT_0), nil
 }
-
-// unwatched is for tests: no process may be watched.
-var unwatched atomic.Bool
 
 // A watch has the processes whose end a waiter waits for.
 type watch []process
@@ -508,7 +505,7 @@ func (w *watch) of(t *permits.Table, words []permits.Word) (ended bool) {
 			now[i].words = append(now[i].words, word)
 			continue
 		}
-		if len(now) == mostWatched || unwatched.Load() {
+		if len(now) == mostWatched || testhook.Unwatched.Load() {
 			break
 		}
 		var h windows.Handle

@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sys/windows"
 
 	"github.com/procsem/semaphore"
+	"github.com/procsem/semaphore/internal/testhook"
 	"github.com/procsem/semaphore/internal/win"
 )
 
@@ -201,7 +202,7 @@ func TestCancelEndsTheWaitInTheKernel(t *testing.T) {
 		if err := result(t, waiting); err != context.Canceled {
 			t.Fatal(err)
 		}
-		waitFor(t, "nobody inside", func() bool { return semaphore.Inside(s) == 0 })
+		waitFor(t, "nobody inside", func() bool { return testhook.Inspect(s).Inside == 0 })
 	}
 }
 

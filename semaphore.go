@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/procsem/semaphore/internal/permits"
+	"github.com/procsem/semaphore/internal/testhook"
 	"github.com/procsem/semaphore/internal/waitqueue"
 )
 
@@ -107,7 +108,7 @@ func newSemaphore(name string, k *kind, b backend, o *options) *Semaphore {
 	switch {
 	case o.strict || o.log != nil:
 	case s.owns != nil:
-		s.own = s.owns.owner()
+		s.own = s.owns.Owner()
 	case !o.closeOnExit:
 		s.fast = fastOf(b)
 	}
@@ -418,7 +419,7 @@ const handOvers = 256
 func (s *Semaphore) give(p *Permit) error {
 	s.race.release()
 	// While too many are held no permit that comes back may be passed on.
-	if !s.queue.Idle() && (s.owns == nil || !s.owns.owner().Shrinking()) {
+	if !s.queue.Idle() && (s.owns == nil || !s.owns.Owner().Shrinking()) {
 		given, empty, err := s.queue.Pass(handOvers, func(w *waitqueue.Waiter) (err error) {
 			if s.owns != nil {
 				w.Got, err = s.owns.handOver(p.number(), p != nil, w.Named)
@@ -671,4 +672,11 @@ func Unlink(name string, opts ...Option) error {
 func (s *Semaphore) fail(op string, err error) error {
 	s.opts.warnOf(op, err)
 	return &Error{Op: op, Name: s.name, Err: err}
+}
+
+func init() {
+	testhook.Inspect = func(handle any) testhook.View {
+		s := handle.(*Semaphore)
+		return testhook.View{Waiting: s.queue.Len(), Inside: int(s.life.Load() &^ closedBit), Backend: s.back}
+	}
 }

@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"github.com/procsem/semaphore"
+	"github.com/procsem/semaphore/internal/testhook"
 )
 
 // A row of the conformance table: an engine, and what is special about it.
@@ -90,6 +91,14 @@ func open(t testing.TB, name string, e semaphore.Engine, opts ...semaphore.Optio
 	return s
 }
 
+// setSafetyNet turns the safety net on or off, and returns what it was before.
+func setSafetyNet(on bool) (before bool) { return !testhook.NoSafetyNet.Swap(!on) }
+
+// recoverPolls says whether waiters of the recoverable engine poll.
+func recoverPolls() bool {
+	return testhook.Polling.Load() || runtime.GOOS != "linux" && runtime.GOOS != "windows"
+}
+
 // netUsers counts the calls of rescuing that are in force.
 var netUsers int
 
@@ -99,12 +108,12 @@ func rescuing() (restore func()) {
 	if netUsers++; netUsers > 1 {
 		return func() { netUsers-- }
 	}
-	before := semaphore.Rescued()
-	net := semaphore.SetSafetyNet(true)
+	before := int(testhook.Rescued.Load())
+	net := setSafetyNet(true)
 	return func() {
 		netUsers--
-		semaphore.SetSafetyNet(net)
-		expectedRescues += semaphore.Rescued() - before
+		setSafetyNet(net)
+		expectedRescues += int(testhook.Rescued.Load()) - before
 	}
 }
 
@@ -193,9 +202,9 @@ func inBackground(f func() error) <-chan error {
 // blocked starts f and returns when it waits in s's queue.
 func blocked(t testing.TB, s *semaphore.Semaphore, f func() error) <-chan error {
 	t.Helper()
-	before := semaphore.Waiting(s)
+	before := testhook.Inspect(s).Waiting
 	c := inBackground(f)
-	waitFor(t, "a blocked waiter", func() bool { return semaphore.Waiting(s) > before })
+	waitFor(t, "a blocked waiter", func() bool { return testhook.Inspect(s).Waiting > before })
 	return c
 }
 
@@ -832,7 +841,7 @@ func TestConformanceOneThreadBlocks(t *testing.T) {
 		for range waiters {
 			go func() { errs <- s.WaitContext(ctx) }()
 		}
-		waitFor(t, "all in the queue", func() bool { return semaphore.Waiting(s) == waiters+1 })
+		waitFor(t, "all in the queue", func() bool { return testhook.Inspect(s).Waiting == waiters+1 })
 		if grown := threads(t) - before; grown > 8 { // the runtime's own come and go
 			t.Errorf("%d waiters made %d threads", waiters, grown)
 		}
@@ -851,7 +860,7 @@ func TestConformanceOneThreadBlocks(t *testing.T) {
 func TestConformanceBackoff(t *testing.T) {
 	eachEngine(t, func(t *testing.T, e semaphore.Engine) {
 		// Without timed waits the probe of glibc can't block in it, and fails.
-		polls := e == semaphore.EngineFlock || e == semaphore.EngineRecoverable && semaphore.RecoverPolls() || e != semaphore.EngineNative && e != semaphore.EngineRecoverable && semaphore.LibcPolls
+		polls := e == semaphore.EngineFlock || e == semaphore.EngineRecoverable && recoverPolls() || e != semaphore.EngineNative && e != semaphore.EngineRecoverable && testhook.Libc.Polls
 		waits := make(chan struct{}, 100)
 		s := open(t, uniqueName(t), e, semaphore.WithBackoff(func() func(int) time.Duration {
 			waits <- struct{}{}

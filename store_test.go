@@ -23,6 +23,7 @@ import (
 
 	"github.com/procsem/semaphore"
 	"github.com/procsem/semaphore/internal/filelock"
+	"github.com/procsem/semaphore/internal/testhook"
 )
 
 // storeFile is where an engine keeps a name, "" where it is in no file that we
@@ -46,7 +47,10 @@ func storeFile(e semaphore.Engine, name string) string {
 		}
 		return filepath.Join(dir, map[semaphore.Engine]string{semaphore.EngineFlock: "flk.", semaphore.EngineRecoverable: "rec."}[e]+name)
 	case e == semaphore.EngineLibc && hasEngine(e):
-		return semaphore.LibcPath(name)
+		if testhook.Libc.Path == nil {
+			return ""
+		}
+		return testhook.Libc.Path(name)
 	case runtime.GOOS == "linux":
 		return filepath.Join("/dev/shm", "sem."+name)
 	}
@@ -231,9 +235,9 @@ func TestFlockLockHeldByAnother(t *testing.T) {
 	if err := result(t, waiting); err != context.Canceled {
 		t.Errorf("WaitContext: %v", err)
 	}
-	waitFor(t, "nobody inside", func() bool { return semaphore.Inside(s) == 0 })
+	waitFor(t, "nobody inside", func() bool { return testhook.Inspect(s).Inside == 0 })
 	posting := inBackground(s.Post)
-	waitFor(t, "a Post inside", func() bool { return semaphore.Inside(s) == 1 })
+	waitFor(t, "a Post inside", func() bool { return testhook.Inspect(s).Inside == 1 })
 	must(t, s.Close()) // while a Post is inside
 	select {
 	case err := <-posting:
@@ -321,7 +325,7 @@ func TestConformanceMode(t *testing.T) {
 func TestTwoKindsOfOneName(t *testing.T) {
 	l, n, f, r := semaphore.EngineLibc, semaphore.EngineNative, semaphore.EngineFlock, semaphore.EngineRecoverable
 	pairs := [][2]semaphore.Engine{{l, f}, {f, l}, {n, f}, {f, n}, {l, r}, {r, l}, {n, r}, {r, n}, {f, r}, {r, f}}
-	if hasEngine(l) && hasEngine(n) && !semaphore.LibcIsGlibc {
+	if hasEngine(l) && hasEngine(n) && !testhook.Libc.Glibc {
 		pairs = append(pairs, [2]semaphore.Engine{l, n}, [2]semaphore.Engine{n, l})
 	}
 	for _, kinds := range pairs {

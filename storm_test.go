@@ -29,6 +29,7 @@ import (
 
 	"github.com/procsem/semaphore"
 	"github.com/procsem/semaphore/internal/permits"
+	"github.com/procsem/semaphore/internal/testhook"
 )
 
 var (
@@ -144,7 +145,8 @@ func stormMain(args []string) int {
 	w.count = openHeadcount(args[1], w.name, number)
 	// Steps that take less than a microsecond are not met by a killer who comes
 	// at random: let some of them last.
-	permits.Trace = func(s permits.Step) {
+	testhook.Trace = func(step uint32) {
+		s := permits.Step(step)
 		odds, longest := 4, 2*time.Millisecond
 		switch s {
 		case permits.Idle, permits.Waiting:
@@ -174,7 +176,7 @@ func stormMain(args []string) int {
 		w.inside(0)
 		w.check(w.s.Post())
 	}
-	fmt.Println("finished,", semaphore.Rescued(), "rescued")
+	fmt.Println("finished,", int(testhook.Rescued.Load()), "rescued")
 	for !finish.Load() {
 		time.Sleep(time.Millisecond)
 	}
@@ -560,7 +562,7 @@ func (st *storm) missing() (steps []string) {
 		if step == "shrinking" && !strings.Contains(st.what, "resize") {
 			continue
 		}
-		if (step == "queued" || step == "waking") && semaphore.RecoverPolls() {
+		if (step == "queued" || step == "waking") && recoverPolls() {
 			continue // who polls is not in the table's queue
 		}
 		if st.killed[step] == 0 {

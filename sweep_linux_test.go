@@ -31,6 +31,7 @@ import (
 	"github.com/procsem/semaphore"
 	"github.com/procsem/semaphore/internal/filelock"
 	"github.com/procsem/semaphore/internal/permits"
+	"github.com/procsem/semaphore/internal/testhook"
 )
 
 var (
@@ -520,7 +521,7 @@ func (p *prey) survive() {
 	for range taken {
 		sweepMust(next.Post())
 	}
-	p.await("the end of the wait", func() bool { return semaphore.Inside(p.waiter) == 0 })
+	p.await("the end of the wait", func() bool { return testhook.Inspect(p.waiter).Inside == 0 })
 	sweepMust(p.waiter.Post())
 	for len(p.permits) > 0 {
 		p.give(0)

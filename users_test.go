@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/procsem/semaphore"
+	"github.com/procsem/semaphore/internal/testhook"
 )
 
 const otherUser = 65534 // nobody
@@ -45,7 +46,7 @@ func asOther(t *testing.T, e semaphore.Engine) *actor {
 // signal for it is handled on the stacks of goroutines (golang.org/issue/39857).
 func needSeteuid(t testing.TB) {
 	t.Helper()
-	if semaphore.LibcIsMusl {
+	if testhook.Libc.Musl {
 		t.Skip("not in this build: a seteuid that spares Go's stacks (golang.org/issue/39857)")
 	}
 }

@@ -4,16 +4,11 @@ import (
 	"errors"
 	"io"
 	"os"
-	"sync/atomic"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/procsem/semaphore/internal/testhook"
 )
-
-var noByteLocks atomic.Bool
-
-// SetNoByteLocks makes the kernel answer as before 3.15, for tests, and returns
-// what it was before.
-func SetNoByteLocks(on bool) (before bool) { return noByteLocks.Swap(on) }
 
 func tryLockByte(f *os.File, at int64) (bool, error) {
 	_, err := ofd(f, unix.F_OFD_SETLK, unix.F_WRLCK, at, 1)
@@ -34,7 +29,7 @@ func byteLocked(f *os.File, at, n int64) (bool, error) {
 }
 
 func ofd(f *os.File, command int, kind int16, at, n int64) (found int16, err error) {
-	if noByteLocks.Load() {
+	if testhook.NoByteLocks.Load() {
 		return 0, unix.EINVAL
 	}
 	lock := unix.Flock_t{Type: kind, Whence: io.SeekStart, Start: at, Len: n}

@@ -7,9 +7,6 @@ import (
 	"os"
 )
 
-// SetNoByteLocks is for tests; there are none here.
-func SetNoByteLocks(bool) (before bool) { return true }
-
 func tryLockByte(*os.File, int64) (bool, error) { return false, errors.ErrUnsupported }
 
 func unlockByte(*os.File, int64) error { return errors.ErrUnsupported }

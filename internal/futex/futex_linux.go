@@ -10,6 +10,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/procsem/semaphore/internal/testhook"
 )
 
 // linux/futex.h
@@ -30,13 +32,9 @@ type waiter struct {
 	_       uint32
 }
 
-// classic says that futex_waitv is not to be had: the kernel is older than
-// 5.16, or a seccomp filter older than that forbids it.
-var classic atomic.Bool
-
-// SetClassic makes Wait use FUTEX_WAIT_BITSET as on kernels before 5.16, for
-// tests, and returns what it was before.
-func SetClassic(on bool) (before bool) { return classic.Swap(on) }
+// noWaitv says that there is no futex_waitv: the kernel is older than 5.16, or a
+// seccomp filter older than that forbids it. Then waits use FUTEX_WAIT_BITSET.
+var noWaitv atomic.Bool
 
 // Wake wakes up to n of those who wait on a word of shared memory, in whatever
 // process, and returns how many there were. It does not access the word.
@@ -129,12 +127,12 @@ func (s *Stop) WaitAny(words []Word, m Moment, timeout time.Duration) error {
 		at := unix.NsecToTimespec(now.Nano() + timeout.Nanoseconds())
 		end = &at
 	}
-	if !classic.Load() {
+	if !noWaitv.Load() && !testhook.NoFutexWaitv.Load() {
 		errno := s.waitv(words, m, end)
 		if errno != syscall.ENOSYS && errno != syscall.EPERM {
 			return outcome(errno)
 		}
-		classic.Store(true)
+		noWaitv.Store(true)
 	}
 	word, value := words[0].Addr, words[0].Value
 	s.moment.Store(uint32(m))

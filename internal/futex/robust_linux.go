@@ -7,6 +7,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/procsem/semaphore/internal/testhook"
 )
 
 // An Obituary makes the kernel tell of the end of this process, however it ends,
@@ -48,13 +50,6 @@ var robust struct {
 	n       int
 }
 
-// noNews is for tests: no thread registers a list, as on systems without.
-var noNews atomic.Bool
-
-// SetNoNews makes Publish fail, as on a kernel without robust futexes, for tests,
-// and returns what it was before.
-func SetNoNews(on bool) (before bool) { return noNews.Swap(on) }
-
 // Publish writes the word, which must be 0 and at node+Distance. False: there will
 // be no news of this one.
 func (o *Obituary) Publish(word *atomic.Uint32, node *uintptr) bool {
@@ -64,7 +59,7 @@ func (o *Obituary) Publish(word *atomic.Uint32, node *uintptr) bool {
 		robust.started = true
 		robust.thread = mourn()
 	}
-	if robust.thread == 0 || robust.n >= maxObituaries || noNews.Load() {
+	if robust.thread == 0 || robust.n >= maxObituaries || testhook.NoRobustList.Load() {
 		return false
 	}
 	o.word, o.node, o.prev = word, node, robust.last

@@ -3,16 +3,15 @@ package oldkernel
 import (
 	"os"
 
-	"github.com/procsem/semaphore/internal/filelock"
-	"github.com/procsem/semaphore/internal/futex"
+	"github.com/procsem/semaphore/internal/testhook"
 )
 
 // Pretend does what the environment asks for.
 func Pretend() {
 	if os.Getenv(NoFutexWaitv) != "" {
-		futex.SetClassic(true)
+		testhook.NoFutexWaitv.Store(true)
 	}
 	if os.Getenv(NoByteLocks) != "" {
-		filelock.SetNoByteLocks(true)
+		testhook.NoByteLocks.Store(true)
 	}
 }

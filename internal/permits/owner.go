@@ -6,6 +6,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"unsafe"
+
+	"github.com/procsem/semaphore/internal/testhook"
 )
 
 // A Host is what a table needs of the system.
@@ -188,14 +190,9 @@ func (o *Owner) do(s Step) (before Step) {
 	return before
 }
 
-// Trace is called at the beginning of each step, and with the step before at its
-// end; with Taking before and after a compare-and-swap of Take. It is for tests, and
-// set before the first Claim.
-var Trace func(Step)
-
 func trace(s Step) {
-	if Trace != nil {
-		Trace(s)
+	if testhook.Trace != nil {
+		testhook.Trace(uint32(s))
 	}
 }
 

@@ -7,6 +7,8 @@ import (
 	"unsafe"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/procsem/semaphore/internal/testhook"
 )
 
 // A world is a table in this process's memory, whose handles die by losing their
@@ -572,14 +574,14 @@ func TestFormat(t *testing.T) {
 // steps of one operation are few. A mistake that is planted to be found here brings
 // along the step at which it shows: see internal/planted.
 func stopAt(n int, do, other func()) (stopped bool) {
-	Trace = func(Step) {
+	testhook.Trace = func(uint32) {
 		if n--; n == -1 {
 			stopped = true
 			other()
 		}
 	}
 	do()
-	Trace = nil
+	testhook.Trace = nil
 	if !stopped {
 		other()
 	}
@@ -708,7 +710,7 @@ func TestClearerIsKilled(t *testing.T) {
 	a, clearer, c := w.open(), w.open(), w.open()
 	w.takes(a, 128)
 	w.table.setBit(1)
-	Trace = func(Step) {
+	testhook.Trace = func(uint32) {
 		w.table.words[100].Store(0) // the giver found the bit set
 		panic("killed")
 	}
@@ -716,7 +718,7 @@ func TestClearerIsKilled(t *testing.T) {
 		defer func() { recover() }()
 		clearer.Take(false)
 	}()
-	Trace = nil
+	testhook.Trace = nil
 	if w.table.words[100].Load() == 0 {
 		w.takes(c, 1)
 	}

@@ -1,5 +1,0 @@
-//go:build (!windows && (!unix || aix || filelock_fcntl)) || mips || mipsle || (arm && !arm.7)
-
-package semaphore
-
-func RecoverPolls() bool { return false }
