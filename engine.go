@@ -148,7 +148,7 @@ type turn struct {
 // look takes permits for those who wait, and reports whether nobody waits.
 func (t *turn) look() (done bool) {
 	return t.s.queue.Serve(func(w *waitqueue.Waiter) (err error) {
-		w.Got, err = t.s.take(false, w.Named)
+		w.Got, err = t.s.take(false, w.ForPermit)
 		if err == nil {
 			t.served++
 		}

@@ -62,7 +62,7 @@ func TestDeathBeforeSleep(t *testing.T) {
 
 // Another one falls asleep in front of us whom we have not seen. It gets the permit,
 // and dies.
-func TestPlaceTakenBeforeSleep(t *testing.T) {
+func TestTicketTakenBeforeSleep(t *testing.T) {
 	needCallNumbers(t)
 	needWaitv(t)
 	var other *actor

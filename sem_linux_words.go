@@ -19,18 +19,7 @@ type words64 struct{ data atomic.Uint64 }
 const waiter64 = 1 << 32
 
 // valueHalf is the half of data that holds the value, which is the futex.
-func (w *words64) valueHalf() *uint32 {
-	halves := (*[2]uint32)(unsafe.Pointer(&w.data))
-	if bigEndian {
-		return &halves[1]
-	}
-	return &halves[0]
-}
-
-var bigEndian = func() bool {
-	one := uint16(1)
-	return *(*byte)(unsafe.Pointer(&one)) == 0
-}()
+func (w *words64) valueHalf() *uint32 { return futex.LowHalf(&w.data) }
 
 func (w *words64) init(value uint32) { w.data.Store(uint64(value)) }
 

@@ -307,7 +307,7 @@ func (r *recoverable) take(final, forPermit bool) (int, error) {
 	if !final {
 		return 0, ErrWouldBlock
 	}
-	found, err := r.exhume()
+	found, err := r.reapForTry()
 	if found {
 		if i, ok := r.own.Take(forPermit); ok {
 			return i, nil
@@ -319,16 +319,16 @@ func (r *recoverable) take(final, forPermit bool) (int, error) {
 	return 0, ErrWouldBlock
 }
 
-// exhume looks for permits of the dead, for somebody who will not wait: of those
+// reapForTry looks for permits of the dead, for somebody who will not wait: of those
 // who were told dead, or will not be, always; of all once a second, or always
 // where nobody tells of a death who does not sleep.
-func (r *recoverable) exhume() (found bool, err error) {
+func (r *recoverable) reapForTry() (found bool, err error) {
 	now, before := ticks(), r.probed.Load()
-	all := tellsOnlySleepers || now-before > int64(time.Second) && r.probed.CompareAndSwap(before, now)
+	all := onlySleepersNotified || now-before > int64(time.Second) && r.probed.CompareAndSwap(before, now)
 	if !all && !r.own.Suspects() {
 		return false, nil
 	}
-	f := r.own.Recover(all)
+	f := r.own.Reap(all)
 	return f.Freed > 0 || f.Free || f.Again, f.Err
 }
 
@@ -369,9 +369,9 @@ func (r *recoverable) giveAll() int {
 }
 
 func (r *recoverable) value() (int, error) {
-	found := r.own.Recover(true)
+	found := r.own.Reap(true)
 	for found.Freed > 0 { // a death in the middle of it is not counted right
-		found = r.own.Recover(true)
+		found = r.own.Reap(true)
 	}
 	limit, _ := r.table.Limit()
 	return min(max(0, limit-found.Held), limit), found.Err
@@ -396,7 +396,7 @@ func (r *recoverable) setLimit(n int) error {
 }
 
 func (r *recoverable) holders() ([]Holder, error) {
-	if err := r.own.Recover(true).Err; err != nil {
+	if err := r.own.Reap(true).Err; err != nil {
 		return nil, err
 	}
 	var hs []Holder

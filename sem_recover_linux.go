@@ -25,10 +25,10 @@ import (
 // by which the kernel tells of deaths.
 
 type sleeper struct {
-	stop     futex.Stop // ends the server's sleep
-	memory   unsafe.Pointer
-	obituary futex.Obituary
-	deaths   deaths // the server's
+	stop        futex.Stop // ends the server's sleep
+	memory      unsafe.Pointer
+	robustEntry futex.RobustEntry
+	deaths      deaths // the server's
 }
 
 // mapFile maps the file, with private memory for the robust list's nodes before
@@ -63,10 +63,10 @@ func (*sleeper) freeWith(t *permits.Table, memory unsafe.Pointer) (now func()) {
 // publish has the kernel tell of our death in our slot's liveness word.
 func (r *recoverable) publish() {
 	word := r.own.Live()
-	r.obituary.Publish(word, (*uintptr)(unsafe.Add(unsafe.Pointer(word), -futex.Distance)))
+	r.robustEntry.Add(word, (*uintptr)(unsafe.Add(unsafe.Pointer(word), -futex.Distance)))
 }
 
-func (r *recoverable) withdraw() { r.obituary.Withdraw() }
+func (r *recoverable) withdraw() { r.robustEntry.Remove() }
 
 func (r *recoverable) Wake(word *uint32, n int) int { return futex.Wake(word, n) }
 
@@ -93,13 +93,13 @@ func (r *recoverable) serve(t *turn) {
 	defer runtime.KeepAlive(r.table)
 	r.own.Join()
 	var (
-		room     [futex.MaxWords]futex.Word
-		watched  [futex.MaxWords - 2]permits.Word
-		found    permits.Findings
-		net      = time.Now().Add(netPause(r.table.Waiters())) // when to look by itself
-		timedOut bool                                          // it is time
-		placed   bool                                          // our place in line is still good
-		woken    bool                                          // there was an event, and nobody here has used it yet
+		room        [futex.MaxWords]futex.Word
+		watched     [futex.MaxWords - 2]permits.Word
+		found       permits.Findings
+		net         = time.Now().Add(netPause(r.table.Waiters())) // when to look by itself
+		timedOut    bool                                          // it is time
+		ticketValid bool                                          // our place in line is still good
+		woken       bool                                          // there was an event, and nobody here has used it yet
 	)
 	for {
 		moment := r.stop.Now()
@@ -110,12 +110,12 @@ func (r *recoverable) serve(t *turn) {
 		if done {
 			break
 		}
-		if !placed {
-			r.own.TakePlace()
+		if !ticketValid {
+			r.own.TakeTicket()
 		}
-		places := atomic.LoadUint32(r.table.Places())
+		tickets := atomic.LoadUint32(r.table.Tickets())
 		counted := r.table.Counted()
-		found = r.own.Survey(timedOut, watched[:0])
+		found = r.own.Scan(timedOut, watched[:0])
 		if timedOut {
 			r.own.Heal(counted)
 			net = time.Now().Add(netPause(r.table.Waiters()))
@@ -124,7 +124,7 @@ func (r *recoverable) serve(t *turn) {
 			if timedOut {
 				testhook.Rescued.Add(1)
 			}
-			r.own.Tell(found.Freed - 1) // one is for us
+			r.own.Notify(found.Freed - 1) // one is for us
 			woken = true
 		}
 		if found.Freed > 0 || found.Free || found.Again {
@@ -134,7 +134,7 @@ func (r *recoverable) serve(t *turn) {
 		if found.Err != nil {
 			r.opts.warn("failed", "op", "looking who is alive", "error", found.Err)
 		}
-		words := append(room[:0], futex.Word{Addr: r.table.Event(), Value: event}, futex.Word{Addr: r.table.Places(), Value: places})
+		words := append(room[:0], futex.Word{Addr: r.table.Event(), Value: event}, futex.Word{Addr: r.table.Tickets(), Value: tickets})
 		for _, w := range found.Watch {
 			words = append(words, futex.Word(w))
 		}
@@ -142,14 +142,14 @@ func (r *recoverable) serve(t *turn) {
 		err := r.sleep(words, moment, r.deaths.pause(found.Dying), net)
 		r.own.Do(permits.Waking)
 		timedOut = err == syscall.ETIMEDOUT
-		told := atomic.LoadUint32(r.table.Event()) != event
+		notified := atomic.LoadUint32(r.table.Event()) != event
 		// One of before counts until somebody here has taken a permit: whoever took
 		// that one's is known to us, and maybe to nobody who sleeps.
-		woken = woken || told
+		woken = woken || notified
 		// Who was too late to fall asleep behind those whom it saw keeps its
 		// place: if it took another one each time, two could keep each other
 		// awake. Who has slept is behind all others.
-		placed = err == syscall.EAGAIN && !told
+		ticketValid = err == syscall.EAGAIN && !notified
 		switch {
 		case err == syscall.EINTR && !r.opts.retryEINTR:
 			t.fail(ErrInterrupted)
@@ -161,7 +161,7 @@ func (r *recoverable) serve(t *turn) {
 	}
 	runtime.Gosched() // whom we have just served goes first
 	if r.own.Leave() {
-		r.own.PassOn(found.Watch, woken || r.deaths.young(found.Dying), r.deaths.young)
+		r.own.PassOn(found.Watch, woken || r.deaths.recent(found.Dying), r.deaths.recent)
 	}
 }
 

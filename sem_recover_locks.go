@@ -251,7 +251,7 @@ func unlinkRecoverable(name string) error {
 		if err != nil || alive {
 			continue // who lives removes his own
 		}
-		if table, err := permits.Read(f); err == nil && !table.Named(s) {
+		if table, err := permits.Read(f); err == nil && !table.HoldsOrWaits(s) {
 			os.Remove(locks.path(s))
 		}
 	}
@@ -272,5 +272,5 @@ func nameGone(f *os.File, path string) (bool, error) {
 // fuser tells people how to find out who has a file open.
 func fuser(path string) string { return " (fuser -v " + path + ")" }
 
-// tellsOnlySleepers: no, the kernel writes the news down, or nobody tells at all.
-const tellsOnlySleepers = false
+// onlySleepersNotified: no, the kernel writes the news down, or nobody tells at all.
+const onlySleepersNotified = false

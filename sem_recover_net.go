@@ -33,7 +33,7 @@ type deaths struct {
 }
 
 type death struct {
-	permits.Mortal
+	permits.DyingOwner
 	since time.Time
 }
 
@@ -44,7 +44,7 @@ const (
 )
 
 // pause returns how long to sleep before the next look, 0 for no limit.
-func (d *deaths) pause(dying []permits.Mortal) (pause time.Duration) {
+func (d *deaths) pause(dying []permits.DyingOwner) (pause time.Duration) {
 	if len(dying) == 0 && len(d.known) == 0 {
 		return 0
 	}
@@ -65,17 +65,17 @@ func (d *deaths) pause(dying []permits.Mortal) (pause time.Duration) {
 }
 
 // since returns since when a mortal is known, now if it is not.
-func (d *deaths) since(m permits.Mortal, now time.Time) time.Time {
+func (d *deaths) since(m permits.DyingOwner, now time.Time) time.Time {
 	for _, k := range d.known {
-		if k.Mortal == m {
+		if k.DyingOwner == m {
 			return k.since
 		}
 	}
 	return now
 }
 
-// young reports whether some of them are looked at often.
-func (d *deaths) young(dying []permits.Mortal) bool {
+// recent reports whether some of them are looked at often.
+func (d *deaths) recent(dying []permits.DyingOwner) bool {
 	now := time.Now()
 	for _, m := range dying {
 		if now.Sub(d.since(m, now)) < deathWatch {

@@ -14,7 +14,7 @@ func (r *recoverable) servePolling(t *turn) {
 	t.poll(r.kick, func() {
 		now := ticks()
 		if before := r.probed.Load(); now-before > int64(probePause) && r.probed.CompareAndSwap(before, now) {
-			if r.own.Recover(true).Freed > 0 {
+			if r.own.Reap(true).Freed > 0 {
 				r.nudge()
 			}
 		}

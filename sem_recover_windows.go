@@ -179,9 +179,9 @@ func reopen(f *os.File, path string) (*os.File, error) { return duplicate(f, pat
 
 func fuser(string) string { return "" }
 
-// tellsOnlySleepers: who sleeps on the handle of a process hears of its death, and
+// onlySleepersNotified: who sleeps on the handle of a process hears of its death, and
 // writes that down for the others. Who does not has to ask for the locks.
-const tellsOnlySleepers = true
+const onlySleepersNotified = true
 
 // The memory.
 
@@ -310,7 +310,7 @@ func allocate(*os.File, int64, int64, bool) error { return nil }
 
 // Sleeping.
 
-func (r *recoverable) publish() { r.own.Promise() }
+func (r *recoverable) publish() { r.own.ExpectReport() }
 
 func (r *recoverable) withdraw() {}
 
@@ -379,9 +379,9 @@ func (r *recoverable) serve(t *turn) {
 		if done {
 			break
 		}
-		r.own.TakePlace()
+		r.own.TakeTicket()
 		counted := r.table.Counted()
-		found = r.own.Survey(timedOut, room[:0])
+		found = r.own.Scan(timedOut, room[:0])
 		if timedOut {
 			r.own.Heal(counted)
 			r.asked = time.Now()
@@ -391,7 +391,7 @@ func (r *recoverable) serve(t *turn) {
 			if timedOut {
 				testhook.Rescued.Add(1)
 			}
-			r.own.Tell(found.Freed - 1) // one is for us
+			r.own.Notify(found.Freed - 1) // one is for us
 			woken = true
 		}
 		if found.Freed > 0 || found.Free || found.Again {
@@ -421,7 +421,7 @@ func (r *recoverable) serve(t *turn) {
 	runtime.Gosched() // whom we have just served goes first
 	if r.own.Leave() {
 		r.watch.mark(r.table)
-		r.own.PassOn(found.Watch, woken || r.deaths.young(found.Dying), r.deaths.young)
+		r.own.PassOn(found.Watch, woken || r.deaths.recent(found.Dying), r.deaths.recent)
 	}
 }
 

@@ -143,7 +143,7 @@ func (s *Semaphore) Wait() error {
 			return nil
 		}
 	} else if s.own != nil && s.queue.Idle() {
-		if i, sure := s.own.TakeHome(); i >= 0 && (sure || s.own.Settle(i)) && s.keep() {
+		if i, sure := s.own.TakeHome(); i >= 0 && (sure || s.own.Confirm(i)) && s.keep() {
 			return nil
 		}
 	}
@@ -202,7 +202,7 @@ func (s *Semaphore) takeFast() bool {
 		return false
 	}
 	i, sure := s.own.TakeHome()
-	return i >= 0 && (sure || s.own.Settle(i)) && s.keep()
+	return i >= 0 && (sure || s.own.Confirm(i)) && s.keep()
 }
 
 // keep reports whether a permit that was taken past the engine may be kept. As
@@ -422,7 +422,7 @@ func (s *Semaphore) give(p *Permit) error {
 	if !s.queue.Idle() && (s.owns == nil || !s.owns.Owner().Shrinking()) {
 		given, empty, err := s.queue.Pass(handOvers, func(w *waitqueue.Waiter) (err error) {
 			if s.owns != nil {
-				w.Got, err = s.owns.handOver(p.number(), p != nil, w.Named)
+				w.Got, err = s.owns.handOver(p.number(), p != nil, w.ForPermit)
 			}
 			return err
 		})

@@ -153,7 +153,7 @@ func stormMain(args []string) int {
 			return
 		case permits.Taking: // often
 			odds = 20
-		case permits.Shrinking, permits.Recovering: // rare
+		case permits.Shrinking, permits.Reaping: // rare
 			odds, longest = 2, stormRareStep
 		}
 		if rand.IntN(odds) == 0 {
@@ -558,7 +558,7 @@ func (st *storm) missing() (steps []string) {
 	if strings.Contains(st.what, "calm") {
 		return nil
 	}
-	for _, step := range append([]string{"killed", "os.Exit", "panic", "holding", "queued", "waking", "claiming a slot", "shrinking", "recovering"}, stormEnds...) {
+	for _, step := range append([]string{"killed", "os.Exit", "panic", "holding", "queued", "waking", "claiming a slot", "shrinking", "reaping"}, stormEnds...) {
 		if step == "shrinking" && !strings.Contains(st.what, "resize") {
 			continue
 		}

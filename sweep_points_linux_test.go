@@ -151,7 +151,7 @@ func (p *prey) written(at, pc uint64) string {
 			return "the kernel's list"
 		}
 	}
-	if f := functions(pc); f != nil && strings.HasPrefix(f[0], module+"/internal/futex.(*Obituary)") {
+	if f := functions(pc); f != nil && strings.HasPrefix(f[0], module+"/internal/futex.(*RobustEntry)") {
 		return "the kernel's list" // its head
 	}
 	return ""
@@ -177,8 +177,8 @@ func (p *prey) mappings() []uint64 {
 
 // field names the part of the file at an offset, as docs/recovery.md does.
 func field(at uint64) string {
-	header := map[uint64]string{64: "limit", 72: "permits in use", 76: "slots in use", 128: "event", 136: "waiters", 144: "places"}
-	slot := map[uint64]string{0: "liveness word", 4: "state", 8: "generation", 16: "generation that waits", 24: "place in line", 32: "what it does",
+	header := map[uint64]string{64: "limit", 72: "permits in use", 76: "slots in use", 128: "event", 136: "waiters", 144: "tickets"}
+	slot := map[uint64]string{0: "liveness word", 4: "state", 8: "generation", 16: "generation that waits", 24: "ticket", 32: "what it does",
 		36: "group", 40: "pid", 44: "generation found dead", 48: "start of the process", 56: "time of opening"}
 	name, known := "", false
 	switch {
@@ -302,7 +302,7 @@ func (p *prey) remains() (parts []string) {
 				parts = append(parts, "permit")
 			}
 			if h.Waits {
-				parts = append(parts, "place in line")
+				parts = append(parts, "ticket")
 			}
 		}
 	}

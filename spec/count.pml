@@ -70,7 +70,7 @@ proctype Handle(byte s) {
 	fi
 }
 
-inline strike(s) {	/* visit and bury, as far as waits goes */
+inline strike(s) {	/* visit and reap, as far as waits goes */
 	if
 	:: atomic { waits[s] != 0 -> g = gen[s] };
 		if

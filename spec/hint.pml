@@ -10,7 +10,7 @@
  * has written down that he clears it. A taker that finds nothing, though it has searched
  * all the time that such a word was free, does not exist. When nothing moves any more, a
  * free word whose bit is clear is that of a giver that died before the offer; the next
- * survey mends it.
+ * scan mends it.
  */
 #define NW 2
 #define NT 2		/* takers */
@@ -119,7 +119,7 @@ proctype VictimGiver(byte g) {
 	{ giver() } unless { atomic { gone -> lost = !(given & B(0)) } }
 }
 
-/* bury, then settleIn. */
+/* reap, then occupy. */
 proctype Cleaner() {
 	byte i;
 	bit c;

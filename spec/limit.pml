@@ -1,5 +1,5 @@
 /*
- * SetLimit: the flag shrinking, the version, who clears the flag, who settles and who
+ * SetLimit: the flag shrinking, the version, who clears the flag, who confirms and who
  * undoes; with the recovery of a dead holder beside it.
  *
  * Three takers and three words; the limit goes from 3 to L1 to L2. A taker may be
@@ -92,8 +92,8 @@ find:	atomic {
 		:: else -> i = 0; goto take
 		fi;
 	};
-	/* settle */
-settle:	atomic {
+	/* confirm */
+confirm:	atomic {
 		load;
 #ifdef MUTANT_LIMIT_NOT_READ_AGAIN
 		goto admit;
@@ -107,11 +107,11 @@ settle:	atomic {
 		:: else -> highest = 0
 		fi
 	};
-settle_count: atomic {
+confirm_count: atomic {
 		if :: word[highest] -> held++ :: else fi;
 		highest++;
 		if
-		:: highest < NW -> goto settle_count
+		:: highest < NW -> goto confirm_count
 		:: else -> highest = 0
 		fi;
 		if
@@ -122,7 +122,7 @@ settle_count: atomic {
 	atomic {
 		if
 		:: same -> goto admit
-		:: else -> goto settle
+		:: else -> goto confirm
 		fi;
 admit:
 		/* in the same step as the last look at the limit */
@@ -168,7 +168,7 @@ proctype Setter() {
 	} unless { setter_gone }
 }
 
-/* bury: words of the dead, one after the other. */
+/* reap: words of the dead, one after the other. */
 proctype Cleaner() {
 	byte i, d;
 	unlocked;

@@ -4,11 +4,11 @@
  * Two slots and two permits. Handles 0 and 1 have the slots at first, handle 2 is opened
  * later, in a slot that it gets the lock of. Each handle has a taker (by the fast
  * path, which does not count itself inside), handle 0 a closer too; the handle VICTIM (and
- * VICTIM2) may be killed after every step. Two cleaners survey; stopping one is the same as its never
+ * VICTIM2) may be killed after every step. Two cleaners scan; stopping one is the same as its never
  * going on, dying as well: it holds nothing.
  *
  * Safety: never are more inside than there are permits (a dead one is inside until
- * the kernel has dropped its lock). When nothing moves any more and one more survey
+ * the kernel has dropped its lock). When nothing moves any more and one more scan
  * has been made, each word is free or that of somebody inside.
  */
 #define NH 3		/* handles */
@@ -123,7 +123,7 @@ proctype Claimer(byte h) {
 
 /* Survey by somebody whose own slot is none of these. One statement for each access of
  * what others see. */
-inline survey() {
+inline scan() {
 	do
 	:: atomic { ws = wslot[i]; wg = wgen[i];
 		if
@@ -167,7 +167,7 @@ inline survey() {
 
 proctype Cleaner() {
 	byte i, s, g, ws, wg, holders;
-	survey()
+	scan()
 }
 
 proctype Killer(byte v) {
@@ -218,7 +218,7 @@ init {
 	};
 	timeout;
 	atomic {
-		survey();
+		scan();
 		do
 		:: i < NW ->
 			/* no permit is lost: it is free, or somebody who lives is inside with it */

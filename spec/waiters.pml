@@ -9,13 +9,13 @@
  * The property: when nothing can move any more, nobody who lives sleeps while a
  * permit is free, or is that of a dead one. There is no safety net here.
  *
- * The event, the places and the waiters' word are compared for equality with what
+ * The event, the tickets and the waiters' word are compared for equality with what
  * was read before, and nothing else (the number of waiters aside); so instead of a
  * counter that never comes round each process has a bit that says that it has changed
  * since that process read it. Bits that nobody will read are set, so that states which
  * differ in nothing else are one.
  *
- * Only the victim's liveness word ever changes, and only its lock. So a survey looks at no
+ * Only the victim's liveness word ever changes, and only its lock. So a scan looks at no
  * other slot: what it would see there is the same always.
  */
 #ifndef NP
@@ -55,13 +55,13 @@
 byte word[NW];		/* 0, or owner+1 */
 byte waiters;		/* the number */
 byte waits;		/* sets of processes: the slot says that it waits */
-byte event = ALL, places = ALL, wchange = ALL;	/* changed since the process read it */
+byte event = ALL, tickets = ALL, wchange = ALL;	/* changed since the process read it */
 byte cancelled;		/* its stop word was fired */
 
 /* The victim's slot. */
 bit died;		/* the liveness word says so */
 bit unlocked;		/* the kernel has dropped the lock */
-bit buried;
+bit reaped;
 bit gone;		/* ghost: it takes no steps any more */
 bit newgen, relive;	/* the claimer has changed the generation; the liveness word */
 
@@ -85,23 +85,23 @@ byte asleep;		/* ghost, for the property */
 
 #define LOCALS \
 	byte i, n, c, w, k, m, t, held, freed, has; \
-	bit hold, watch, dying, free, again, all, matters;	/* of the survey */ \
-	bit told, fdying, ev, placed;	/* serve's: found.Watch, found.Dying, woken, placed */ \
+	bit hold, watch, dying, free, again, all, matters;	/* of the scan */ \
+	bit slept, fdying, ev, ticketValid;	/* serve's: found.Watch, found.Dying, woken, ticketValid */ \
 	bit tried; \
-	byte sret, tret		/* where survey and tell return to */
+	byte sret, tret		/* where scan and tell return to */
 
-#define changed (told && (died || relive))
+#define changed (slept && (died || relive))
 
 inline process() {
 	if
 	:: atomic { p == 0 -> has = BIG; goto inside }
 	:: atomic { p == RECOVERER && unlocked -> tried = 1; goto try }
 	:: atomic { p == CLAIMER && unlocked -> unlocked = 0; goto claim }
-	:: atomic { ASLEEP & B(p) -> told = (VICTIM == 0); goto sleeping }
+	:: atomic { ASLEEP & B(p) -> slept = (VICTIM == 0); goto sleeping }
 	:: atomic { p != 0 && p != RECOVERER && p != CLAIMER && !(ASLEEP & B(p)) -> goto take }
 	fi;
 
-	/* Claim of a slot whose lock was free, settleIn. */
+	/* Claim of a slot whose lock was free, occupy. */
 claim:	newgen = 1;
 	atomic { died = 0; relive = 1 };
 	waits = waits & ~B(VICTIM);
@@ -115,7 +115,7 @@ claim_sweep: atomic {
 #ifndef MUTANT_CLAIM_SILENT
 		if :: freed == 0 -> freed = 1 :: else fi;
 #endif
-		n = freed; freed = 0; tret = 3; goto tell
+		n = freed; freed = 0; tret = 3; goto notify
 	};
 
 	/* Take. */
@@ -129,7 +129,7 @@ take:	atomic {
 		:: else -> goto take_cas
 		fi;
 		if
-		:: waits & B(p) -> goto wait_survey
+		:: waits & B(p) -> goto wait_scan
 		:: (waits & B(p)) == 0 && p == TRY -> if :: tried -> goto done :: else -> tried = 1; goto try fi
 		:: else -> goto wait
 		fi
@@ -147,13 +147,13 @@ take_cas: atomic {
 	};
 
 	/* Recover, of TryWait, Value and Holders. */
-try:	atomic { all = 1; sret = 3; goto survey };
-try_surveyed: atomic {
+try:	atomic { all = 1; sret = 3; goto scan };
+try_scanned: atomic {
 		all = 0; watch = 0; dying = 0; free = 0; again = 0;
 #ifdef MUTANT_RECOVERY_SILENT
 		freed = 0;
 #endif
-		n = freed; freed = 0; tret = 3; goto tell
+		n = freed; freed = 0; tret = 3; goto notify
 	};
 
 	/* Give. */
@@ -178,9 +178,9 @@ give:	atomic {
 		assert(i < NW);	/* nobody has taken it from a living one */
 		word[i] = 0; i = 0; has--; n = 1; tret = 0;
 #ifdef MUTANT_GIVE_READS_FIRST
-		if :: w == 0 -> n = 0; goto given :: else -> goto tell_event fi
+		if :: w == 0 -> n = 0; goto given :: else -> goto notify_event fi
 #else
-		goto tell
+		goto notify
 #endif
 	};
 given:	atomic {
@@ -202,31 +202,31 @@ wait_event: atomic {
 		:: else -> goto take
 		fi
 	};
-wait_survey: atomic {
-#ifndef MUTANT_PLACE_ANEW
+wait_scan: atomic {
+#ifndef MUTANT_TICKET_ANEW
 		if
-		:: placed -> goto places_read
+		:: ticketValid -> goto tickets_read
 		:: else
 		fi;
 #endif
-		places = ALL
+		tickets = ALL
 	};
-places_read: atomic { places = places & ~B(p); told = 0; fdying = 0; sret = 0; goto survey };
-wait_surveyed: atomic {
-		told = watch; fdying = dying; watch = 0; dying = 0;
-#ifdef MUTANT_BURIED_NOT_AGAIN
+tickets_read: atomic { tickets = tickets & ~B(p); slept = 0; fdying = 0; sret = 0; goto scan };
+wait_scanned: atomic {
+		slept = watch; fdying = dying; watch = 0; dying = 0;
+#ifdef MUTANT_REAPED_NOT_AGAIN
 		again = 0;
 #endif
 #ifdef MUTANT_WAITERS_NOT_WATCHED
-		if :: hold :: else -> told = 0 fi;
+		if :: hold :: else -> slept = 0 fi;
 #endif
 		hold = 0;
 		if
 		:: freed > 0 || free || again ->
-			free = 0; again = 0; places = places | B(p);
+			free = 0; again = 0; tickets = tickets | B(p);
 			if :: freed > 0 -> ev = 1 :: else fi;
 			if
-			:: freed > 1 -> n = freed - 1; freed = 0; tret = 1; goto tell
+			:: freed > 1 -> n = freed - 1; freed = 0; tret = 1; goto notify
 			:: else -> freed = 0; goto wait_event
 			fi
 		:: else
@@ -241,27 +241,27 @@ wait_sleep: atomic {
 		event = event & ~B(p);
 #endif
 		if
-		:: (event | cancelled) & B(p) -> placed = 0; goto awake
+		:: (event | cancelled) & B(p) -> ticketValid = 0; goto awake
 		:: else -> evq[evn] = p + 1; evn++
 		fi
 	};
 	atomic {
 		if
-#ifdef MUTANT_PLACES_NOT_COMPARED
+#ifdef MUTANT_TICKETS_NOT_COMPARED
 		:: changed ->
 #else
 #ifdef MUTANT_DEATH_NOT_COMPARED
-		:: (places & B(p)) ->
+		:: (tickets & B(p)) ->
 #else
-		:: (places & B(p)) || changed ->
+		:: (tickets & B(p)) || changed ->
 #endif
 #endif
 			woken = woken & ~B(p); drop(evq, evn, p)
-			placed = (event & B(p)) == 0;
+			ticketValid = (event & B(p)) == 0;
 			goto awake
 		:: else ->
 			asleep = asleep | B(p);
-			if :: told -> lvq[lvn] = p + 1; lvn++ :: else fi
+			if :: slept -> lvq[lvn] = p + 1; lvn++ :: else fi
 		fi
 	};
 	/* It sleeps until it is woken, or it is time to look at the lock again. */
@@ -269,14 +269,14 @@ sleeping: atomic {
 		((woken | cancelled) & B(p)) || (fdying && (unlocked || relive)) ->
 		asleep = asleep & ~B(p); woken = woken & ~B(p);
 		drop(evq, evn, p) drop(lvq, lvn, p)
-		placed = 0;
+		ticketValid = 0;
 awake:
 #ifdef MUTANT_WOKEN_FORGOTTEN
 		ev = (event & B(p)) != 0;
 #else
 		ev = ev || (event & B(p));
 #endif
-		places = places | B(p);
+		tickets = tickets | B(p);
 		goto wait_event
 	};
 
@@ -289,12 +289,12 @@ leave:	atomic {
 	};
 	atomic {
 		waits = waits & ~B(p); event = event | B(p); cancelled = cancelled & ~B(p);
-		places = places | B(p); placed = 0;
+		tickets = tickets | B(p); ticketValid = 0;
 #ifdef MUTANT_LEAVE_SILENT
 		c = 0;
 #endif
 		if
-		:: c == 0 -> told = 0; fdying = 0; ev = 0; goto left
+		:: c == 0 -> slept = 0; fdying = 0; ev = 0; goto left
 		:: else -> c = 0
 		fi;
 #ifndef MUTANT_DYING_NOT_PASSED_ON
@@ -302,30 +302,30 @@ leave:	atomic {
 #endif
 		fdying = 0;
 #ifdef MUTANT_DEATH_NOT_PASSED_ON
-		told = 0;
+		slept = 0;
 #endif
 #ifdef MUTANT_WOKEN_NOT_PASSED_ON
 		ev = 0;
 #endif
 		if
-		:: !told -> goto passon
+		:: !slept -> goto passon
 		:: else
 		fi
 	};
 	atomic {
 		if
-		:: changed -> told = 0; sret = 2; goto survey
-		:: else -> told = 0
+		:: changed -> slept = 0; sret = 2; goto scan
+		:: else -> slept = 0
 		fi
 	};
-passon:	atomic {	/* and passon_surveyed */
+passon:	atomic {	/* and passon_scanned */
 		hold = 0; watch = 0; free = 0; again = 0;
 #ifndef MUTANT_DYING_NOT_PASSED_ON
 		ev = ev || dying;
 #endif
 		dying = 0;
 		if
-		:: ev -> ev = 0; if :: freed == 0 -> freed = 1 :: else fi; n = freed; freed = 0; tret = 2; goto tell
+		:: ev -> ev = 0; if :: freed == 0 -> freed = 1 :: else fi; n = freed; freed = 0; tret = 2; goto notify
 		:: else
 		fi
 	};
@@ -338,13 +338,13 @@ leave_room: atomic {
 		fi;
 		if
 		:: i < NW -> goto leave_room
-		:: else -> i = 0; n = freed; freed = 0; tret = 2; goto tell
+		:: else -> i = 0; n = freed; freed = 0; tret = 2; goto notify
 		fi
 	};
 left:	atomic { if :: has -> goto inside :: else -> goto done fi };
 
 	/* Survey: into freed, free, again, watch, dying. */
-survey: atomic {
+scan: atomic {
 		if
 		:: word[i] == 0
 		:: word[i] == VICTIM + 1 && newgen -> word[i] = 0; freed++	/* stale */
@@ -352,29 +352,29 @@ survey: atomic {
 		fi;
 		i++;
 		if
-		:: i < NW -> goto survey
+		:: i < NW -> goto scan
 		:: else -> i = 0
 		fi;
 		if
-		:: !KILL || p == VICTIM || p == CLAIMER -> goto survey_room
+		:: !KILL || p == VICTIM || p == CLAIMER -> goto scan_room
 		:: else
 		fi
 	};
 	atomic {
 		matters = hold || (waits & B(VICTIM));
 		if
-#ifdef NONEWS
+#ifdef NOREPORT
 		:: matters -> skip
 #else
 		:: !died && !relive && matters ->
 			watch = 1;
 			if
 			:: all && hold -> skip
-			:: else -> goto survey_room
+			:: else -> goto scan_room
 			fi
-		:: (died && (matters || !buried)) || (relive && matters) -> skip
+		:: (died && (matters || !reaped)) || (relive && matters) -> skip
 #endif
-		:: else -> goto survey_room
+		:: else -> goto scan_room
 		fi
 	};
 	atomic {
@@ -385,55 +385,55 @@ survey: atomic {
 		if
 		:: unlocked -> skip
 #endif
-		:: else -> dying = died && matters; goto survey_room
+		:: else -> dying = died && matters; goto scan_room
 		fi;
 		again = 1
 	};
-survey_bury: atomic {
+scan_reap: atomic {
 		if :: word[i] == VICTIM + 1 -> word[i] = 0; freed++ :: else fi;
 		i++;
 		if
-		:: i < NW -> goto survey_bury
+		:: i < NW -> goto scan_reap
 		:: else -> i = 0
 		fi
 	};
 	waits = waits & ~B(VICTIM);
-	atomic { buried = 1; held = 0; matters = 0; goto surveyed };	/* again: who looks once more needs no room */
-survey_room: atomic {
+	atomic { reaped = 1; held = 0; matters = 0; goto scanned };	/* again: who looks once more needs no room */
+scan_room: atomic {
 		matters = 0;
 		if
 		:: held < NW && sret == 0 -> held = 0	/* nobody else asks */
-		:: else -> held = 0; goto surveyed
+		:: else -> held = 0; goto scanned
 		fi
 	};
-survey_room2: atomic {
+scan_room2: atomic {
 		if
-		:: word[i] == 0 -> free = 1; i = 0; goto surveyed
+		:: word[i] == 0 -> free = 1; i = 0; goto scanned
 		:: else -> i++
 		fi;
 		if
-		:: i < NW -> goto survey_room2
+		:: i < NW -> goto scan_room2
 		:: else -> i = 0
 		fi
 	};
-surveyed: atomic {
+scanned: atomic {
 		if
-		:: sret == 0 -> goto wait_surveyed
-		:: sret == 1 -> sret = 0; goto tell_surveyed
+		:: sret == 0 -> goto wait_scanned
+		:: sret == 1 -> sret = 0; goto notify_scanned
 		:: sret == 2 -> sret = 0; goto passon
-		:: sret == 3 -> sret = 0; goto try_surveyed
+		:: sret == 3 -> sret = 0; goto try_scanned
 		fi
 	};
 
 	/* Tell. */
-tell:	atomic {
+notify:	atomic {
 		hold = 0;
 		if
-		:: n == 0 || waiters == 0 -> n = 0; goto tell_end
+		:: n == 0 || waiters == 0 -> n = 0; goto notify_end
 		:: else -> w = waiters; wchange = wchange & ~B(p)
 		fi
 	};
-tell_event: event = ALL;
+notify_event: event = ALL;
 	atomic {
 		do	/* FUTEX_WAKE */
 		:: n > 0 && evn > 0 -> t = evq[0] - 1; woken = woken | B(t); drop(evq, evn, t) n--; c = 1
@@ -441,12 +441,12 @@ tell_event: event = ALL;
 		od;
 		t = 0;
 		if
-		:: c -> c = 0; n = 0; w = 0; wchange = wchange | B(p); goto tell_end
-		:: !c && !KILL -> n = 0; w = 0; wchange = wchange | B(p); goto tell_end
-		:: else -> n = 0; sret = 1; goto survey
+		:: c -> c = 0; n = 0; w = 0; wchange = wchange | B(p); goto notify_end
+		:: !c && !KILL -> n = 0; w = 0; wchange = wchange | B(p); goto notify_end
+		:: else -> n = 0; sret = 1; goto scan
 		fi
 	};
-tell_surveyed: atomic {	/* Heal; count.pml has its steps */
+notify_scanned: atomic {	/* Heal; count.pml has its steps */
 		hold = 0; watch = 0; dying = 0; free = 0; again = 0;
 		n = freed; freed = 0;
 		c = (waits & 1) + ((waits >> 1) & 1) + ((waits >> 2) & 1) + ((waits >> 3) & 1);
@@ -454,9 +454,9 @@ tell_surveyed: atomic {	/* Heal; count.pml has its steps */
 		:: c < w && (wchange & B(p)) == 0 -> waiters = c; wchange = ALL
 		:: else -> wchange = wchange | B(p)
 		fi;
-		c = 0; w = 0; goto tell
+		c = 0; w = 0; goto notify
 	};
-tell_end: atomic {
+notify_end: atomic {
 		if
 		:: tret == 0 -> goto given
 		:: tret == 1 -> tret = 0; goto wait_event
@@ -477,11 +477,11 @@ proctype Victim(byte p) {
 	{ process() } unless { atomic { gone ->
 		i = 0; n = 0; c = 0; w = 0; k = 0; m = 0; t = 0; held = 0; freed = 0; has = 0;
 		hold = 0; watch = 0; dying = 0; free = 0; again = 0; all = 0; matters = 0;
-		told = 0; fdying = 0; ev = 0; placed = 0; tried = 0; sret = 0; tret = 0; p = 0;
+		slept = 0; fdying = 0; ev = 0; ticketValid = 0; tried = 0; sret = 0; tret = 0; p = 0;
 		false } }
 }
 
-inline news() {	/* exit_robust_list: marks the word, wakes one who sleeps on it */
+inline report() {	/* exit_robust_list: marks the word, wakes one who sleeps on it */
 	died = 1;
 	if
 	:: lvn > 0 -> t = lvq[0] - 1; woken = woken | B(t); drop(lvq, lvn, t) t = 0
@@ -493,19 +493,19 @@ inline end() {	/* its threads have stopped, and left the kernel's queues */
 	gone = 1;
 	drop(evq, evn, VICTIM) drop(lvq, lvn, VICTIM)
 	woken = woken & ~B(VICTIM); asleep = asleep & ~B(VICTIM); cancelled = cancelled & ~B(VICTIM);
-	event = event | B(VICTIM); places = places | B(VICTIM); wchange = wchange | B(VICTIM)
+	event = event | B(VICTIM); tickets = tickets | B(VICTIM); wchange = wchange | B(VICTIM)
 }
 
 /* The kernel ends a process: tells, stops its threads, drops its lock last. The thread
  * that is told of may end before the others stop, or after. */
 proctype Killer() {
 	byte k, m, t;
-#ifdef NONEWS
+#ifdef NOREPORT
 	d_step { end() };
 #else
 	if
-	:: d_step { !gone -> news() }; d_step { end() }
-	:: d_step { !gone -> end() }; d_step { news() }
+	:: d_step { !gone -> report() }; d_step { end() }
+	:: d_step { !gone -> end() }; d_step { report() }
 	fi;
 #endif
 	unlocked = 1

@@ -1,5 +1,3 @@
-// Package futex waits on words of shared memory, between processes, with waits
-// that another goroutine can end at once.
 package futex
 
 import (

@@ -11,33 +11,26 @@ import (
 	"github.com/procsem/semaphore/internal/testhook"
 )
 
-// An Obituary makes the kernel tell of the end of this process, however it ends,
-// in a word of shared memory: it sets Died and wakes one who sleeps on the word.
+// A RobustEntry makes the kernel tell of the end of this process, however it ends,
+// in a word of shared memory: it sets OwnerDied and wakes one who sleeps on the word.
 // (set_robust_list(2); linux/Documentation/locking/robust-futexes.rst.)
 //
 // The kernel walks a list that a thread has registered, when that thread ends. Ours
-// lives as long as the process does: see mourn. The list's nodes hold addresses, so
+// lives as long as the process does: see startRobustThread. The list's nodes hold addresses, so
 // they are not in the shared memory, where others could bend them, but in private
 // memory, Distance before their words.
-type Obituary struct {
+type RobustEntry struct {
 	word *atomic.Uint32
 	node *uintptr
-	prev *Obituary
-	next *Obituary
+	prev *RobustEntry
+	next *RobustEntry
 }
 
-// Distance is how far before its word an Obituary's node has to be.
+// Distance is how far before its word a RobustEntry's node has to be.
 const Distance = 320 << 10 // a multiple of all sizes that pages have
 
-// The bits of the word (linux/futex.h). The kernel wakes nobody if there is no
-// newsDue.
-const (
-	newsDue = 0x80000000 // FUTEX_WAITERS
-	died    = 0x40000000 // FUTEX_OWNER_DIED
-)
-
-// maxObituaries is less than the kernel walks, 2048 (ROBUST_LIST_LIMIT).
-const maxObituaries = 2000
+// maxRobustEntries is less than the kernel walks, 2048 (ROBUST_LIST_LIMIT).
+const maxRobustEntries = 2000
 
 // robust is the list. Every change of it is one store of one word, so that the
 // kernel can walk it at any moment.
@@ -46,63 +39,63 @@ var robust struct {
 	head    struct{ next, offset, pending uintptr } // struct robust_list_head
 	started bool
 	thread  uint32 // 0: there will be no news
-	last    *Obituary
+	last    *RobustEntry
 	n       int
 }
 
-// Publish writes the word, which must be 0 and at node+Distance. False: there will
+// Add writes the word, which must be 0 and at node+Distance. False: there will
 // be no news of this one.
-func (o *Obituary) Publish(word *atomic.Uint32, node *uintptr) bool {
+func (e *RobustEntry) Add(word *atomic.Uint32, node *uintptr) bool {
 	robust.Lock()
 	defer robust.Unlock()
 	if !robust.started {
 		robust.started = true
-		robust.thread = mourn()
+		robust.thread = startRobustThread()
 	}
-	if robust.thread == 0 || robust.n >= maxObituaries || testhook.NoRobustList.Load() {
+	if robust.thread == 0 || robust.n >= maxRobustEntries || testhook.NoRobustList.Load() {
 		return false
 	}
-	o.word, o.node, o.prev = word, node, robust.last
+	e.word, e.node, e.prev = word, node, robust.last
 	// The word last: one that is on the list without the thread's number the kernel
 	// passes by; but of one that says that news is due, and is not on the list, nobody
 	// would ever hear.
 	atomic.StoreUintptr(node, listEnd())
-	atomic.StoreUintptr(o.link(), uintptr(unsafe.Pointer(node)))
-	word.Store(robust.thread | newsDue)
-	if o.prev != nil {
-		o.prev.next = o
+	atomic.StoreUintptr(e.link(), uintptr(unsafe.Pointer(node)))
+	word.Store(robust.thread | Waiters)
+	if e.prev != nil {
+		e.prev.next = e
 	}
-	robust.last = o
+	robust.last = e
 	robust.n++
 	return true
 }
 
-// Withdraw takes the word off the list, if it is on it.
-func (o *Obituary) Withdraw() {
+// Remove takes the word off the list, if it is on it.
+func (e *RobustEntry) Remove() {
 	robust.Lock()
 	defer robust.Unlock()
-	if o.word == nil {
+	if e.word == nil {
 		return
 	}
-	atomic.StoreUintptr(o.link(), atomic.LoadUintptr(o.node))
-	if o.prev != nil {
-		o.prev.next = o.next
+	atomic.StoreUintptr(e.link(), atomic.LoadUintptr(e.node))
+	if e.prev != nil {
+		e.prev.next = e.next
 	}
-	if o.next != nil {
-		o.next.prev = o.prev
+	if e.next != nil {
+		e.next.prev = e.prev
 	} else {
-		robust.last = o.prev
+		robust.last = e.prev
 	}
 	robust.n--
-	*o = Obituary{}
+	*e = RobustEntry{}
 }
 
 // link is the word that leads to o's node.
-func (o *Obituary) link() *uintptr {
-	if o.prev == nil {
+func (e *RobustEntry) link() *uintptr {
+	if e.prev == nil {
 		return &robust.head.next
 	}
-	return o.prev.node
+	return e.prev.node
 }
 
 func listEnd() uintptr { return uintptr(unsafe.Pointer(&robust.head.next)) }
@@ -128,9 +121,9 @@ func register() bool {
 	return errno == 0
 }
 
-// mourn returns the number of a thread with our list that lives as long as the
+// startRobustThread returns the number of a thread with our list that lives as long as the
 // process, 0 if there can be none.
-func mourn() (thread uint32) {
+func startRobustThread() (thread uint32) {
 	if mainThread != 0 {
 		return mainThread
 	}

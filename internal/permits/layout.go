@@ -11,6 +11,8 @@ import (
 	"fmt"
 	"sync/atomic"
 	"unsafe"
+
+	"github.com/procsem/semaphore/internal/futex"
 )
 
 const (
@@ -64,7 +66,7 @@ type header struct {
 	event   atomic.Uint32 // changes when waiters should look again
 	_       uint32
 	waiters atomic.Uint64 // see waiters.go
-	places  atomic.Uint64 // the last place in line given out
+	tickets atomic.Uint64 // the last place in line given out
 	_       [5]uint64
 
 	// Bit g of the summary, for g > 0, is clear if none of the permits 64g to
@@ -78,11 +80,11 @@ type slot struct {
 	state    atomic.Uint32 // slotFree or slotUsed
 	gen      atomic.Uint64 // the owner's generation; grows with each
 	waits    atomic.Uint64 // the generation, while its server waits
-	place    atomic.Uint64 // its place in line
+	ticket   atomic.Uint64 // its place in line
 	doing    atomic.Uint32 // Step: for people and tests, never for decisions
 	clearing atomic.Uint32 // group+1 whose summary bit it is clearing
 	pid      atomic.Uint32 // for people, as are the times
-	buried   atomic.Uint32 // the low half of the last generation found dead
+	reaped   atomic.Uint32 // the low half of the last generation found dead
 	started  atomic.Int64  // when the process started
 	opened   atomic.Int64  // when the handle was opened, Unix time in ns
 }
@@ -92,25 +94,22 @@ const (
 	slotUsed = 1
 )
 
-// The bits of a liveness word (linux/futex.h). A word that has newsDue is that of
-// a thread whose end the kernel will tell: it then sets died and wakes one who
-// sleeps on the word. (On Windows those who watch the process set it; see
-// processes.go.)
-const (
-	NewsDue = 0x80000000 // FUTEX_WAITERS
-	Died    = 0x40000000 // FUTEX_OWNER_DIED
-)
-
-func hasNews(live uint32) bool { return live&(NewsDue|Died) == NewsDue }
+// exitWillBeReported reports whether somebody will report this owner's exit in its
+// liveness word, and has not yet: the kernel does, or on Windows the waiters that watch
+// the process (see processes.go). The bits of the word are futex.Waiters and
+// futex.OwnerDied.
+func exitWillBeReported(live uint32) bool {
+	return live&(futex.Waiters|futex.OwnerDied) == futex.Waiters
+}
 
 // A permit's word is 0, or an owner: slot, generation, and whether it was taken
 // for a Permit (named) or for the handle.
 const (
-	named    = 1
-	genShift = 1
-	genBits  = 47
-	genMask  = 1<<genBits - 1
-	slotBits = genShift + genBits
+	forPermitBit = 1
+	genShift     = 1
+	genBits      = 47
+	genMask      = 1<<genBits - 1
+	slotBits     = genShift + genBits
 )
 
 func ownerWord(slot int, gen uint64) uint64 { return uint64(slot)<<slotBits | gen<<genShift }
@@ -142,10 +141,10 @@ const (
 	Waiting
 	Waking
 	Shrinking
-	Recovering
+	Reaping
 )
 
-var stepNames = [...]string{"idle", "taking", "claiming a slot", "waiting", "waking", "shrinking", "recovering"}
+var stepNames = [...]string{"idle", "taking", "claiming a slot", "waiting", "waking", "shrinking", "reaping"}
 
 func (s Step) String() string {
 	if int(s) >= len(stepNames) {

@@ -30,8 +30,8 @@ func limitOf(l uint64) int { return int(l & limitMask) }
 // it back. Clearing is a compare-and-swap of the whole word: the version in it
 // says that what the clearer has seen was of this limit.
 
-// settle decides whether the word i, just taken, may be kept.
-func (o *Owner) settle(i int) bool {
+// confirm decides whether the word i, just taken, may be kept.
+func (o *Owner) confirm(i int) bool {
 	for {
 		now := o.limit.Load()
 		n := limitOf(now)
@@ -117,6 +117,6 @@ func (o *Owner) SetLimit(n int, set bool) error {
 		now |= shrinking
 	}
 	o.limit.Store(now)
-	o.Tell(n - limitOf(old))
+	o.Notify(n - limitOf(old))
 	return nil
 }

@@ -15,8 +15,8 @@ func Read(f io.ReaderAt) (*Table, error) {
 	return At(unsafe.Pointer(&copied[0])), nil
 }
 
-// Named reports whether a slot's owner holds permits or waits.
-func (t *Table) Named(s int) bool {
+// HoldsOrWaits reports whether a slot's owner holds permits or waits.
+func (t *Table) HoldsOrWaits(s int) bool {
 	for i := range t.permitsInUse() {
 		if w := t.words[i].Load(); w != 0 && slotOf(w) == s {
 			return true

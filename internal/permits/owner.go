@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"unsafe"
 
+	"github.com/procsem/semaphore/internal/futex"
 	"github.com/procsem/semaphore/internal/testhook"
 )
 
@@ -59,6 +60,13 @@ var ErrFull = errors.New("all slots are taken")
 
 func addressOf(w *atomic.Uint32) *uint32 { return (*uint32)(unsafe.Pointer(w)) }
 
+// How many locks Claim tries before it goes on to the next kind of slot.
+const (
+	maxSilentTries = 8 // of occupied slots whose owner's exit is not reported
+	maxNewTries    = 8 // of slots that were never used: a claimer that died before it counted
+	// the slot may have left the lock to a child
+)
+
 // Claim takes a slot for a new handle. The caller has the lock of the claim.
 //
 // A slot gets a new owner only from whoever takes its lock, and with a new
@@ -79,34 +87,34 @@ func (t *Table) Claim(host Host, who Identity) (*Owner, error) {
 	// then all others.
 	for s := range mark {
 		if !t.occupied(s) && try(s) {
-			return t.settleIn(host, who, s), nil
+			return t.occupy(host, who, s), nil
 		}
 	}
-	silent, first := 8, 0
-	if t.unwatchedDieSilently() && mark > 0 {
+	silent, first := maxSilentTries, 0
+	if t.exitsUnreported() && mark > 0 {
 		first = rand.IntN(mark) // so that each has its turn
 	}
 	for i := 0; i < mark && silent > 0; i++ {
 		s := (first + i) % mark
-		if t.occupied(s) && (t.unwatchedDieSilently() || !hasNews(t.slots[s].live.Load())) {
+		if t.occupied(s) && (t.exitsUnreported() || !exitWillBeReported(t.slots[s].live.Load())) {
 			if try(s) {
-				return t.settleIn(host, who, s), nil
+				return t.occupy(host, who, s), nil
 			}
 			silent--
 		}
 	}
 	// (More than one: who died in here may have left its lock to a child.)
-	for s := mark; s < min(mark+8, MaxSlots); s++ {
+	for s := mark; s < min(mark+maxNewTries, MaxSlots); s++ {
 		if err := host.Allocate(slotRange(s, s+1)); err != nil {
 			trouble = err
 		} else if try(s) {
 			t.slotsMark.Store(uint32(s) + 1)
-			return t.settleIn(host, who, s), nil
+			return t.occupy(host, who, s), nil
 		}
 	}
 	for s := range mark {
 		if t.occupied(s) && try(s) {
-			return t.settleIn(host, who, s), nil
+			return t.occupy(host, who, s), nil
 		}
 	}
 	return nil, trouble
@@ -115,20 +123,20 @@ func (t *Table) Claim(host Host, who Identity) (*Owner, error) {
 // occupied reports whether a slot has an owner of whose death nobody knows.
 func (t *Table) occupied(s int) bool {
 	slot := &t.slots[s]
-	return slot.state.Load() == slotUsed && slot.live.Load()&Died == 0 && slot.buried.Load() != uint32(slot.gen.Load())
+	return slot.state.Load() == slotUsed && slot.live.Load()&futex.OwnerDied == 0 && slot.reaped.Load() != uint32(slot.gen.Load())
 }
 
 // Occupied reports whether a slot, but for the owner's own, may have an owner who
 // lives. One that the kernel has told dead does if it lives on as another program.
 func (o *Owner) Occupied(s int) bool {
 	slot := &o.slots[s]
-	return s != o.slot && slot.state.Load() == slotUsed && slot.buried.Load() != uint32(slot.gen.Load())
+	return s != o.slot && slot.state.Load() == slotUsed && slot.reaped.Load() != uint32(slot.gen.Load())
 }
 
 // Inherit frees all slots but the owner's own. The caller has the lock of the claim,
 // and knows that nobody else lives.
 func (o *Owner) Inherit() {
-	o.Recover(true)
+	o.Reap(true)
 	for s := range o.slotsInUse() {
 		if s != o.slot {
 			o.slots[s].state.Store(slotFree)
@@ -137,9 +145,9 @@ func (o *Owner) Inherit() {
 	}
 }
 
-// settleIn makes a locked slot the caller's. With the new generation all words
+// occupy makes a locked slot the caller's. With the new generation all words
 // of its earlier owners are those of dead ones, whoever meets them.
-func (t *Table) settleIn(host Host, who Identity, s int) *Owner {
+func (t *Table) occupy(host Host, who Identity, s int) *Owner {
 	slot := &t.slots[s]
 	gen := slot.gen.Load()&genMask + 1
 	if gen > genMask {
@@ -166,7 +174,7 @@ func (t *Table) settleIn(host Host, who Identity, s int) *Owner {
 		// has seen its word before finds us in its slot, alive.
 		freed = max(freed, 1)
 	}
-	o.Tell(freed)
+	o.Notify(freed)
 	slot.clearing.Store(0)
 	o.do(Idle)
 	return o
@@ -198,7 +206,7 @@ func trace(s Step) {
 
 // TakeHome takes the permit that was given last, for the handle, and returns its
 // number, -1 if it is not free. It is the start of Take, with no call in it: if
-// sure is false, Settle has to decide whether the permit may be kept.
+// sure is false, Confirm has to decide whether the permit may be kept.
 func (o *Owner) TakeHome() (i int, sure bool) {
 	home := uint16(o.home.Load())
 	l := o.limit.Load()
@@ -208,9 +216,9 @@ func (o *Owner) TakeHome() (i int, sure bool) {
 	return int(home), o.limit.Load() == l
 }
 
-// Settle decides about a permit that TakeHome has taken.
-func (o *Owner) Settle(i int) (kept bool) {
-	if o.settle(i) {
+// Confirm decides about a permit that TakeHome has taken.
+func (o *Owner) Confirm(i int) (kept bool) {
+	if o.confirm(i) {
 		return true
 	}
 	o.undo(i, o.word)
@@ -229,7 +237,7 @@ func (o *Owner) undo(i int, word uint64) {
 func (o *Owner) Take(forPermit bool) (i int, ok bool) {
 	word := o.word
 	if forPermit {
-		word |= named
+		word |= forPermitBit
 	}
 	for {
 		l := o.limit.Load()
@@ -254,7 +262,7 @@ func (o *Owner) Take(forPermit bool) (i int, ok bool) {
 			continue
 		}
 		trace(Taking)
-		if !o.settle(i) {
+		if !o.confirm(i) {
 			o.undo(i, word)
 			continue
 		}
@@ -292,7 +300,7 @@ func (o *Owner) put(i int, word uint64) bool {
 // Announce makes known that the word i was given.
 func (o *Owner) Announce(i int) {
 	o.offer(i)
-	o.Tell(1)
+	o.Notify(1)
 }
 
 // GiveHome gives back the permit that was taken last, if it was taken for the
@@ -344,7 +352,7 @@ func (o *Owner) mine() (i int, ok bool) {
 
 // GiveAt gives back the permit i that was taken for a Permit; false: it is not
 // held any more.
-func (o *Owner) GiveAt(i int) bool { return o.put(i, o.word|named) }
+func (o *Owner) GiveAt(i int) bool { return o.put(i, o.word|forPermitBit) }
 
 // HandOver makes a permit that is to be given that of another taker of the same
 // handle: it goes from the handle, or from the Permit that has the word i, to
@@ -358,7 +366,7 @@ func (o *Owner) HandOver(i int, fromPermit, toPermit bool) (to int, err error) {
 	o.slow.Lock()
 	defer o.slow.Unlock()
 	for {
-		from, want := o.word|named, o.word
+		from, want := o.word|forPermitBit, o.word
 		if !fromPermit {
 			from = o.word
 			var ok bool
@@ -370,7 +378,7 @@ func (o *Owner) HandOver(i int, fromPermit, toPermit bool) (to int, err error) {
 			}
 		}
 		if toPermit {
-			want |= named
+			want |= forPermitBit
 		}
 		if o.words[i].CompareAndSwap(from, want) {
 			return i, nil
@@ -390,7 +398,7 @@ var (
 // GiveAll gives back all that the handle holds, for itself and for Permits.
 func (o *Owner) GiveAll() (n int) {
 	n = o.sweep(func(w uint64) bool { return w>>genShift == o.word>>genShift })
-	o.Tell(n)
+	o.Notify(n)
 	return n
 }
 

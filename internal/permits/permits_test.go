@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/procsem/semaphore/internal/futex"
 	"github.com/procsem/semaphore/internal/testhook"
 )
 
@@ -79,7 +80,7 @@ func (w *world) open() *Owner {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	o.Live().Store(NewsDue | uint32(o.slot+1))
+	o.Live().Store(futex.Waiters | uint32(o.slot+1))
 	return o
 }
 
@@ -87,7 +88,7 @@ func (w *world) open() *Owner {
 func (w *world) dies(o *Owner) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	o.Live().Store(NewsDue | Died)
+	o.Live().Store(futex.Waiters | futex.OwnerDied)
 	delete(w.locks, o.slot)
 }
 
@@ -145,7 +146,7 @@ func TestRecovery(t *testing.T) {
 	if !c.Suspects() {
 		t.Error("no suspects though one is dead")
 	}
-	freed := c.Recover(false).Freed + alive.Recover(false).Freed
+	freed := c.Reap(false).Freed + alive.Reap(false).Freed
 	const held = 134 // two of three, of 200
 	if freed != held {
 		t.Errorf("%d came back, want %d", freed, held)
@@ -170,15 +171,15 @@ func TestLateCleaner(t *testing.T) {
 		t.Fatalf("slot %d generation %d after slot %d generation %d", next.slot, next.gen, dead.slot, dead.gen)
 	}
 	next.Take(false)
-	if freed := cleaner.bury(dead.slot, dead.gen); freed != 0 {
+	if freed := cleaner.reapOwner(dead.slot, dead.gen); freed != 0 {
 		t.Errorf("it freed %d", freed)
 	}
-	if f := cleaner.Recover(true); f.Held != 1 || f.Freed != 0 {
+	if f := cleaner.Reap(true); f.Held != 1 || f.Freed != 0 {
 		t.Errorf("%+v, want one held and none freed", f)
 	}
 	// A word of the old generation, from a taker that was on its way.
 	w.table.words[1].CompareAndSwap(0, dead.word)
-	if f := cleaner.Recover(false); f.Held != 1 || f.Freed != 1 {
+	if f := cleaner.Reap(false); f.Held != 1 || f.Freed != 1 {
 		t.Errorf("%+v, want the stale word freed", f)
 	}
 }
@@ -197,7 +198,7 @@ func TestGiverDiesBeforeOffering(t *testing.T) {
 	}
 	w.table.words[i].CompareAndSwap(b.word, 0)
 	w.dies(b)
-	if f := c.Survey(false, nil); !f.Free {
+	if f := c.Scan(false, nil); !f.Free {
 		t.Error("the survey sees no free word")
 	}
 	w.takes(c, 1)
@@ -220,7 +221,7 @@ func TestClearerDies(t *testing.T) {
 			w.open()
 		}
 		c.home.Store(0)
-		c.Recover(false)
+		c.Reap(false)
 		w.takes(c, 1)
 	}
 }
@@ -295,7 +296,7 @@ func TestTakersCountAfterwards(t *testing.T) {
 	w.table.words[3].CompareAndSwap(0, high.word) // from before
 	w.takes(a, 1)
 	w.table.words[1].CompareAndSwap(0, b.word) // saw one held, too
-	if b.Settle(1) {
+	if b.Confirm(1) {
 		t.Error("a third one got in with a limit of two")
 	}
 	if held, _ := w.table.held(); held != 2 {
@@ -312,7 +313,7 @@ func TestTakeAgainstLowering(t *testing.T) {
 	c.SetLimit(2, true)
 	w.takes(c, 1)                              // clears the flag
 	w.table.words[3].CompareAndSwap(0, a.word) // read a limit of 4
-	if a.Settle(3) {
+	if a.Confirm(3) {
 		t.Error("a permit above the limit was kept")
 	}
 	if w.table.words[3].Load() != 0 {
@@ -333,7 +334,7 @@ func TestHandOverAgainstLowering(t *testing.T) {
 	if to, err := a.HandOver(0, false, true); err != ErrGive {
 		t.Errorf("handed over %d, %v", to, err)
 	}
-	a.Settle(3)
+	a.Confirm(3)
 	if held, _ := w.table.held(); held != 2 {
 		t.Errorf("%d held, want 2", held)
 	}
@@ -416,14 +417,14 @@ func TestLeavePassesOn(t *testing.T) {
 	w := newWorld(t, 1)
 	holder, leaver, other := w.open(), w.open(), w.open()
 	holder.Take(false)
-	young := func(dying []Mortal) bool { return len(dying) > 0 }
+	recent := func(dying []DyingOwner) bool { return len(dying) > 0 }
 	leaver.Join()
 	other.Join()
 	w.slept = 2
 	if !leaver.Leave() {
 		t.Error("it does not know of the other one")
 	}
-	leaver.PassOn(nil, false, young)
+	leaver.PassOn(nil, false, recent)
 	if w.woken != 0 {
 		t.Error("it told of nothing")
 	}
@@ -431,22 +432,22 @@ func TestLeavePassesOn(t *testing.T) {
 	holder.Give() // wakes the leaver, as it may be
 	w.woken = 0
 	leaver.Leave()
-	leaver.PassOn(nil, false, young)
+	leaver.PassOn(nil, false, recent)
 	if w.woken != 1 {
 		t.Errorf("%d were told of the free permit", w.woken)
 	}
 	w.takes(holder, 1)
 	leaver.Join()
-	live := holder.Live().Swap(NewsDue | Died) // the lock is held still
+	live := holder.Live().Swap(futex.Waiters | futex.OwnerDied) // the lock is held still
 	w.woken, w.slept = 0, 1
 	leaver.Leave()
-	leaver.PassOn([]Word{{addressOf(holder.Live()), live}}, false, young)
+	leaver.PassOn([]Word{{addressOf(holder.Live()), live}}, false, recent)
 	if w.woken != 1 {
 		t.Errorf("%d were told of the death", w.woken)
 	}
 	// Woken, and too late: whoever was faster is watched by nobody.
 	w.woken, w.slept = 0, 1
-	leaver.PassOn(nil, true, young)
+	leaver.PassOn(nil, true, recent)
 	if w.woken != 1 {
 		t.Errorf("%d were told that there is somebody new to watch", w.woken)
 	}
@@ -462,18 +463,18 @@ func TestWatch(t *testing.T) {
 	for range 40 {
 		o := w.open()
 		o.Join()
-		o.TakePlace()
+		o.TakeTicket()
 		waiters = append(waiters, o)
 	}
-	before := *w.table.Places()
+	before := *w.table.Tickets()
 	last := w.open()
 	last.Join()
-	last.TakePlace()
-	if *w.table.Places() == before {
+	last.TakeTicket()
+	if *w.table.Tickets() == before {
 		t.Error("a place was taken, and the word of places is the same")
 	}
 	watched := make(map[*uint32]bool)
-	for _, word := range last.Survey(false, make([]Word, 0, 100)).Watch {
+	for _, word := range last.Scan(false, make([]Word, 0, 100)).Watch {
 		watched[word.Addr] = true
 	}
 	var got, want []bool
@@ -539,11 +540,11 @@ func TestFormat(t *testing.T) {
 		"slot":        {unsafe.Sizeof(s), slotSize},
 		"gen":         {unsafe.Offsetof(s.gen), 8},
 		"waits":       {unsafe.Offsetof(s.waits), 16},
-		"place":       {unsafe.Offsetof(s.place), 24},
+		"ticket":      {unsafe.Offsetof(s.ticket), 24},
 		"doing":       {unsafe.Offsetof(s.doing), 32},
 		"clearing":    {unsafe.Offsetof(s.clearing), 36},
 		"pid":         {unsafe.Offsetof(s.pid), 40},
-		"buried":      {unsafe.Offsetof(s.buried), 44},
+		"reaped":      {unsafe.Offsetof(s.reaped), 44},
 		"started":     {unsafe.Offsetof(s.started), 48},
 		"opened":      {unsafe.Offsetof(s.opened), 56},
 		"version":     {unsafe.Offsetof(h.version), 8},
@@ -554,7 +555,7 @@ func TestFormat(t *testing.T) {
 		"slotsMark":   {unsafe.Offsetof(h.slotsMark), 76},
 		"event":       {unsafe.Offsetof(h.event), 128},
 		"waiters":     {unsafe.Offsetof(h.waiters), 136},
-		"places":      {unsafe.Offsetof(h.places), 144},
+		"tickets":     {unsafe.Offsetof(h.tickets), 144},
 		"summary":     {unsafe.Offsetof(h.summary), 192},
 		"slots":       {slotsAt, 4096},
 		"words":       {wordsAt, 266240},
@@ -564,7 +565,7 @@ func TestFormat(t *testing.T) {
 			t.Errorf("%s: %d, want %d", name, tt[0], tt[1])
 		}
 	}
-	if w := ownerWord(0xabc, 0x123456789abc) | named; w != 0x0abc_2468acf13579 || slotOf(w) != 0xabc || genOf(w) != 0x123456789abc {
+	if w := ownerWord(0xabc, 0x123456789abc) | forPermitBit; w != 0x0abc_2468acf13579 || slotOf(w) != 0xabc || genOf(w) != 0x123456789abc {
 		t.Errorf("owner %#x: slot %#x, generation %#x", w, slotOf(w), genOf(w))
 	}
 }
@@ -626,7 +627,7 @@ func TestLoweringAtEachStep(t *testing.T) {
 		"Take": func(o *Owner) { o.Take(false) },
 		"TakeHome": func(o *Owner) {
 			if i, sure := o.TakeHome(); i >= 0 && !sure {
-				o.Settle(i)
+				o.Confirm(i)
 			}
 		},
 	} {
@@ -654,7 +655,7 @@ func TestHealAgainstJoin(t *testing.T) {
 		healer, dead, alive := w.open(), w.open(), w.open()
 		dead.Join()
 		w.dies(dead)
-		healer.Recover(false)
+		healer.Reap(false)
 		more = stopAt(n, func() { healer.Heal(w.table.waiters.Load()) }, alive.Join)
 		if w.table.Waiters() == 0 {
 			t.Errorf("a waiter that came at step %d of healing is not counted", n)
@@ -728,8 +729,8 @@ func TestClearerIsKilled(t *testing.T) {
 // permits.
 func TestRecoveryTells(t *testing.T) {
 	for how, recovers := range map[string]func(w *world, o *Owner){
-		"Recover": func(_ *world, o *Owner) { o.Recover(false) },
-		"Claim":   func(w *world, _ *Owner) { w.open() },
+		"Reap":  func(_ *world, o *Owner) { o.Reap(false) },
+		"Claim": func(w *world, _ *Owner) { w.open() },
 		"SetLimit, of an operator who makes room": func(_ *world, o *Owner) {
 			o.SetLimit(5, true)
 		},
@@ -748,7 +749,7 @@ func TestRecoveryTells(t *testing.T) {
 		switch how {
 		case "SetLimit, of an operator who makes room":
 			want = 1
-		case "Recover", "Claim":
+		case "Reap", "Claim":
 			w.dies(dead)
 		}
 		event := *w.table.Event()
@@ -765,14 +766,14 @@ func TestNewsBeforeTheLock(t *testing.T) {
 	w := newWorld(t, 1)
 	dying, o := w.open(), w.open()
 	dying.Take(false)
-	dying.Live().Store(NewsDue | Died)
-	f := o.Recover(true)
-	if f.Freed != 0 || f.Held != 1 || len(f.Dying) != 1 || f.Dying[0] != (Mortal{dying.slot, dying.gen}) {
+	dying.Live().Store(futex.Waiters | futex.OwnerDied)
+	f := o.Reap(true)
+	if f.Freed != 0 || f.Held != 1 || len(f.Dying) != 1 || f.Dying[0] != (DyingOwner{dying.slot, dying.gen}) {
 		t.Errorf("%+v, want one held, and known to be dying", f)
 	}
 	w.takes(o, 0)
 	w.dies(dying)
-	if f := o.Recover(false); f.Freed != 1 || len(f.Dying) != 0 {
+	if f := o.Reap(false); f.Freed != 1 || len(f.Dying) != 0 {
 		t.Errorf("%+v, want one freed", f)
 	}
 }

@@ -17,7 +17,7 @@ func (w *world) openOf(pid int) *Owner {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	o.Promise()
+	o.ExpectReport()
 	return o
 }
 
@@ -26,16 +26,16 @@ func TestMark(t *testing.T) {
 	w := newWorldOf(t, 1, RangeLocks)
 	holder, waiter := w.openOf(11), w.openOf(12)
 	w.takes(holder, 1)
-	watch := waiter.Survey(false, make([]Word, 0, 8)).Watch
+	watch := waiter.Scan(false, make([]Word, 0, 8)).Watch
 	if len(watch) != 1 || w.table.ProcessOf(watch[0]) != (Process{11, 11_000}) {
 		t.Fatalf("watches %v", watch)
 	}
 	w.table.Mark(watch[0]) // by mistake: the lock is the truth
-	if f := waiter.Survey(false, nil); f.Freed != 0 || len(f.Dying) != 1 {
+	if f := waiter.Scan(false, nil); f.Freed != 0 || len(f.Dying) != 1 {
 		t.Errorf("%+v of one who was marked and lives", f)
 	}
 	w.ends(holder)
-	if f := waiter.Survey(false, nil); f.Freed != 1 {
+	if f := waiter.Scan(false, nil); f.Freed != 1 {
 		t.Errorf("%+v of one who was marked and is dead", f)
 	}
 	w.takes(waiter, 1)
@@ -46,15 +46,15 @@ func TestMarkIsLate(t *testing.T) {
 	w := newWorldOf(t, 1, RangeLocks)
 	dead, waiter := w.openOf(11), w.openOf(12)
 	w.takes(dead, 1)
-	watch := waiter.Survey(false, make([]Word, 0, 8)).Watch
+	watch := waiter.Scan(false, make([]Word, 0, 8)).Watch
 	w.ends(dead)
-	waiter.Recover(true)
+	waiter.Reap(true)
 	next := w.openOf(11)
 	if next.slot != dead.slot {
 		t.Fatalf("slot %d was claimed, want %d", next.slot, dead.slot)
 	}
 	w.table.Mark(watch[0])
-	if !hasNews(next.Live().Load()) {
+	if !exitWillBeReported(next.Live().Load()) {
 		t.Error("the slot's next owner was marked")
 	}
 }

@@ -1,6 +1,10 @@
 package permits
 
-import "math/bits"
+import (
+	"math/bits"
+
+	"github.com/procsem/semaphore/internal/futex"
+)
 
 // Giving back what the dead held needs no lock. Each word goes, by a
 // compare-and-swap, from exactly that owner (slot and generation) to 0. Several may
@@ -13,20 +17,20 @@ import "math/bits"
 // slot's lock is free afterwards is a dead one's; and so is one whose generation
 // is not its slot's any more, for that changes only by whoever has the lock.
 
-// Findings are what a Survey found.
+// Findings are what a Scan found.
 type Findings struct {
 	Held  int  // permits held by the living
 	Free  bool // there is a free permit
 	Freed int  // permits of the dead given back
 	Again bool // an owner was found dead: what was seen of it before may be old
-	Dying []Mortal
+	Dying []DyingOwner
 	Watch []Word
 	Err   error // of the Host, the last one
 }
 
-// A Mortal is an owner that the kernel has told dead, but whose lock is held: it is
+// A DyingOwner is an owner that the kernel has told dead, but whose lock is held: it is
 // still being taken apart, or has become another program, or a child has its file.
-type Mortal struct {
+type DyingOwner struct {
 	Slot int
 	Gen  uint64
 }
@@ -37,7 +41,7 @@ type set [MaxSlots / 64]uint64
 func (s *set) add(i int)      { s[i/64] |= 1 << (i % 64) }
 func (s *set) has(i int) bool { return s[i/64]&(1<<(i%64)) != 0 }
 
-// Survey looks at all permits and at all who hold or wait, and gives back what the
+// Scan looks at all permits and at all who hold or wait, and gives back what the
 // dead held. Only those are asked for who may be dead: the living whose death the
 // kernel will tell are not, unless all is set and they hold. The words by which it will, of
 // the holders and of those next in line, are appended to watch as far as there is
@@ -46,9 +50,9 @@ func (s *set) has(i int) bool { return s[i/64]&(1<<(i%64)) != 0 }
 // A death after a liveness word was read changes it, so whoever sleeps while all
 // of them are as they were read misses none.
 //
-// Survey tells nobody of the permits that it has given back: the caller has to, by
+// Scan tells nobody of the permits that it has given back: the caller has to, by
 // Tell.
-func (o *Owner) Survey(all bool, watch []Word) Findings {
+func (o *Owner) Scan(all bool, watch []Word) Findings {
 	f := Findings{Watch: watch}
 	var holders set
 	n := o.permitsInUse()
@@ -79,9 +83,9 @@ func (o *Owner) Survey(all bool, watch []Word) Findings {
 			continue
 		}
 		switch live := slot.live.Load(); {
-		case slot.waits.Load() != 0 && hasNews(live):
-			ahead.add(s, slot.place.Load())
-		case slot.waits.Load() != 0, live&Died != 0 && slot.buried.Load() != uint32(slot.gen.Load()):
+		case slot.waits.Load() != 0 && exitWillBeReported(live):
+			ahead.add(s, slot.ticket.Load())
+		case slot.waits.Load() != 0, live&futex.OwnerDied != 0 && slot.reaped.Load() != uint32(slot.gen.Load()):
 			o.visit(s, all, slot.waits.Load() != 0, &f)
 		}
 	}
@@ -93,10 +97,10 @@ func (o *Owner) Survey(all bool, watch []Word) Findings {
 	return f
 }
 
-// Recover is Survey that tells.
-func (o *Owner) Recover(all bool) Findings {
-	f := o.Survey(all, nil)
-	o.Tell(f.Freed)
+// Reap is Scan that tells.
+func (o *Owner) Reap(all bool) Findings {
+	f := o.Scan(all, nil)
+	o.Notify(f.Freed)
 	return f
 }
 
@@ -130,7 +134,7 @@ func (o *Owner) visit(s int, all, matters bool, f *Findings) {
 		return // our own lock looks free to us
 	}
 	live := slot.live.Load()
-	if hasNews(live) {
+	if exitWillBeReported(live) {
 		if len(f.Watch) < cap(f.Watch) {
 			f.Watch = append(f.Watch, Word{addressOf(&slot.live), live})
 		}
@@ -146,22 +150,22 @@ func (o *Owner) visit(s int, all, matters bool, f *Findings) {
 		return
 	}
 	if alive {
-		if live&Died != 0 && matters {
-			f.Dying = append(f.Dying, Mortal{s, gen})
+		if live&futex.OwnerDied != 0 && matters {
+			f.Dying = append(f.Dying, DyingOwner{s, gen})
 		}
 		return
 	}
 	// It may have given a permit after we saw its word, and died before it told
 	// anybody; and its death will not be told again. So we have to look again.
 	f.Again = true
-	freed := o.bury(s, gen)
+	freed := o.reapOwner(s, gen)
 	f.Freed += freed
 	f.Held -= freed
 }
 
-// bury gives back what a dead owner held, and strikes it off the waiters.
-func (o *Owner) bury(s int, gen uint64) (freed int) {
-	defer o.do(o.do(Recovering))
+// reapOwner gives back what a dead owner held, and strikes it off the waiters.
+func (o *Owner) reapOwner(s int, gen uint64) (freed int) {
+	defer o.do(o.do(Reaping))
 	slot := &o.slots[s]
 	owner := ownerWord(s, gen) >> genShift
 	freed = o.sweep(func(w uint64) bool { return w>>genShift == owner })
@@ -171,7 +175,7 @@ func (o *Owner) bury(s int, gen uint64) (freed int) {
 	}
 	slot.waits.CompareAndSwap(gen, 0)
 	if slot.gen.Load() == gen {
-		slot.buried.Store(uint32(gen))
+		slot.reaped.Store(uint32(gen))
 	}
 	return freed
 }
@@ -181,7 +185,7 @@ func (o *Owner) bury(s int, gen uint64) (freed int) {
 func (o *Owner) Suspects() bool {
 	for s := range o.slotsInUse() {
 		slot := &o.slots[s]
-		if s != o.slot && slot.state.Load() == slotUsed && !hasNews(slot.live.Load()) && slot.buried.Load() != uint32(slot.gen.Load()) {
+		if s != o.slot && slot.state.Load() == slotUsed && !exitWillBeReported(slot.live.Load()) && slot.reaped.Load() != uint32(slot.gen.Load()) {
 			return true
 		}
 	}

@@ -1,10 +1,10 @@
 package permits
 
 import (
-	"encoding/binary"
 	"slices"
 	"sync/atomic"
-	"unsafe"
+
+	"github.com/procsem/semaphore/internal/futex"
 )
 
 // The number of waiters is in the low half of its word; the high half changes
@@ -55,25 +55,25 @@ func (o *Owner) Leave() (others bool) {
 // seen one of them only. A word that is free, and a death that it can't settle, is
 // the business of another one now.
 //
-// told are the words that it has slept on: of a death whose word it has not slept on,
+// slept are the words that it has slept on: of a death whose word it has not slept on,
 // or that has not changed since, it was not told. woken says that an event was for it,
 // and that it took nothing: whoever took the permit in its stead is watched by
 // nobody yet. dying picks those of the mortals that are looked at often.
-func (o *Owner) PassOn(told []Word, woken bool, dying func([]Mortal) bool) {
-	survey := false
-	for _, word := range told {
-		survey = survey || atomic.LoadUint32(word.Addr) != word.Value
+func (o *Owner) PassOn(slept []Word, woken bool, dying func([]DyingOwner) bool) {
+	scan := false
+	for _, word := range slept {
+		scan = scan || atomic.LoadUint32(word.Addr) != word.Value
 	}
 	freed := 0
-	if survey {
-		f := o.Survey(false, nil)
+	if scan {
+		f := o.Scan(false, nil)
 		freed = f.Freed
 		woken = woken || dying(f.Dying)
 	}
 	if woken || o.room() && o.mayTake() {
 		freed = max(freed, 1)
 	}
-	o.Tell(freed)
+	o.Notify(freed)
 }
 
 // mayTake reports whether the limit has room.
@@ -92,8 +92,8 @@ func (t *Table) Event() *uint32 { return addressOf(&t.event) }
 // Waiters returns how many waiters are counted.
 func (t *Table) Waiters() int { return waitersOf(t.waiters.Load()) }
 
-// Tell makes up to n waiters look again.
-func (o *Owner) Tell(n int) {
+// Notify makes up to n waiters look again.
+func (o *Owner) Notify(n int) {
 	for n > 0 {
 		w := o.waiters.Load()
 		if waitersOf(w) == 0 {
@@ -104,7 +104,7 @@ func (o *Owner) Tell(n int) {
 			return
 		}
 		// Nobody slept. Those who are counted are awake and will look, or dead.
-		n = o.Survey(false, nil).Freed + o.buryWaiters()
+		n = o.Scan(false, nil).Freed + o.reapWaiters()
 		o.Heal(w)
 	}
 }
@@ -146,39 +146,31 @@ type Word struct {
 
 // line keeps the latest places in line.
 type line struct {
-	slots  [neighbours]int32
-	places [neighbours]uint64
-	n      int
-	least  int // of places
+	slots   [neighbours]int32
+	tickets [neighbours]uint64
+	n       int
+	least   int // of places
 }
 
-func (l *line) add(slot int, place uint64) {
+func (l *line) add(slot int, ticket uint64) {
 	switch {
 	case l.n < neighbours:
-		l.slots[l.n], l.places[l.n] = int32(slot), place
+		l.slots[l.n], l.tickets[l.n] = int32(slot), ticket
 		l.n++
-	case place > l.places[l.least]:
-		l.slots[l.least], l.places[l.least] = int32(slot), place
+	case ticket > l.tickets[l.least]:
+		l.slots[l.least], l.tickets[l.least] = int32(slot), ticket
 	default:
 		return
 	}
 	if l.n == neighbours {
-		l.least = slices.Index(l.places[:], slices.Min(l.places[:]))
+		l.least = slices.Index(l.tickets[:], slices.Min(l.tickets[:]))
 	}
 }
 
-// Places returns a word that changes when somebody takes a place. Whoever watches
+// Tickets returns a word that changes when somebody takes a place. Whoever watches
 // those whom it saw must not fall asleep behind one whom it did not see.
-func (t *Table) Places() *uint32 {
-	low := 0
-	if bigEndian {
-		low = 1
-	}
-	return &(*[2]uint32)(unsafe.Pointer(&t.places))[low]
-}
+func (t *Table) Tickets() *uint32 { return futex.LowHalf(&t.tickets) }
 
-var bigEndian = binary.NativeEndian.Uint16([]byte{0, 1}) == 1
-
-// TakePlace puts the owner at the end of the line, where the kernel puts who falls
+// TakeTicket puts the owner at the end of the line, where the kernel puts who falls
 // asleep.
-func (o *Owner) TakePlace() { o.slots[o.slot].place.Store(o.places.Add(1)) }
+func (o *Owner) TakeTicket() { o.slots[o.slot].ticket.Store(o.tickets.Add(1)) }

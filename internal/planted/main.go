@@ -40,7 +40,7 @@ const (
 	hint    = "internal/permits/hint.go"
 	limit   = "internal/permits/limit.go"
 	owner   = "internal/permits/owner.go"
-	buried  = "internal/permits/recover.go"
+	reaping = "internal/permits/scan.go"
 	waiters = "internal/permits/waiters.go"
 	linux   = "sem_recover_linux.go"
 	engine  = "sem_recover.go"
@@ -80,7 +80,7 @@ var defects = []defect{
 		{"		o.event.Add(1)\n", ""},
 	}},
 	{"give does not offer the word in the summary", owner, "TestTakeAndGive", unit, []edit{
-		{"	o.offer(i)\n	o.Tell(1)\n", "	o.Tell(1)\n"},
+		{"	o.offer(i)\n	o.Notify(1)\n", "	o.Notify(1)\n"},
 	}},
 
 	// What is read again after the compare-and-swap.
@@ -117,28 +117,28 @@ var defects = []defect{
 		{"woken || o.room() && o.mayTake()", "woken"},
 	}},
 	{"who was woken and took nothing tells nobody whom to watch", waiters, "TestLeavePassesOn", unit, []edit{
-		{"woken || o.room() && o.mayTake()", "survey && woken || o.room() && o.mayTake()"},
+		{"woken || o.room() && o.mayTake()", "scan && woken || o.room() && o.mayTake()"},
 	}},
 	{"who was woken for nothing forgets it when it sleeps again", linux, "TestWokenForNothingAndCancelled", root, []edit{
-		{"woken = woken || told", "woken = told"},
+		{"woken = woken || notified", "woken = notified"},
 	}},
 	{"who leaves does not pass on the news of a death", waiters, "TestLeavePassesOn", unit, []edit{
-		{"survey = survey || atomic.LoadUint32(word.Addr) != word.Value", "_ = atomic.LoadUint32(word.Addr)"},
+		{"scan = scan || atomic.LoadUint32(word.Addr) != word.Value", "_ = atomic.LoadUint32(word.Addr)"},
 	}},
-	{"recovery tells nobody", buried, "TestRecoveryTells", unit, []edit{
-		{"	o.Tell(f.Freed)\n", ""},
+	{"recovery tells nobody", reaping, "TestRecoveryTells", unit, []edit{
+		{"	o.Notify(f.Freed)\n", ""},
 	}},
 	{"who claims the slot of a dead one tells nobody", owner, "TestRecoveryTells", unit, []edit{
-		{"	o.Tell(freed)\n	slot.clearing.Store(0)\n", "	slot.clearing.Store(0)\n"},
+		{"	o.Notify(freed)\n	slot.clearing.Store(0)\n", "	slot.clearing.Store(0)\n"},
 	}},
 	{"who claims the slot of one who died giving tells nobody", owner, "TestClaimTellsForTheDead", unit, []edit{
-		{"		freed = max(freed, 1)\n	}\n	o.Tell(freed)", "	}\n	o.Tell(freed)"},
+		{"		freed = max(freed, 1)\n	}\n	o.Notify(freed)", "	}\n	o.Notify(freed)"},
 	}},
 	{"SetLimit wakes nobody", limit, "TestRecoveryTells", unit, []edit{
-		{"	o.Tell(n - limitOf(old))\n", ""},
+		{"	o.Notify(n - limitOf(old))\n", ""},
 	}},
 	{"Close tells nobody", owner, "TestRecoveryTells", unit, []edit{
-		{"	o.Tell(n)\n	return n\n", "	return n\n"},
+		{"	o.Notify(n)\n	return n\n", "	return n\n"},
 	}},
 	{"healing ignores that the number has changed", waiters, "TestHealAgainstJoin", unit, []edit{
 		{"		o.waiters.CompareAndSwap(w, (w>>32+1)<<32|uint64(n))\n", "		trace(Taking)\n		o.waiters.Store((w>>32+1)<<32 | uint64(n))\n"},
@@ -154,32 +154,32 @@ var defects = []defect{
 	}},
 
 	// Who is dead.
-	{"the dead are not buried", buried, "TestRecovery", unit, []edit{
-		{"	freed := o.bury(s, gen)\n", "	freed := 0\n"},
+	{"the dead are not buried", reaping, "TestRecovery", unit, []edit{
+		{"	freed := o.reapOwner(s, gen)\n", "	freed := 0\n"},
 	}},
-	{"who looks dead by the news is buried, whatever the lock says", buried, "TestNewsBeforeTheLock", unit, []edit{
-		{"	if alive {\n		if live&Died", "	if alive && live&Died == 0 {\n		if live&Died"},
+	{"who looks dead by the news is buried, whatever the lock says", reaping, "TestNewsBeforeTheLock", unit, []edit{
+		{"	if alive {\n		if live&futex.OwnerDied", "	if alive && live&futex.OwnerDied == 0 {\n		if live&futex.OwnerDied"},
 	}},
-	{"the dead one's slot is buried, whosever it is by now", buried, "TestLateCleaner", unit, []edit{
+	{"the dead one's slot is buried, whosever it is by now", reaping, "TestLateCleaner", unit, []edit{
 		{"return w>>genShift == owner })", "return slotOf(w) == slotOf(owner<<genShift) })"},
 	}},
-	{"a word of an older generation passes for its slot's owner's", buried, "TestLateCleaner", unit, []edit{
+	{"a word of an older generation passes for its slot's owner's", reaping, "TestLateCleaner", unit, []edit{
 		{" || o.slots[s].gen.Load() != genOf(w)", ""},
 	}},
 	{"who claims a slot takes over its generation", owner, "TestLateCleaner", unit, []edit{
 		{"slot.gen.Load()&genMask + 1\n", "max(1, slot.gen.Load()&genMask)\n"},
 	}},
-	{"waiters do not watch those who wait", buried, "TestWatch", unit, []edit{
-		{"			ahead.add(s, slot.place.Load())\n", ""},
+	{"waiters do not watch those who wait", reaping, "TestWatch", unit, []edit{
+		{"			ahead.add(s, slot.ticket.Load())\n", ""},
 	}},
-	{"waiters do not sleep on the word of places", linux, "TestPlaceTakenBeforeSleep", root, []edit{
-		{", futex.Word{Addr: r.table.Places(), Value: places})", ")\n		_ = places"},
+	{"waiters do not sleep on the word of places", linux, "TestTicketTakenBeforeSleep", root, []edit{
+		{", futex.Word{Addr: r.table.Tickets(), Value: tickets})", ")\n		_ = tickets"},
 	}},
 	{"the kernel is not asked to tell of our death", linux, "TestWaitReturnsPermitOfDeadHolder", root, []edit{
-		{"	r.obituary.Publish(word, (*uintptr)(unsafe.Add(unsafe.Pointer(word), -futex.Distance)))\n", "	_ = word\n"},
+		{"	r.robustEntry.Add(word, (*uintptr)(unsafe.Add(unsafe.Pointer(word), -futex.Distance)))\n", "	_ = word\n"},
 	}},
 	{"the kernel is not asked to wake whom it tells", "internal/futex/robust_linux.go", "TestWaitReturnsPermitOfDeadHolder", root, []edit{
-		{"	word.Store(robust.thread | newsDue)\n", "	word.Store(robust.thread)\n"},
+		{"	word.Store(robust.thread | Waiters)\n", "	word.Store(robust.thread)\n"},
 	}},
 
 	// The summary.
@@ -196,7 +196,7 @@ var defects = []defect{
 		{"	n = o.sweep(func(w uint64) bool { return w>>genShift == o.word>>genShift })\n", ""},
 	}},
 	{"a permit is handed over while the limit shrinks", core, "TestLoweredLimitAgainstHandOver", root, []edit{
-		{"(s.owns == nil || !s.owns.owner().Shrinking())", "true"},
+		{"(s.owns == nil || !s.owns.Owner().Shrinking())", "true"},
 	}},
 	{"a permit above the limit is handed over", owner, "TestHandOverAgainstLowering", unit, []edit{
 		{"toPermit && i >= limitOf(o.limit.Load())", "toPermit && i > len(o.words)"},
@@ -211,7 +211,7 @@ var defects = []defect{
 		{"		if lives {\n			return because", "		if lives && n < 0 {\n			return because"},
 	}},
 	{"who lives on as another program does not count as living", owner, "TestExecKeepsTheLimit", root, []edit{
-		{"s != o.slot && slot.state.Load() == slotUsed &&", "s != o.slot && slot.live.Load()&Died == 0 && slot.state.Load() == slotUsed &&"},
+		{"s != o.slot && slot.state.Load() == slotUsed &&", "s != o.slot && slot.live.Load()&futex.OwnerDied == 0 && slot.state.Load() == slotUsed &&"},
 	}},
 	{"SetLimit's limit does not stay", engine, "TestLimitOfAnExistingOne", root, []edit{
 		{"r.opts.valueSet && !set && n", "r.opts.valueSet && (set || n > 0) && n"},
@@ -221,8 +221,8 @@ var defects = []defect{
 	{"the fast path forgets that the handle may be closed", core, "TestStorm", root, []edit{
 		{"	if s.closed() {\n		return s.undo()\n	}\n", ""},
 	}},
-	{"whoever is told dead is buried at once", buried, "TestStorm", root, []edit{
-		{"	if alive {\n		if live&Died", "	if alive && live&Died == 0 {\n		if live&Died"},
+	{"whoever is told dead is buried at once", reaping, "TestStorm", root, []edit{
+		{"	if alive {\n		if live&futex.OwnerDied", "	if alive && live&futex.OwnerDied == 0 {\n		if live&futex.OwnerDied"},
 	}},
 	{"nobody is ever told", waiters, "TestStormWithoutKills", root, []edit{
 		{"		o.event.Add(1)\n", "		return\n"},

@@ -35,10 +35,10 @@ type Waiter struct {
 	Ready chan struct{}
 	Err   error
 
-	// Named and Got are the queue's user's: what kind of thing the waiter
+	// ForPermit and Got are the queue's user's: what kind of thing the waiter
 	// waits for, and which one it was given.
-	Named bool
-	Got   int
+	ForPermit bool
+	Got       int
 
 	ticket     Ticket // 0 when it has left
 	prev, next *Waiter
@@ -55,14 +55,14 @@ func (q *Queue) Idle() bool { return q.Len() == 0 }
 
 // Join adds a waiter at the end. If serve is true the queue had no server, and
 // the caller must serve it until Retire allows to stop.
-func (q *Queue) Join(named bool) (w *Waiter, serve bool, err error) {
+func (q *Queue) Join(forPermit bool) (w *Waiter, serve bool, err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.closed {
 		return nil, false, ErrClosed
 	}
 	q.joined++
-	w = &Waiter{Ready: make(chan struct{}, 1), Named: named, ticket: q.joined, prev: q.last}
+	w = &Waiter{Ready: make(chan struct{}, 1), ForPermit: forPermit, ticket: q.joined, prev: q.last}
 	if q.last == nil {
 		q.first = w
 	} else {
