@@ -5,7 +5,119 @@ import (
 	"os/signal"
 	"sync"
 	"time"
+
+	"github.com/procsem/semaphore/internal/exitsignal"
 )
+
+const closedBit = 1 << 62 // of Semaphore.life
+
+// Close closes the handle. Whoever waits on it gets ErrClosed. It is safe at any
+// moment, also while other goroutines are inside its methods, and may be
+// repeated (WithStrict: ErrClosed).
+//
+// A program that has cancelled a Wait should close the handle (or call CloseAll)
+// before it ends. What the engine does for those who wait goes on for some
+// microseconds after the last of them has left; a process that ends in this time
+// may take along a wake-up that was meant for another process, with EngineLibc and
+// EngineWindows a permit, and be counted as a waiter for ever (with EngineRecoverable all of this
+// mends itself). Close waits for that.
+//
+// The memory of EngineNative and EngineRecoverable stays mapped until the program lets
+// go of the handle.
+//
+// As POSIX has it, Close gives no permit back, and what Acquire took stays
+// with its Permit. WithRecovery and WithCloseOnExit change both: Close then gives back
+// all that was taken through the handle, the permits of Acquire too.
+func (s *Semaphore) Close() error {
+	if !s.shut() && s.opts.strict {
+		return s.fail("close", ErrClosed)
+	}
+	return nil
+}
+
+// shut closes the handle, if nobody did.
+func (s *Semaphore) shut() bool {
+	for {
+		n := s.life.Load()
+		if n&closedBit != 0 {
+			return false
+		}
+		if s.life.CompareAndSwap(n, (n+1)|closedBit) { // and be inside ourselves
+			break
+		}
+	}
+	defer s.leave()
+	// From here on nobody enters. Waiters are sent away below; a taker that is
+	// inside finds closed() true after its taking.
+	s.queue.Close()
+	// A process that ends after Close must not take along what the server has
+	// in its hands: a permit, a wake-up meant for others, its place in the
+	// number of waiters.
+	s.awaitRetired()
+	if r := s.traits.Recoverable; r != nil {
+		n := r.GiveAll()
+		if s.opts.closeOnExit {
+			s.warnGivenBack(n)
+		}
+	} else if s.opts.closeOnExit {
+		s.giveAllBack()
+	}
+	s.opts.Debug("closed")
+	close(s.shutDown)
+	return true
+}
+
+// giveAllBack posts what a close-on-exit handle holds. A taker that counts its
+// permit after the swap sees the closed bit, which was set before, and gives
+// it back itself.
+func (s *Semaphore) giveAllBack() {
+	n := s.held.Swap(0)
+	for range n {
+		s.giveBack()
+	}
+	s.permitsMu.Lock()
+	permits := make([]*Permit, 0, len(s.permits))
+	for p := range s.permits {
+		permits = append(permits, p)
+	}
+	s.permitsMu.Unlock()
+	for _, p := range permits {
+		p.Release()
+	}
+	s.warnGivenBack(int(n) + len(permits))
+}
+
+func (s *Semaphore) warnGivenBack(permits int) {
+	if permits > 0 {
+		s.opts.Warn("permits given back on exit or close", "permits", permits)
+	}
+}
+
+// enter makes the caller one that Close has to reckon with.
+func (s *Semaphore) enter() bool {
+	for {
+		n := s.life.Load()
+		if n&closedBit != 0 {
+			return false
+		}
+		if s.life.CompareAndSwap(n, n+1) {
+			return true
+		}
+	}
+}
+
+func (s *Semaphore) leave() {
+	if s.life.Add(-1) != closedBit {
+		return
+	}
+	if err := s.back.Close(); err != nil {
+		s.opts.Warn("closing failed", "error", err)
+	}
+	close(s.ended)
+	unregister(s)
+}
+
+func (s *Semaphore) closed() bool { return s.life.Load() >= closedBit }
 
 // handles are the open handles of this process. While one of them asked for
 // WithCloseOnExit, a goroutine listens for the signals that end the process.
@@ -17,11 +129,11 @@ var handles struct {
 	dying    bool // of an exit signal
 }
 
-// ignoredAtStart holds those exitSignals that the program was started with
+// ignoredAtStart holds those exitsignal.Signals that the program was started with
 // ignored, as under nohup. It has to be asked before anybody calls Notify.
 var ignoredAtStart = func() map[os.Signal]bool {
 	m := make(map[os.Signal]bool)
-	for _, sig := range exitSignals {
+	for _, sig := range exitsignal.Signals {
 		m[sig] = signal.Ignored(sig)
 	}
 	return m
@@ -105,11 +217,11 @@ func closeEach(all []*Semaphore) {
 	}
 }
 
-// watchExitSignals gives back and dies at the first of the exitSignals. The
+// watchExitSignals gives back and dies at the first of the exitsignal.Signals. The
 // function that it returns ends the watch.
 func watchExitSignals() (stop func()) {
 	var watched []os.Signal
-	for _, sig := range exitSignals {
+	for _, sig := range exitsignal.Signals {
 		// Notify would undo that it is ignored.
 		if !ignoredAtStart[sig] && !signal.Ignored(sig) {
 			watched = append(watched, sig)
@@ -138,5 +250,5 @@ func giveBackAndDie(sig os.Signal) {
 	handles.dying = true
 	handles.Unlock()
 	closeEach(openHandles(func(s *Semaphore) bool { return s.opts.closeOnExit }))
-	dieOf(sig)
+	os.Exit(exitsignal.Die(sig))
 }

@@ -16,10 +16,12 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/procsem/semaphore/internal/engine"
 )
 
 // fakeBackend is an engine of channels. It fails the test if the Semaphore
-// breaks its side of the contract of backend.
+// breaks its side of the contract of engine.Backend.
 type fakeBackend struct {
 	t       *testing.T
 	mu      sync.Mutex
@@ -29,11 +31,13 @@ type fakeBackend struct {
 	serving bool
 	closed  bool
 	posts   int
-	news    chan struct{}
+	kick    engine.Kick
 	slow    func() // called in tryWait, before it looks
 }
 
-func (b *fakeBackend) tryWait(bool) error {
+func (b *fakeBackend) Traits() engine.Traits { return engine.Traits{Polls: b.polls} }
+
+func (b *fakeBackend) TryWait(bool) error {
 	if b.slow != nil {
 		b.slow()
 	}
@@ -53,53 +57,50 @@ func (b *fakeBackend) open(op string) {
 	}
 }
 
-func (b *fakeBackend) serve(t *turn) {
+func (b *fakeBackend) Serve(t engine.Turn) {
 	b.mu.Lock()
 	if b.serving {
 		b.t.Error("two serves at a time")
 	}
 	b.serving = true
 	b.mu.Unlock()
-	for !t.look() {
+	for !t.Look() {
 		if b.polls {
-			t.poll(b.news, func() {})
+			t.Poll(b.kick, func() {})
 			break
 		}
-		<-b.news
+		<-b.kick
 	}
 	b.mu.Lock()
 	b.serving = false
 	b.mu.Unlock()
 }
 
-func (b *fakeBackend) interrupt() {
+func (b *fakeBackend) Interrupt() {
 	b.mu.Lock()
 	b.open("interrupt")
 	b.mu.Unlock()
-	select {
-	case b.news <- struct{}{}:
-	default:
-	}
+	b.kick.Send()
 }
 
-func (b *fakeBackend) post() error {
+func (b *fakeBackend) Post() error {
 	b.mu.Lock()
 	b.open("post")
 	b.free++
 	b.posts++
 	b.mu.Unlock()
-	b.interrupt()
+	b.Interrupt()
 	return nil
 }
 
-func (b *fakeBackend) value() (int, error) {
+func (b *fakeBackend) Value() (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.open("value")
 	return b.free, nil
 }
 
-func (b *fakeBackend) close() error {
+func (b *fakeBackend) Close() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.closed || b.serving {
@@ -123,8 +124,8 @@ func fake(t *testing.T, free int, opts ...Option) (*Semaphore, *fakeBackend) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &fakeBackend{t: t, free: free, news: make(chan struct{}, 1)}
-	s := newSemaphore("fake", &kind{engine: EngineAuto}, b, &o)
+	b := &fakeBackend{t: t, free: free, kick: engine.NewKick()}
+	s := newSemaphore("fake", &engine.Engine{Name: "auto"}, b, &o)
 	t.Cleanup(func() { s.Close() })
 	return s, b
 }
@@ -167,7 +168,7 @@ func TestTryWaitDoesNotOvertakeWaiters(t *testing.T) {
 		if _, err := s.TryAcquire(); !errors.Is(err, ErrWouldBlock) {
 			t.Errorf("TryAcquire: %v, want ErrWouldBlock", err)
 		}
-		b.interrupt()
+		b.Interrupt()
 		synctest.Wait()
 		if b.free != 0 {
 			t.Error("the waiter did not get the permit")
@@ -505,11 +506,11 @@ func TestStrictWaiters(t *testing.T) {
 			go func() { errs <- s.Wait() }()
 			synctest.Wait()
 		}
-		b.post()
+		b.Post()
 		if err := <-errs; err != nil {
 			t.Error(err)
 		}
-		b.post()
+		b.Post()
 		if err := <-errs; !errors.Is(err, ErrHeld) {
 			t.Errorf("second Wait, while the first's permit is held: %v, want ErrHeld", err)
 		}
@@ -531,9 +532,9 @@ func TestPostFailureKeepsThePermitHeld(t *testing.T) {
 	}
 }
 
-type failingPost struct{ backend }
+type failingPost struct{ engine.Backend }
 
-func (failingPost) post() error { return ErrOverflow }
+func (failingPost) Post() error { return ErrOverflow }
 
 func TestReleaseRepeatsItsResult(t *testing.T) {
 	s, b := fake(t, 1)

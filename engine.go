@@ -1,15 +1,23 @@
 package semaphore
 
+// An engine of one file is sem_X.go; one with a format of its own in shared memory is a
+// package (internal/glibc, internal/recoverable). Each registers itself, in an init
+// function of its own file, with internal/engine: what a system or a build lacks is
+// just not there. To add one, write that, and give it a name and a constant here.
+
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
 	"runtime"
 	"slices"
 	"strings"
-	"time"
+	"sync"
 
-	"github.com/procsem/semaphore/internal/waitqueue"
+	"github.com/procsem/semaphore/internal/engine"
+	_ "github.com/procsem/semaphore/internal/recoverable" // registers itself
+	"github.com/procsem/semaphore/internal/store"
 )
 
 // Engine names a way to keep a semaphore; it decides who else can share it.
@@ -109,179 +117,90 @@ func (e Engine) String() string {
 	return engineNames[e]
 }
 
-// A backend is one open semaphore of an engine. Its methods return the bare
-// sentinel or system error; the Semaphore adds operation and name.
-//
-// The Semaphore guarantees: at most one serve at a time, and close once, after
-// every other call has returned. All else may be called concurrently.
-type backend interface {
-	// tryWait takes a permit or returns ErrWouldBlock, without blocking. Where
-	// it cannot know at once, it takes some time to find out if the answer is
-	// final, and none if the caller would only go on to wait.
-	tryWait(final bool) error
-	// serve calls t.look whenever a permit may be free, first of all at once,
-	// and returns when that says that nobody waits. In between it blocks.
-	serve(t *turn)
-	// interrupt makes the serve in progress, if there is one, look again.
-	interrupt()
-	post() error
-	value() (int, error)
-	close() error
-}
+// engines are those of this build, in the order in which EngineAuto prefers them: that
+// of their constants.
+var engines = sync.OnceValue(func() []*engine.Engine {
+	table := slices.Clone(engine.Registered())
+	slices.SortFunc(table, func(a, b *engine.Engine) int { return cmp.Compare(engineOf(a), engineOf(b)) })
+	return table
+})
 
-// A backend is blind if its serve may take a permit when nobody waits any more,
-// which it then gives back.
-type blind interface{ takesUnasked() }
+// engineOf returns the constant of an engine.
+func engineOf(e *engine.Engine) Engine { return Engine(slices.Index(engineNames[:], e.Name)) }
 
-// A backend is a poller if its serve pauses as the front waiter's backoff says.
-type poller interface{ polls() bool }
-
-// errStopped is what a wait ends with whose context has ended.
-var errStopped = errors.New("stopped")
-
-// A turn is what the server of a handle's queue knows of those who wait.
-type turn struct {
-	s      *Semaphore
-	served int // how many got a permit by look
-}
-
-// look takes permits for those who wait, and reports whether nobody waits.
-func (t *turn) look() (done bool) {
-	return t.s.queue.Serve(func(w *waitqueue.Waiter) (err error) {
-		w.Got, err = t.s.take(false, w.ForPermit)
-		if err == nil {
-			t.served++
-		}
-		return err
-	}, ErrWouldBlock)
-}
-
-// fail ends the wait in front.
-func (t *turn) fail(err error) { t.s.queue.Dismiss(t.s.queue.Front(), err) }
-
-// poll is the serve of engines that have to poll: it looks, with the backoff's
-// pauses, which a receive from kick cuts short. idle is called before each.
-func (t *turn) poll(kick <-chan struct{}, idle func()) {
-	var front waitqueue.Ticket
-	var pause func(int) time.Duration
-	var attempt int
-	for !t.look() {
-		// Each wait has its own backoff, from the moment it is in front.
-		if f := t.s.queue.Front(); f == 0 {
-			continue // gone since the look
-		} else if f != front {
-			front, pause, attempt = f, t.s.opts.backoff(), 0
-		}
-		idle()
-		attempt++
-		d := pause(attempt)
-		if d < 0 {
-			t.s.queue.Dismiss(front, because(ErrTimeout, "the backoff function ended the wait after %d tries", attempt))
-			front = 0
-			continue
-		}
-		timer := time.NewTimer(d)
-		select {
-		case <-timer.C:
-		case <-kick:
-			timer.Stop()
-		}
-	}
-}
-
-// A kind is a row of the table of engines.
-type kind struct {
-	engine Engine
-	// store names the place; engines of one store share its semaphores.
-	store  string
-	open   func(name string, how openHow, o *options) (backend, error)
-	exists func(name string) (bool, error)
-	unlink func(name string) error
-}
-
-type openHow int
-
-const (
-	openExisting openHow = iota
-	openOrCreate
-	createNew
-)
-
-// kinds holds a row for each engine of this build, by preference of EngineAuto.
-// Whoever adds an engine adds it here and writes the functions in a file of its
-// own, with a nil row for builds that do not have it.
-var kinds = slices.DeleteFunc([]*kind{libcKind, nativeKind, windowsKind, flockKind, recoverKind}, func(k *kind) bool { return k == nil })
-
-// chooseKind finds the row for an engine that was asked for.
-func chooseKind(e Engine) (*kind, error) {
+// chooseEngine finds an engine that was asked for.
+func chooseEngine(e Engine) (*engine.Engine, error) {
 	if e < 0 || int(e) >= len(engineNames) {
-		return nil, because(ErrInvalidOption, "there is no engine %v", e)
+		return nil, engine.Because(ErrInvalidOption, "there is no engine %v", e)
 	}
 	var have []string
-	for _, k := range kinds {
-		if e == EngineAuto || e == k.engine {
-			return k, nil
+	for _, eng := range engines() {
+		if e == EngineAuto || e == engineOf(eng) {
+			return eng, nil
 		}
-		have = append(have, k.engine.String())
+		have = append(have, eng.Name)
 	}
 	if len(have) == 0 {
-		return nil, because(ErrUnsupported, "this package has no engine for %s", runtime.GOOS)
+		return nil, engine.Because(ErrUnsupported, "this package has no engine for %s", runtime.GOOS)
 	}
-	return nil, because(ErrUnsupported, "engine %v on %s (cgo: %v); this build has: %s",
-		e, runtime.GOOS, cgoEnabled, strings.Join(have, ", "))
+	needs := ""
+	if e == EngineLibc {
+		needs = " without cgo"
+	}
+	return nil, engine.Because(ErrUnsupported, "engine %v on %s%s; this build has: %s", e, runtime.GOOS, needs, strings.Join(have, ", "))
 }
 
-// openBackend opens name as a semaphore of kind k.
+// openBackend opens name as a semaphore of engine eng.
 //
 // Two stores that hold "the" permit of one name would exclude nobody, so a
 // name may exist in one of them only. Whoever creates looks at the other
-// stores and creates under one lock (lockStores): of two programs that race to
+// stores and creates under one lock (store.Lock): of two programs that race to
 // create two kinds the second one finds the first one's. Opening what exists
 // creates nothing and needs no lock.
-func openBackend(k *kind, name string, o *options) (backend, error) {
+func openBackend(eng *engine.Engine, name string, o *options) (engine.Backend, error) {
 	if !o.exclusive {
-		b, err := k.open(name, openExisting, o)
+		b, err := eng.Open(name, engine.OpenExisting, &o.Options)
 		absent := errors.Is(err, fs.ErrNotExist)
 		if err != nil && !absent {
 			return nil, err
 		}
-		if b != nil || !o.create {
-			if other := otherKind(k, name); other != nil {
+		if b != nil || !o.Create {
+			if other := otherKind(eng, name); other != nil {
 				if b != nil {
-					b.close()
+					b.Close()
 				}
 				return nil, other
 			}
 			return b, err
 		}
 	}
-	unlock, err := lockStores()
+	unlock, err := store.Lock()
 	if err != nil {
 		return nil, err
 	}
 	defer unlock()
-	if err := otherKind(k, name); err != nil {
+	if err := otherKind(eng, name); err != nil {
 		return nil, err
 	}
 	if o.exclusive {
-		return k.open(name, createNew, o)
+		return eng.Open(name, engine.CreateNew, &o.Options)
 	}
-	return k.open(name, openOrCreate, o)
+	return eng.Open(name, engine.OpenOrCreate, &o.Options)
 }
 
-// otherKind returns ErrKindMismatch if name exists in another store than k's,
+// otherKind returns ErrKindMismatch if name exists in another store than eng's,
 // or the error that keeps us from knowing.
-func otherKind(k *kind, name string) error {
-	for _, other := range kinds {
-		if other.store == k.store {
+func otherKind(eng *engine.Engine, name string) error {
+	for _, other := range engines() {
+		if other.Store == eng.Store {
 			continue
 		}
-		exists, err := other.exists(name)
+		exists, err := other.Exists(name)
 		if err != nil {
-			return fmt.Errorf("looking for a semaphore of that name of engine %v: %w", other.engine, err)
+			return fmt.Errorf("looking for a semaphore of that name of engine %v: %w", other.Name, err)
 		}
 		if exists {
-			return because(ErrKindMismatch, "it is in use by engine %v, not %v", other.engine, k.engine)
+			return engine.Because(ErrKindMismatch, "it is in use by engine %v, not %v", other.Name, eng.Name)
 		}
 	}
 	return nil
@@ -291,25 +210,25 @@ func otherKind(k *kind, name string) error {
 // whichever has it.
 func unlinkKinds(e Engine, name string) error {
 	if e != EngineAuto {
-		k, err := chooseKind(e)
+		eng, err := chooseEngine(e)
 		if err != nil {
 			return err
 		}
-		return k.unlink(name)
+		return eng.Unlink(name)
 	}
-	if len(kinds) == 0 {
-		_, err := chooseKind(e)
+	if len(engines()) == 0 {
+		_, err := chooseEngine(e)
 		return err
 	}
 	var errs []error
 	removed := false
 	stores := make(map[string]bool)
-	for _, k := range kinds {
-		if stores[k.store] {
+	for _, eng := range engines() {
+		if stores[eng.Store] {
 			continue
 		}
-		stores[k.store] = true
-		switch err := k.unlink(name); {
+		stores[eng.Store] = true
+		switch err := eng.Unlink(name); {
 		case err == nil:
 			removed = true
 		case !errors.Is(err, fs.ErrNotExist):
@@ -317,11 +236,7 @@ func unlinkKinds(e Engine, name string) error {
 		}
 	}
 	if !removed && errs == nil {
-		return errNoSuch
+		return engine.ErrNoSuch
 	}
 	return errors.Join(errs...)
 }
-
-var errNoSuch = fmt.Errorf("no such semaphore: %w", fs.ErrNotExist)
-
-var errExists = fmt.Errorf("semaphore exists: %w", fs.ErrExist)

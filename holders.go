@@ -4,29 +4,8 @@ import (
 	"os"
 	"time"
 
-	"github.com/procsem/semaphore/internal/permits"
+	"github.com/procsem/semaphore/internal/engine"
 )
-
-// An owning backend's permits have owners: handles, and within them Permits. It
-// gives back what a handle holds when that is closed.
-type owning interface {
-	backend
-	Owner() *permits.Owner
-	// take is tryWait, for a Permit or for the handle; it returns the permit's
-	// number, which the handle has no use for.
-	take(final, forPermit bool) (int, error)
-	// giveAt gives a Permit's back, or returns ErrNotHeld if it is not held.
-	giveAt(i int) error
-	// handOver makes of the permit i, or of one that the handle holds, that of
-	// another taker within the handle.
-	handOver(i int, fromPermit, toPermit bool) (int, error)
-	giveAll() int
-
-	holders() ([]Holder, error)
-	limit() (int, error)
-	setLimit(n int) error
-	lockFile() (*os.File, error)
-}
 
 // A Holder is an open handle of a recoverable semaphore that holds permits or
 // waits for one.
@@ -45,9 +24,15 @@ type Holder struct {
 //
 // Errors: ErrClosed, ErrUnsupported if the engine is not EngineRecoverable.
 func (s *Semaphore) Holders() ([]Holder, error) {
-	var hs []Holder
-	err := s.owned("holders", func(o owning) (err error) { hs, err = o.holders(); return err })
-	return hs, err
+	var holders []Holder
+	err := s.owned("holders", func(r engine.Recoverable) error {
+		hs, err := r.Holders()
+		for _, h := range hs {
+			holders = append(holders, Holder(h))
+		}
+		return err
+	})
+	return holders, err
 }
 
 // Limit returns how many permits there are, free or not. After SetLimit has lowered
@@ -56,7 +41,7 @@ func (s *Semaphore) Holders() ([]Holder, error) {
 // Errors: ErrClosed, ErrUnsupported if the engine is not EngineRecoverable.
 func (s *Semaphore) Limit() (int, error) {
 	var n int
-	err := s.owned("limit", func(o owning) (err error) { n, err = o.limit(); return err })
+	err := s.owned("limit", func(r engine.Recoverable) (err error) { n, err = r.Limit(); return err })
 	return n, err
 }
 
@@ -73,7 +58,7 @@ func (s *Semaphore) Limit() (int, error) {
 // says so if another process, stopped while it opened or resized the semaphore, keeps
 // it locked for ten seconds.
 func (s *Semaphore) SetLimit(n int) error {
-	return s.owned("setlimit", func(o owning) error { return o.setLimit(n) })
+	return s.owned("setlimit", func(r engine.Recoverable) error { return r.SetLimit(n) })
 }
 
 // LockFile returns a descriptor that keeps the handle's permits taken, close-on-exec
@@ -89,20 +74,20 @@ func (s *Semaphore) SetLimit(n int) error {
 // where a lock ends with the process that took it, or the system's.
 func (s *Semaphore) LockFile() (*os.File, error) {
 	var f *os.File
-	err := s.owned("lockfile", func(o owning) (err error) { f, err = o.lockFile(); return err })
+	err := s.owned("lockfile", func(r engine.Recoverable) (err error) { f, err = r.LockFile(); return err })
 	return f, err
 }
 
 // owned calls f on an engine whose permits have owners.
-func (s *Semaphore) owned(op string, f func(owning) error) error {
+func (s *Semaphore) owned(op string, f func(engine.Recoverable) error) error {
 	if !s.enter() {
 		return s.fail(op, ErrClosed)
 	}
 	defer s.leave()
-	if s.owns == nil {
-		return s.fail(op, because(ErrUnsupported, "engine %v has bare counts; only %v semaphores have owners and a limit (WithRecovery)", s.Engine(), EngineRecoverable))
+	if s.traits.Recoverable == nil {
+		return s.fail(op, engine.Because(ErrUnsupported, "engine %v has bare counts; only %v semaphores have owners and a limit (WithRecovery)", s.Engine(), EngineRecoverable))
 	}
-	if err := f(s.owns); err != nil {
+	if err := f(s.traits.Recoverable); err != nil {
 		return s.fail(op, err)
 	}
 	return nil

@@ -5,74 +5,63 @@ import (
 	"io/fs"
 	"log/slog"
 	"time"
+
+	"github.com/procsem/semaphore/internal/engine"
 )
 
 // MaxValue is the greatest value of a semaphore, glibc's SEM_VALUE_MAX. The limit of
 // a recoverable one is 65535 at the most.
-const MaxValue = 1<<31 - 1
+const MaxValue = engine.MaxValue
 
 // An Option changes how Open, Acquire or Unlink work. Where several set the
 // same thing, the last one counts.
 type Option func(*options)
 
 type options struct {
-	create      bool
-	exclusive   bool
-	value       int
-	valueSet    bool
-	mode        fs.FileMode
-	retryEINTR  bool
-	closeOnExit bool
-	strict      bool
+	engine.Options // what engines look at
+
 	engine      Engine
 	recovery    bool
-	log         *slog.Logger // nil: silent
+	exclusive   bool
+	closeOnExit bool
+	strict      bool
 	backoff     func() func(attempt int) time.Duration
 }
 
 func newOptions(opts []Option) (options, error) {
-	o := options{create: true, value: 1, mode: 0o600, retryEINTR: true, backoff: growingBackoff}
+	o := options{
+		Options: engine.Options{Create: true, Value: 1, Mode: 0o600, RetryEINTR: true},
+		backoff: growingBackoff,
+	}
 	for i, opt := range opts {
 		if opt == nil {
-			return o, because(ErrInvalidOption, "option %d of %d is nil", i+1, len(opts))
+			return o, engine.Because(ErrInvalidOption, "option %d of %d is nil", i+1, len(opts))
 		}
 		opt(&o)
 	}
 	switch {
-	case o.engine != EngineRecoverable && !o.recovery && (o.value < 0 || o.value > MaxValue):
-		return o, because(ErrInvalidValue, "%d; allowed are 0 to %d", o.value, MaxValue)
-	case o.mode&^fs.ModePerm != 0:
-		return o, because(ErrInvalidOption, "mode %#o; only permission bits (0 to 0777) are allowed", uint32(o.mode))
-	case o.exclusive && !o.create:
-		return o, because(ErrInvalidOption, "WithExclusive(true) needs WithCreate(true): it is creation that is exclusive")
+	case o.engine != EngineRecoverable && !o.recovery && (o.Value < 0 || o.Value > MaxValue):
+		return o, engine.Because(ErrInvalidValue, "%d; allowed are 0 to %d", o.Value, MaxValue)
+	case o.Mode&^fs.ModePerm != 0:
+		return o, engine.Because(ErrInvalidOption, "mode %#o; only permission bits (0 to 0777) are allowed", uint32(o.Mode))
+	case o.exclusive && !o.Create:
+		return o, engine.Because(ErrInvalidOption, "WithExclusive(true) needs WithCreate(true): it is creation that is exclusive")
 	case o.recovery && o.engine != EngineAuto && o.engine != EngineRecoverable:
-		return o, because(ErrInvalidOption, "WithRecovery(true) and WithEngine(%v); recovery is what engine %v does", o.engine, EngineRecoverable)
+		return o, engine.Because(ErrInvalidOption, "WithRecovery(true) and WithEngine(%v); recovery is what engine %v does", o.engine, EngineRecoverable)
 	case o.recovery:
 		o.engine = EngineRecoverable
 	}
+	o.Exact = o.engine != EngineAuto
 	return o, nil
-}
-
-// debug and warn log for the handle, if somebody listens.
-func (o *options) debug(msg string, args ...any) {
-	if o.log != nil {
-		o.log.Debug("semaphore: "+msg, args...)
-	}
-}
-
-func (o *options) warn(msg string, args ...any) {
-	if o.log != nil {
-		o.log.Warn("semaphore: "+msg, args...)
-	}
 }
 
 // warnOf logs the error of an operation if a system call failed in it or a file
 // was damaged; the others are answers to the caller alone.
 func (o *options) warnOf(op string, err error) {
-	var known *sentinel
+	var known *engine.Sentinel
 	expected := errors.As(err, &known) || errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrExist)
 	if !expected || errors.Is(err, ErrCorrupt) {
-		o.warn("failed", "op", op, "error", err)
+		o.Warn("failed", "op", op, "error", err)
 	}
 }
 
@@ -86,7 +75,7 @@ func growingBackoff() func(attempt int) time.Duration {
 
 // WithCreate says whether Open creates a semaphore that does not exist. The
 // default is true; with false its absence is fs.ErrNotExist.
-func WithCreate(create bool) Option { return func(o *options) { o.create = create } }
+func WithCreate(create bool) Option { return func(o *options) { o.Create = create } }
 
 // WithExclusive(true) makes Open fail with fs.ErrExist if the semaphore
 // exists (O_EXCL). The default is false.
@@ -103,7 +92,7 @@ func WithExclusive(exclusive bool) Option { return func(o *options) { o.exclusiv
 // used. Without the option the limit that is in force is used, and 1 for a new
 // semaphore.
 func WithValue(value int) Option {
-	return func(o *options) { o.value, o.valueSet = value, true }
+	return func(o *options) { o.Value, o.ValueSet = value, true }
 }
 
 // WithMode sets the permission bits of a semaphore that is created, subject
@@ -120,7 +109,7 @@ func WithValue(value int) Option {
 // the caller expects a semaphore which another user has created; else one that belongs
 // neither to root nor to the caller is refused with fs.ErrPermission, unless the
 // caller is root or uses WithCreate(false).
-func WithMode(mode fs.FileMode) Option { return func(o *options) { o.mode = mode } }
+func WithMode(mode fs.FileMode) Option { return func(o *options) { o.Mode = mode } }
 
 // WithRetryOnEINTR says what a Wait does that a signal handler has
 // interrupted: go on (true, the default), or end with ErrInterrupted.
@@ -134,7 +123,7 @@ func WithMode(mode fs.FileMode) Option { return func(o *options) { o.mode = mode
 // Wait uses signal.NotifyContext and WaitContext instead. EngineFlock, and
 // EngineRecoverable elsewhere than on Linux, know no EINTR;
 // Windows has none.
-func WithRetryOnEINTR(retry bool) Option { return func(o *options) { o.retryEINTR = retry } }
+func WithRetryOnEINTR(retry bool) Option { return func(o *options) { o.RetryEINTR = retry } }
 
 // WithCloseOnExit(true) gives back what the handle holds when SIGINT, SIGTERM
 // or SIGHUP ends the process: its waits less its posts, never less than
@@ -185,7 +174,7 @@ func WithRecovery(on bool) Option { return func(o *options) { o.recovery = on } 
 // closed, retried), at Warn what should be seen (a system call that failed,
 // permits given back on exit, a name that vanished). The default, nil, is
 // silence.
-func WithLogger(l *slog.Logger) Option { return func(o *options) { o.log = l } }
+func WithLogger(l *slog.Logger) Option { return func(o *options) { o.Log = l } }
 
 // WithBackoff sets the pauses between tries where an engine has to poll
 // (EngineFlock, EngineRecoverable but on Linux and Windows, and EngineLibc on systems

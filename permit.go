@@ -28,7 +28,7 @@ func Acquire(ctx context.Context, name string, opts ...Option) (*Permit, error) 
 	if err != nil {
 		return nil, err
 	}
-	p, err := s.acquire(ctx, "acquire", true)
+	p, err := s.acquire(ctx, true, "acquire", true)
 	if err != nil {
 		s.shut()
 		return nil, err
@@ -42,27 +42,27 @@ func (s *Semaphore) Acquire(ctx context.Context) (*Permit, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	return s.acquire(ctx, "acquire", false)
+	return s.acquire(ctx, true, "acquire", false)
 }
 
 // TryAcquire is TryWait whose permit has an owner of its own, the Permit.
 func (s *Semaphore) TryAcquire() (*Permit, error) {
-	return s.acquire(noWait, "tryacquire", false)
+	return s.acquire(context.Background(), false, "tryacquire", false)
 }
 
-func (s *Semaphore) acquire(ctx context.Context, op string, ownsHandle bool) (*Permit, error) {
+func (s *Semaphore) acquire(ctx context.Context, block bool, op string, ownsHandle bool) (*Permit, error) {
 	if !s.enter() {
 		return nil, s.fail(op, ErrClosed)
 	}
 	defer s.leave()
-	got, err := s.obtain(ctx, false)
+	got, err := s.obtain(ctx, block, false)
 	if err == errStopped {
 		return nil, ctx.Err()
 	} else if err != nil {
 		return nil, s.fail(op, err)
 	}
 	p := &Permit{s: s, ownsHandle: ownsHandle, got: got}
-	if s.owns == nil {
+	if s.traits.Recoverable == nil {
 		s.life.Add(1) // the permit's own: the backend outlives the handle for it
 	}
 	if s.permits != nil {
@@ -73,13 +73,13 @@ func (s *Semaphore) acquire(ctx context.Context, op string, ownsHandle bool) (*P
 	if s.closed() {
 		// Close may have missed the permit in its sweep; if it has not, one
 		// of the two releases counts.
-		if s.owns != nil {
-			s.owns.giveAt(got)
+		if s.traits.Recoverable != nil {
+			s.traits.Recoverable.GiveAt(got)
 		}
 		p.Release()
 		return nil, s.fail(op, ErrClosed)
 	}
-	s.opts.debug("taken")
+	s.opts.Debug("taken")
 	return p, nil
 }
 
@@ -93,14 +93,14 @@ func (p *Permit) Release() error {
 	}
 	p.once.Do(func() {
 		s := p.s
-		if s.owns != nil {
+		if s.traits.Recoverable != nil {
 			if !s.enter() {
 				return // Close has given it back, or will
 			}
 		}
 		if err := s.give(p); err == nil {
-			s.opts.debug("posted")
-		} else if s.owns == nil || !s.closed() {
+			s.opts.Debug("posted")
+		} else if s.traits.Recoverable == nil || !s.closed() {
 			p.err = s.fail("release", err)
 		}
 		if s.permits != nil {

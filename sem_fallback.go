@@ -4,19 +4,16 @@ package semaphore
 
 import (
 	"encoding/binary"
-	"errors"
-	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"sync"
-	"sync/atomic"
-	"syscall"
 	"time"
 
+	"github.com/procsem/semaphore/internal/engine"
 	"github.com/procsem/semaphore/internal/filelock"
 	"github.com/procsem/semaphore/internal/names"
+	"github.com/procsem/semaphore/internal/store"
 )
 
 // The flock-counter: a file of 16 bytes whose last four are the value,
@@ -38,28 +35,30 @@ const (
 	flockValueAt = 12
 )
 
-var flockKind = &kind{
-	engine: EngineFlock,
-	store:  "flock",
-	open:   openFlock,
-	exists: func(name string) (bool, error) {
-		path, err := flockPath(name)
-		if err != nil {
-			return false, err
-		}
-		return fileExists(path)
-	},
-	unlink: func(name string) error {
-		path, err := flockPath(name)
-		if err != nil {
-			return err
-		}
-		return removeFile(path)
-	},
+func init() {
+	engine.Register(&engine.Engine{
+		Name:  EngineFlock.String(),
+		Store: "flock",
+		Open:  openFlock,
+		Exists: func(name string) (bool, error) {
+			path, err := flockPath(name)
+			if err != nil {
+				return false, err
+			}
+			return store.Exists(path)
+		},
+		Unlink: func(name string) error {
+			path, err := flockPath(name)
+			if err != nil {
+				return err
+			}
+			return store.Remove(path)
+		},
+	})
 }
 
 func flockPath(name string) (string, error) {
-	dir, err := storeDir()
+	dir, err := store.Dir()
 	return filepath.Join(dir, names.Flock+name), err
 }
 
@@ -71,41 +70,39 @@ type flockSemaphore struct {
 	// while its holder waits for a process that was stopped inside.
 	mu sync.Mutex
 
-	opts *options
-	kick chan struct{} // holds one: there may be news for those who wait
-
-	looked   atomic.Int64 // when we last looked whether the name is gone, Unix time
-	vanished atomic.Bool  // the warning that it is was given
+	opts      *engine.Options
+	kick      engine.Kick // the value may have changed
+	nameWatch store.NameWatch
 }
 
-func openFlock(name string, how openHow, o *options) (backend, error) {
-	dir, err := storeDir()
+func openFlock(name string, how engine.How, o *engine.Options) (engine.Backend, error) {
+	dir, err := store.Dir()
 	if err != nil {
 		return nil, err
 	}
-	if err := checkLocal(dir); err != nil {
+	if err := store.CheckLocal(dir); err != nil {
 		return nil, err
 	}
 	content := append([]byte(flockMagic), 0, 0, 0, 0, 0, 0, 0, 0)
 	binary.LittleEndian.PutUint32(content[len(flockMagic):], flockVersion)
-	binary.LittleEndian.PutUint32(content[flockValueAt:], uint32(o.value))
+	binary.LittleEndian.PutUint32(content[flockValueAt:], uint32(o.Value))
 	check := func(f *os.File) error { return checkFlockFile(f, o) }
-	f, err := openOrPublish(dir, names.Flock+name, how, check, filled(content), o.mode)
+	f, err := store.OpenOrPublish(dir, names.Flock+name, how, check, store.Filled(content), o.Mode)
 	if err != nil {
 		return nil, err
 	}
 	return newFlock(f, o), nil
 }
 
-func newFlock(f *os.File, o *options) *flockSemaphore {
-	s := &flockSemaphore{f: f, opts: o, kick: make(chan struct{}, 1)}
-	s.looked.Store(time.Now().Unix())
+func newFlock(f *os.File, o *engine.Options) *flockSemaphore {
+	s := &flockSemaphore{f: f, opts: o, kick: engine.NewKick()}
+	s.nameWatch.Start()
 	return s
 }
 
 // checkFlockFile refuses what is no flock-counter that we may trust.
-func checkFlockFile(f *os.File, o *options) error {
-	if err := checkOwner(f, o); err != nil {
+func checkFlockFile(f *os.File, o *engine.Options) error {
+	if err := store.CheckOwner(f, o); err != nil {
 		return err
 	}
 	info, err := f.Stat()
@@ -113,29 +110,10 @@ func checkFlockFile(f *os.File, o *options) error {
 		return err
 	}
 	if info.Size() != flockSize {
-		return because(ErrCorrupt, "%s has %d bytes; a flock-counter has %d", f.Name(), info.Size(), flockSize)
+		return engine.Because(ErrCorrupt, "%s has %d bytes; a flock-counter has %d", f.Name(), info.Size(), flockSize)
 	}
 	_, err = readFlock(f)
 	return err
-}
-
-// checkOwner refuses the file of somebody who may have put it there for us to
-// find: whose it is decides whom it limits. Who is root can't be tricked into
-// more than root's own files could; who only opens, or shares its semaphore
-// with others by its mode, expects other owners.
-func checkOwner(f *os.File, o *options) error {
-	info, err := f.Stat()
-	if err != nil {
-		return err
-	}
-	owner := int(info.Sys().(*syscall.Stat_t).Uid)
-	me := os.Geteuid()
-	shares := o.mode&0o022 != 0
-	if owner == me || owner == 0 || me == 0 || !o.create || shares {
-		return nil
-	}
-	return fmt.Errorf("%w: it belongs to user %d, and would not have been created with a mode that lets others write; open it with WithCreate(false), or with WithMode(0666) or similar if it is to be shared",
-		fs.ErrPermission, owner)
 }
 
 // readFlock reads the value and checks all else.
@@ -143,19 +121,19 @@ func readFlock(f *os.File) (uint32, error) {
 	var b [flockSize]byte
 	switch n, err := f.ReadAt(b[:], 0); {
 	case err == io.EOF:
-		return 0, because(ErrCorrupt, "%s has been cut to %d bytes", f.Name(), n)
+		return 0, engine.Because(ErrCorrupt, "%s has been cut to %d bytes", f.Name(), n)
 	case err != nil:
 		return 0, err
 	}
 	if magic := string(b[:len(flockMagic)]); magic != flockMagic {
-		return 0, because(ErrCorrupt, "%s begins with %q; a flock-counter begins with %q", f.Name(), magic, flockMagic)
+		return 0, engine.Because(ErrCorrupt, "%s begins with %q; a flock-counter begins with %q", f.Name(), magic, flockMagic)
 	}
 	if v := binary.LittleEndian.Uint32(b[len(flockMagic):]); v != flockVersion {
-		return 0, because(ErrCorrupt, "%s is of version %d; this program knows version %d", f.Name(), v, flockVersion)
+		return 0, engine.Because(ErrCorrupt, "%s is of version %d; this program knows version %d", f.Name(), v, flockVersion)
 	}
 	value := binary.LittleEndian.Uint32(b[flockValueAt:])
 	if value > MaxValue {
-		return 0, because(ErrCorrupt, "%s has the value %d; at most %d is possible", f.Name(), value, MaxValue)
+		return 0, engine.Because(ErrCorrupt, "%s has the value %d; at most %d is possible", f.Name(), value, MaxValue)
 	}
 	return value, nil
 }
@@ -167,21 +145,15 @@ func writeFlock(f *os.File, value uint32) error {
 	return err
 }
 
-// errLocked is what tryUpdate returns when somebody else is at the file.
-var errLocked = errors.New("semaphore file is locked")
-
-// tryUpdate calls change under the lock, if that is free.
-func (s *flockSemaphore) tryUpdate(change func(value uint32) (uint32, error)) (err error) {
+// tryUpdate calls change under the lock, if that is free: else it is not done.
+func (s *flockSemaphore) tryUpdate(change func(value uint32) (uint32, error)) (done bool, err error) {
 	if !s.mu.TryLock() {
-		return errLocked
+		return false, nil
 	}
 	defer s.mu.Unlock()
 	locked, err := filelock.TryLock(s.f)
-	if err != nil {
-		return err
-	}
 	if !locked {
-		return errLocked
+		return false, err
 	}
 	defer func() {
 		if e := filelock.Unlock(s.f); err == nil {
@@ -190,27 +162,20 @@ func (s *flockSemaphore) tryUpdate(change func(value uint32) (uint32, error)) (e
 	}()
 	value, err := readFlock(s.f)
 	if err != nil {
-		return err
+		return false, err
 	}
 	after, err := change(value)
 	if err != nil || after == value {
-		return err
+		return true, err
 	}
-	return writeFlock(s.f, after)
+	return true, writeFlock(s.f, after)
 }
 
 // update is tryUpdate that waits for the lock, but no longer than patience.
 // The lock is held for microseconds, except by a process that is stopped
 // (SIGSTOP, a debugger) in that time.
-func (s *flockSemaphore) update(patience time.Duration, change func(uint32) (uint32, error)) error {
-	start := time.Now()
-	for pause := 10 * time.Microsecond; ; pause = min(2*pause, time.Millisecond) {
-		err := s.tryUpdate(change)
-		if err != errLocked || time.Since(start) >= patience {
-			return err
-		}
-		time.Sleep(pause)
-	}
+func (s *flockSemaphore) update(patience time.Duration, change func(uint32) (uint32, error)) (done bool, err error) {
+	return engine.Retry(patience, 10*time.Microsecond, time.Millisecond, func() (bool, error) { return s.tryUpdate(change) })
 }
 
 const (
@@ -228,59 +193,41 @@ func take(value uint32) (uint32, error) {
 	return value - 1, nil
 }
 
-func (s *flockSemaphore) tryWait(final bool) error {
+func (s *flockSemaphore) TryWait(final bool) error {
 	var patience time.Duration
 	if final {
 		patience = tryPatience
 	}
-	err := s.update(patience, take)
-	if err == errLocked {
+	done, err := s.update(patience, take)
+	if !done && err == nil {
 		return ErrWouldBlock
 	}
 	return err
 }
 
-func (s *flockSemaphore) serve(t *turn) { t.poll(s.kick, s.warnIfVanished) }
+func (s *flockSemaphore) Traits() engine.Traits { return engine.Traits{Polls: true} }
 
-func (s *flockSemaphore) polls() bool { return true }
-
-// warnIfVanished looks, once a second at the most, whether the file's name was
-// removed, and tells the log, once: who opens it now gets another semaphore, and
-// the limit is doubled.
-func (s *flockSemaphore) warnIfVanished() {
-	now := time.Now().Unix()
-	if s.looked.Swap(now) == now {
-		return
-	}
-	info, err := s.f.Stat()
-	if err != nil || info.Sys().(*syscall.Stat_t).Nlink > 0 || s.vanished.Swap(true) {
-		return
-	}
-	s.opts.warn("the name was removed; new openers get another semaphore", "path", s.f.Name())
+func (s *flockSemaphore) Serve(t engine.Turn) {
+	t.Poll(s.kick, func() { s.nameWatch.Look(s.f, s.f.Name(), s.opts) })
 }
 
-func (s *flockSemaphore) interrupt() {
-	select {
-	case s.kick <- struct{}{}:
-	default:
-	}
-}
+func (s *flockSemaphore) Interrupt() { s.kick.Send() }
 
-func (s *flockSemaphore) post() error {
-	err := s.update(forEver, func(value uint32) (uint32, error) {
+func (s *flockSemaphore) Post() error {
+	_, err := s.update(forEver, func(value uint32) (uint32, error) {
 		if value == MaxValue {
 			return 0, ErrOverflow
 		}
 		return value + 1, nil
 	})
-	s.interrupt() // our own waiters need not wait for the next try
+	s.Interrupt() // our own waiters need not wait for the next try
 	return err
 }
 
 // value needs no lock: it reads what one pwrite wrote.
-func (s *flockSemaphore) value() (int, error) {
+func (s *flockSemaphore) Value() (int, error) {
 	value, err := readFlock(s.f)
 	return int(value), err
 }
 
-func (s *flockSemaphore) close() error { return filelock.Close(s.f) }
+func (s *flockSemaphore) Close() error { return filelock.Close(s.f) }

@@ -26,25 +26,28 @@ import (
 	"time"
 	"unsafe"
 
+	"github.com/procsem/semaphore/internal/engine"
+	"github.com/procsem/semaphore/internal/glibc"
+	"github.com/procsem/semaphore/internal/store"
 	"github.com/procsem/semaphore/internal/testhook"
 )
 
-var libcKind = func() *kind {
+func init() {
 	if runtime.GOOS == "android" {
-		return nil // bionic has no named semaphores
+		return // bionic has no named semaphores
 	}
-	return &kind{
-		engine: EngineLibc,
-		store:  libcStore,
-		open:   openLibc,
-		exists: libcExists,
-		unlink: func(name string) error {
+	engine.Register(&engine.Engine{
+		Name:   EngineLibc.String(),
+		Store:  libcStore,
+		Open:   openLibc,
+		Exists: libcExists,
+		Unlink: func(name string) error {
 			cname := C.CString("/" + name)
 			defer C.free(unsafe.Pointer(cname))
 			return libcError("sem_unlink", C.semaphore_unlink(cname))
 		},
-	}
-}()
+	})
+}
 
 // layoutIsKnown watches libc operate on a semaphore, once, and reports whether
 // its words are those that engine native works on, in both directions.
@@ -52,10 +55,10 @@ var layoutIsKnown = sync.OnceValue(func() bool {
 	memory := C.calloc(1, C.sizeof_sem_t)
 	defer C.free(memory)
 	sem := C.semaphore_handle(uintptr(memory))
-	return C.sizeof_sem_t == glibcSize && C.semaphore_init(sem, 2) == 0 && probeGlibc(memory, probedLibc{
-		tryWait: func() bool { return C.semaphore_trywait(sem) == 0 },
-		post:    func() bool { return C.semaphore_post(sem) == 0 },
-		wait: func(patience time.Duration) bool {
+	return C.sizeof_sem_t == glibc.Size && C.semaphore_init(sem, 2) == 0 && glibc.Probe(memory, glibc.Probed{
+		TryWait: func() bool { return C.semaphore_trywait(sem) == 0 },
+		Post:    func() bool { return C.semaphore_post(sem) == 0 },
+		Wait: func(patience time.Duration) bool {
 			for end := time.Now().Add(patience); ; {
 				errno := C.semaphore_wait_for(sem, C.longlong(max(0, time.Until(end))))
 				if syscall.Errno(errno) != syscall.EINTR {
@@ -67,7 +70,7 @@ var layoutIsKnown = sync.OnceValue(func() bool {
 })
 
 func init() {
-	testhook.Libc.Glibc, testhook.Libc.Musl, testhook.Libc.Polls, testhook.Libc.Path = isGlibc, isMusl, libcPolls, libcPath
+	testhook.Libc.Glibc, testhook.Libc.Musl, testhook.Libc.Polls = isGlibc, isMusl, libcPolls
 	testhook.Libc.Calls = func() int { return int(C.semaphore_calls()) }
 }
 
@@ -84,11 +87,11 @@ func libcError(call string, errno C.int) error {
 	case syscall.EINTR:
 		return ErrInterrupted
 	case syscall.ENOENT:
-		return errNoSuch
+		return engine.ErrNoSuch
 	case syscall.EEXIST:
-		return errExists
+		return engine.ErrExists
 	case syscall.ENOSYS:
-		return because(ErrUnsupported, "%s: %w", call, e)
+		return engine.Because(ErrUnsupported, "%s: %w", call, e)
 	default:
 		return os.NewSyscallError(call, e)
 	}
@@ -128,9 +131,9 @@ func libcClose(sem C.semaphore_handle) error {
 	return err
 }
 
-func openLibc(name string, how openHow, o *options) (backend, error) {
+func openLibc(name string, how engine.How, o *engine.Options) (engine.Backend, error) {
 	flags := os.O_CREATE | os.O_EXCL
-	if how != createNew {
+	if how != engine.CreateNew {
 		flags &^= os.O_EXCL
 		// glibc and musl would map what stands there without a look, and die of
 		// SIGBUS at its first use.
@@ -140,10 +143,10 @@ func openLibc(name string, how openHow, o *options) (backend, error) {
 			}
 		}
 	}
-	if most := uint64(C.semaphore_max_value()); how != openExisting && uint64(o.value) > most {
-		return nil, because(ErrInvalidValue, "a value of %d; this system's libc allows %d at most", o.value, most)
+	if most := uint64(C.semaphore_max_value()); how != engine.OpenExisting && uint64(o.Value) > most {
+		return nil, engine.Because(ErrInvalidValue, "a value of %d; this system's libc allows %d at most", o.Value, most)
 	}
-	if how == openExisting {
+	if how == engine.OpenExisting {
 		flags = 0
 	}
 	cname := C.CString("/" + name) // POSIX leaves open what a name without the slash means
@@ -156,8 +159,8 @@ func openLibc(name string, how openHow, o *options) (backend, error) {
 	// EEXIST without O_EXCL is glibc 2.37's bug with concurrent creation;
 	// EINTR comes from the open(2) inside.
 	for range 1000 {
-		errno = C.semaphore_open(&sem, cname, C.int(flags), C.uint(o.mode), C.uint(o.value))
-		if e := syscall.Errno(errno); e != syscall.EINTR && (e != syscall.EEXIST || how != openOrCreate) {
+		errno = C.semaphore_open(&sem, cname, C.int(flags), C.uint(o.Mode), C.uint(o.Value))
+		if e := syscall.Errno(errno); e != syscall.EINTR && (e != syscall.EEXIST || how != engine.OpenOrCreate) {
 			break
 		}
 	}
@@ -171,11 +174,18 @@ func openLibc(name string, how openHow, o *options) (backend, error) {
 	}
 	uses.now++
 	uses.opens++
-	if o.engine == EngineAuto && isGlibc && layoutIsKnown() {
-		return newNative(C.semaphore_address(sem), func() { libcClose(sem) }, o), nil
+	if !o.Exact && isGlibc && layoutIsKnown() {
+		return glibc.New(C.semaphore_address(sem), func() { libcClose(sem) }, o), nil
 	}
-	return &libcSemaphore{sem: sem, opts: o, kick: make(chan struct{}, 1)}, nil
+	return &libcSemaphore{sem: sem, opts: o, kick: engine.NewKick()}, nil
 }
+
+// Where we know a libc's files, sem_posix_linux.go sets libcPath, which returns the file
+// of a name, and checkLibc, which refuses what is no semaphore of that libc's.
+var (
+	libcPath  func(name string) string
+	checkLibc func(path string) error
+)
 
 // isGlibc and isMusl say that libc is one whose files we know.
 const (
@@ -184,16 +194,16 @@ const (
 )
 
 // libcStore is a name of its own for a libc other than glibc.
-var libcStore = map[bool]string{true: glibcStore, false: "libc"}[isGlibc]
+var libcStore = map[bool]string{true: glibc.Store, false: "libc"}[isGlibc]
 
 func libcExists(name string) (bool, error) {
 	if libcPath != nil {
-		return fileExists(libcPath(name))
+		return store.Exists(libcPath(name))
 	}
-	b, err := openLibc(name, openExisting, &options{engine: EngineLibc})
+	b, err := openLibc(name, engine.OpenExisting, &engine.Options{Exact: true})
 	switch {
 	case err == nil:
-		b.close()
+		b.Close()
 		return true, nil
 	case errors.Is(err, fs.ErrPermission):
 		return true, nil
@@ -215,32 +225,33 @@ var libcSlice = map[bool]time.Duration{true: time.Second, false: 20 * time.Milli
 
 type libcSemaphore struct {
 	sem  C.semaphore_handle
-	opts *options
+	opts *engine.Options
 
 	mu     sync.Mutex
 	inside bool // serve is running, on thread
 	thread C.pthread_t
 	kicked bool // the thread's next EINTR is of our making
 
-	kick chan struct{} // holds one; where libc is polled
+	kick engine.Kick // where libc is polled
 }
 
-func (s *libcSemaphore) takesUnasked() {}
-func (s *libcSemaphore) polls() bool   { return libcPolls }
+func (s *libcSemaphore) Traits() engine.Traits {
+	return engine.Traits{Polls: libcPolls, TakesUnasked: true}
+}
 
-func (s *libcSemaphore) tryWait(bool) error {
+func (s *libcSemaphore) TryWait(bool) error {
 	return libcError("sem_trywait", C.semaphore_trywait(s.sem))
 }
 
-func (s *libcSemaphore) post() error {
+func (s *libcSemaphore) Post() error {
 	err := libcError("sem_post", C.semaphore_post(s.sem))
 	if libcPolls {
-		s.interrupt() // our own waiters need not wait for the next try
+		s.Interrupt() // our own waiters need not wait for the next try
 	}
 	return err
 }
 
-func (s *libcSemaphore) value() (int, error) {
+func (s *libcSemaphore) Value() (int, error) {
 	var value C.int
 	if err := libcError("sem_getvalue", C.semaphore_getvalue(s.sem, &value)); err != nil {
 		return 0, err
@@ -248,13 +259,13 @@ func (s *libcSemaphore) value() (int, error) {
 	return max(int(value), 0), nil // POSIX allows the number of waiters, negative
 }
 
-func (s *libcSemaphore) close() error { return libcClose(s.sem) }
+func (s *libcSemaphore) Close() error { return libcClose(s.sem) }
 
 // serve waits in libc. Nobody can call it back from there, so it may be given a
 // permit when nobody waits for it any more (took then posts it).
-func (s *libcSemaphore) serve(t *turn) {
+func (s *libcSemaphore) Serve(t engine.Turn) {
 	if libcPolls {
-		t.poll(s.kick, func() {})
+		t.Poll(s.kick, func() {})
 		return
 	}
 	// The thread must stay ours while others may send it signals.
@@ -263,7 +274,7 @@ func (s *libcSemaphore) serve(t *turn) {
 	s.mu.Lock()
 	s.inside, s.thread = true, C.pthread_self()
 	s.mu.Unlock()
-	for !t.look() {
+	for !t.Look() {
 		err := libcError("sem_wait", C.semaphore_wait_for(s.sem, C.longlong(libcSlice)))
 		s.mu.Lock()
 		kicked := s.kicked
@@ -271,15 +282,15 @@ func (s *libcSemaphore) serve(t *turn) {
 		s.mu.Unlock()
 		switch {
 		case err == nil:
-			t.took()
+			t.Took()
 		case errors.Is(err, syscall.ETIMEDOUT):
 		case err != ErrInterrupted:
-			t.fail(err)
+			t.Fail(err)
 		case kicked:
-		case s.opts.retryEINTR:
-			s.opts.debug("retried", "after", "EINTR")
+		case s.opts.RetryEINTR:
+			s.opts.Debug("retried", "after", "EINTR")
 		default:
-			t.fail(err)
+			t.Fail(err)
 		}
 	}
 	s.mu.Lock()
@@ -289,12 +300,9 @@ func (s *libcSemaphore) serve(t *turn) {
 
 // interrupt makes serve return from libc. If its thread is not there yet it
 // does not notice; who needs to be sure repeats it (settle).
-func (s *libcSemaphore) interrupt() {
+func (s *libcSemaphore) Interrupt() {
 	if libcPolls {
-		select {
-		case s.kick <- struct{}{}:
-		default:
-		}
+		s.kick.Send()
 		return
 	}
 	s.mu.Lock()

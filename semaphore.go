@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/procsem/semaphore/internal/engine"
+	"github.com/procsem/semaphore/internal/glibc"
 	"github.com/procsem/semaphore/internal/permits"
 	"github.com/procsem/semaphore/internal/testhook"
 	"github.com/procsem/semaphore/internal/waitqueue"
@@ -16,23 +18,20 @@ import (
 // A Semaphore is a handle on a named semaphore, opened with Open. All methods
 // are safe for concurrent use. It must not be copied.
 type Semaphore struct {
-	name string
-	kind *kind
-	back backend
-	opts *options
-	race raceSync
+	name   string
+	engine *engine.Engine
+	back   engine.Backend
+	traits engine.Traits // the backend's
+	opts   *options
+	race   raceSync
 
-	// fast is what the engine's semaphore can be taken and given by without
-	// the engine, nil if there is no such thing, or if the options ask for
-	// more than that.
-	fast    *fastWords
-	own     *permits.Owner // the same of EngineRecoverable
-	settles bool           // the engine is blind
-	polls   bool           // the engine polls
-	owns    owning         // the engine, if its permits have owners, else nil
+	// words, or owner, are what a permit can be taken and given by without the
+	// engine; nil if there is no such thing, or if the options ask for more than that.
+	words *glibc.Words
+	owner *permits.Owner
 
 	// queue orders the waiters of this handle. Its server alone is in
-	// back.serve, so one thread at most is blocked for all of them.
+	// back.Serve, so one thread at most is blocked for all of them.
 	queue waitqueue.Queue
 
 	// life counts the calls in progress, the queue's server and the permits
@@ -50,8 +49,6 @@ type Semaphore struct {
 	permitsMu sync.Mutex
 	permits   map[*Permit]struct{}
 }
-
-const closedBit = 1 << 62
 
 // Open opens the semaphore of that name, and creates it if it does not exist,
 // unless the options say otherwise. CheckName has the rule for names.
@@ -75,48 +72,46 @@ func Open(name string, opts ...Option) (*Semaphore, error) {
 	if o, err = newOptions(opts); err != nil {
 		return fail(err)
 	}
-	if o.log != nil {
-		o.log = o.log.With("name", clean)
+	if o.Log != nil {
+		o.Log = o.Log.With("name", clean)
 	}
-	k, err := chooseKind(o.engine)
+	eng, err := chooseEngine(o.engine)
 	if err != nil {
 		return fail(err)
 	}
-	b, err := openBackend(k, clean, &o)
+	b, err := openBackend(eng, clean, &o)
 	if err != nil {
 		return fail(err)
 	}
-	return newSemaphore(clean, k, b, &o), nil
+	return newSemaphore(clean, eng, b, &o), nil
 }
 
-func newSemaphore(name string, k *kind, b backend, o *options) *Semaphore {
+func newSemaphore(name string, eng *engine.Engine, b engine.Backend, o *options) *Semaphore {
 	s := &Semaphore{
-		name:  name,
-		kind:  k,
-		back:  b,
-		opts:  o,
-		race:  newRaceSync(k.engine.String() + "/" + name),
-		ended: make(chan struct{}),
-
+		name:     name,
+		engine:   eng,
+		back:     b,
+		traits:   b.Traits(),
+		opts:     o,
+		race:     newRaceSync(eng.Name + "/" + name),
+		ended:    make(chan struct{}),
 		shutDown: make(chan struct{}),
 	}
-	_, s.settles = b.(blind)
-	if p, ok := b.(poller); ok {
-		s.polls = p.polls()
-	}
-	s.owns, _ = b.(owning)
+	recoverable := s.traits.Recoverable
 	switch {
-	case o.strict || o.log != nil:
-	case s.owns != nil:
-		s.own = s.owns.Owner()
+	case o.strict || o.Log != nil:
+	case recoverable != nil:
+		s.owner = recoverable.Owner()
 	case !o.closeOnExit:
-		s.fast = fastOf(b)
+		if native, ok := b.(*glibc.Semaphore); ok {
+			s.words = native.Words()
+		}
 	}
-	if o.closeOnExit && s.owns == nil {
+	if o.closeOnExit && recoverable == nil {
 		s.permits = make(map[*Permit]struct{})
 	}
 	register(s)
-	o.debug("open", "engine", k.engine)
+	o.Debug("open", "engine", s.Engine())
 	return s
 }
 
@@ -124,7 +119,7 @@ func newSemaphore(name string, k *kind, b backend, o *options) *Semaphore {
 func (s *Semaphore) Name() string { return s.name }
 
 // Engine returns the engine that keeps the semaphore; it is never EngineAuto.
-func (s *Semaphore) Engine() Engine { return s.kind.engine }
+func (s *Semaphore) Engine() Engine { return engineOf(s.engine) }
 
 // Wait takes a permit, and blocks until there is one. It returns nil only
 // with a permit.
@@ -138,16 +133,16 @@ func (s *Semaphore) Engine() Engine { return s.kind.engine }
 // ErrTimeout if a WithBackoff function ended the wait.
 func (s *Semaphore) Wait() error {
 	// This is takeFast, which the compiler would not put here.
-	if s.fast != nil {
-		if s.queue.Idle() && s.fast.take() && s.keep() {
+	if s.words != nil {
+		if s.queue.Idle() && s.words.Take() && s.confirmOpen() {
 			return nil
 		}
-	} else if s.own != nil && s.queue.Idle() {
-		if i, sure := s.own.TakeHome(); i >= 0 && (sure || s.own.Confirm(i)) && s.keep() {
+	} else if s.owner != nil && s.queue.Idle() {
+		if i, sure := s.owner.TakeHome(); i >= 0 && (sure || s.owner.Confirm(i)) && s.confirmOpen() {
 			return nil
 		}
 	}
-	return s.wait(context.Background(), "wait")
+	return s.wait(context.Background(), true, "wait")
 }
 
 // WaitContext is Wait that ends with the bare ctx.Err() when ctx ends. A
@@ -160,7 +155,7 @@ func (s *Semaphore) WaitContext(ctx context.Context) error {
 	if s.takeFast() {
 		return nil
 	}
-	return s.wait(ctx, "wait")
+	return s.wait(ctx, true, "wait")
 }
 
 // WaitTimeout is Wait that ends with ErrTimeout after d. If d is 0 or less it
@@ -171,14 +166,14 @@ func (s *Semaphore) WaitTimeout(d time.Duration) error {
 	}
 	var err error
 	if d <= 0 {
-		err = s.wait(noWait, "wait")
+		err = s.wait(context.Background(), false, "wait")
 	} else {
 		ctx, cancel := context.WithTimeout(context.Background(), d)
 		defer cancel()
-		err = s.wait(ctx, "wait")
+		err = s.wait(ctx, true, "wait")
 	}
 	if err == context.DeadlineExceeded || errors.Is(err, ErrWouldBlock) {
-		return &Error{Op: "wait", Name: s.name, Err: because(ErrTimeout, "no permit within %v", max(d, 0))}
+		return &Error{Op: "wait", Name: s.name, Err: engine.Because(ErrTimeout, "no permit within %v", max(d, 0))}
 	}
 	return err
 }
@@ -189,26 +184,26 @@ func (s *Semaphore) TryWait() error {
 	if s.takeFast() {
 		return nil
 	}
-	return s.wait(noWait, "trywait")
+	return s.wait(context.Background(), false, "trywait")
 }
 
 // takeFast takes a permit if one is free and nobody waits on the handle. It
 // does not count itself in life: the memory lives as long as s is referred to.
 func (s *Semaphore) takeFast() bool {
-	if s.fast != nil {
-		return s.queue.Idle() && s.fast.take() && s.keep()
+	if s.words != nil {
+		return s.queue.Idle() && s.words.Take() && s.confirmOpen()
 	}
-	if s.own == nil || !s.queue.Idle() {
+	if s.owner == nil || !s.queue.Idle() {
 		return false
 	}
-	i, sure := s.own.TakeHome()
-	return i >= 0 && (sure || s.own.Confirm(i)) && s.keep()
+	i, sure := s.owner.TakeHome()
+	return i >= 0 && (sure || s.owner.Confirm(i)) && s.confirmOpen()
 }
 
-// keep reports whether a permit that was taken past the engine may be kept. As
-// in wait, one taken from a closed handle goes back: whoever calls after Close
-// finds the handle closed here.
-func (s *Semaphore) keep() bool {
+// confirmOpen reports whether a permit that was taken past the engine may be kept. As
+// in wait, one taken from a closed handle goes back: whoever calls after Close finds
+// the handle closed here.
+func (s *Semaphore) confirmOpen() bool {
 	if s.closed() {
 		return s.undo()
 	}
@@ -217,237 +212,13 @@ func (s *Semaphore) keep() bool {
 }
 
 func (s *Semaphore) undo() (kept bool) {
-	if s.fast != nil {
-		s.fast.post()
+	if s.words != nil {
+		s.words.Post()
 	} else {
-		s.own.Give() // whichever: Close gives back all
+		s.owner.Give() // whichever: Close gives back all
 	}
 	runtime.KeepAlive(s)
 	return false
-}
-
-// noWait stands for the context of a call that does not block.
-var noWait context.Context = notWaiting{context.Background()}
-
-type notWaiting struct{ context.Context }
-
-// wait is all four of them.
-func (s *Semaphore) wait(ctx context.Context, op string) error {
-	if !s.enter() {
-		return s.fail(op, ErrClosed)
-	}
-	defer s.leave()
-	if _, err := s.obtain(ctx, true); err == errStopped {
-		return ctx.Err()
-	} else if err != nil {
-		return s.fail(op, err)
-	}
-	if s.closed() {
-		// Post would refuse to give it back. Close gives back what a
-		// close-on-exit handle holds; the one of us two that brings the
-		// count down posts.
-		if !s.counts() || s.uncount() {
-			s.giveBack()
-		}
-		return s.fail(op, ErrClosed)
-	}
-	s.opts.debug("taken")
-	return nil
-}
-
-// obtain takes a permit from the backend, for the handle itself (mine) or for
-// a Permit, and counts it where that is asked for. If ctx ends first it returns
-// errStopped.
-func (s *Semaphore) obtain(ctx context.Context, mine bool) (got int, err error) {
-	strict := mine && s.opts.strict
-	if strict && s.held.Load() > 0 {
-		return 0, ErrHeld
-	}
-	if s.queue.Idle() {
-		got, err := s.take(ctx == noWait, !mine)
-		if err == ErrWouldBlock && ctx == noWait && s.settle() {
-			// What the server had in its hands at our first look it has given
-			// back, also if it has retired before settle saw it.
-			got, err = s.take(true, !mine)
-		}
-		if err != ErrWouldBlock {
-			return got, s.taken(err, mine)
-		}
-	}
-	if ctx == noWait {
-		return 0, ErrWouldBlock
-	}
-	s.opts.debug("blocked")
-	w, serve, err := s.queue.Join(!mine)
-	if err != nil {
-		return 0, ErrClosed
-	}
-	if serve && !s.spin() {
-		s.life.Add(1)
-		go s.serve()
-	}
-	select {
-	case <-w.Ready:
-	case <-ctx.Done():
-		if left, front, empty := s.queue.Leave(w); left {
-			if empty || front && s.polls {
-				s.back.interrupt() // nobody to serve, or another one
-			}
-			return 0, errStopped
-		}
-		<-w.Ready // it has been given a permit at the same moment, and keeps it
-	}
-	if w.Err == waitqueue.ErrClosed {
-		return 0, ErrClosed
-	}
-	return w.Got, s.taken(w.Err, mine)
-}
-
-// take takes a permit from the engine, for a Permit or for the handle; where
-// permits have owners it returns its number.
-func (s *Semaphore) take(final, forPermit bool) (got int, err error) {
-	if s.owns != nil {
-		return s.owns.take(final, forPermit)
-	}
-	return 0, s.back.tryWait(final)
-}
-
-// spinTime bounds how long a waiter looks for a permit before a thread sleeps for
-// it. Another process that holds one for a moment only, or answers at once, gives
-// it in less time than a sleep and a wake-up take.
-const spinTime = 4 * time.Microsecond
-
-var canSpin = runtime.NumCPU() > 1
-
-// spin serves the queue for a moment, and reports whether nobody waits any more.
-func (s *Semaphore) spin() bool {
-	if s.fast == nil && s.own == nil || !canSpin {
-		return false
-	}
-	t := &turn{s: s}
-	for start := time.Now(); time.Since(start) < spinTime; {
-		for range 32 {
-			if s.free() && t.look() || s.queue.Idle() {
-				return s.queue.Retire()
-			}
-		}
-	}
-	return false
-}
-
-// free reports whether a permit seems to be free.
-func (s *Semaphore) free() bool {
-	if s.fast != nil {
-		return s.fast.value() > 0
-	}
-	return s.own.Free()
-}
-
-// serve looks for permits until nobody waits for one.
-func (s *Semaphore) serve() {
-	defer s.leave()
-	t := &turn{s: s}
-	for {
-		s.back.serve(t)
-		if s.queue.Retire() {
-			return
-		}
-	}
-}
-
-// settle waits for the server of an empty queue to retire, where it might have
-// a permit in its hands, and reports whether it might.
-func (s *Semaphore) settle() bool {
-	if s.settles {
-		s.awaitRetired()
-	}
-	return s.settles
-}
-
-// awaitRetired interrupts the server of an empty queue until it has retired.
-func (s *Semaphore) awaitRetired() {
-	// It is a matter of microseconds. The bound is for a log handler that is
-	// called by the server and calls us: it would wait for itself.
-	for start := time.Now(); s.queue.Idle() && s.queue.Served() && time.Since(start) < time.Second; {
-		s.back.interrupt()
-		time.Sleep(20 * time.Microsecond)
-	}
-}
-
-// taken settles the accounts of a permit that the backend gave, if it did.
-func (s *Semaphore) taken(err error, mine bool) error {
-	if err != nil {
-		return err
-	}
-	s.race.acquire()
-	switch {
-	case mine && s.opts.strict:
-		if !s.held.CompareAndSwap(0, 1) {
-			s.giveBack() // another goroutine was faster
-			return ErrHeld
-		}
-	case mine && s.counts():
-		s.held.Add(1)
-	}
-	return nil
-}
-
-// counts says whether held is kept.
-func (s *Semaphore) counts() bool { return s.opts.strict || s.opts.closeOnExit && s.owns == nil }
-
-// uncount takes one from held, unless it is 0.
-func (s *Semaphore) uncount() bool {
-	for {
-		n := s.held.Load()
-		if n == 0 {
-			return false
-		}
-		if s.held.CompareAndSwap(n, n-1) {
-			return true
-		}
-	}
-}
-
-// handOvers bounds how many permits in a row are given from goroutine to
-// goroutine of a handle, where other processes don't get to see them. The next
-// one is posted for all. Posting costs a system call and usually wakes our own
-// server, so a small bound is slow; 256 hand-overs take about 0.1 ms.
-const handOvers = 256
-
-// give gives a permit, p's or the handle's, to the handle's own waiter in front, or
-// posts it.
-func (s *Semaphore) give(p *Permit) error {
-	s.race.release()
-	// While too many are held no permit that comes back may be passed on.
-	if !s.queue.Idle() && (s.owns == nil || !s.owns.Owner().Shrinking()) {
-		given, empty, err := s.queue.Pass(handOvers, func(w *waitqueue.Waiter) (err error) {
-			if s.owns != nil {
-				w.Got, err = s.owns.handOver(p.number(), p != nil, w.ForPermit)
-			}
-			return err
-		})
-		if empty || given && s.polls {
-			s.back.interrupt() // nobody to serve, or another one
-		}
-		if given || err != nil && err != permits.ErrGive {
-			return err
-		}
-	}
-	if s.owns != nil && p != nil {
-		return s.owns.giveAt(p.got)
-	}
-	return s.back.post()
-}
-
-// giveBack gives a permit that no caller will give.
-func (s *Semaphore) giveBack() {
-	err := s.give(nil)
-	if s.owns != nil && s.closed() {
-		err = nil // Close has given it back, or will
-	}
-	if err != nil {
-		s.opts.warn("a permit could not be given back", "error", err)
-	}
 }
 
 // Post gives a permit, and wakes a waiter if there is one. As POSIX has it,
@@ -459,17 +230,17 @@ func (s *Semaphore) giveBack() {
 // Errors: ErrClosed, ErrOverflow if the value is MaxValue, ErrNotHeld on a
 // strict handle, or on one of a recoverable semaphore, that holds nothing to give.
 func (s *Semaphore) Post() error {
-	if s.fast != nil && s.queue.Idle() && !s.closed() {
+	if s.words != nil && s.queue.Idle() && !s.closed() {
 		s.race.release()
-		if s.fast.give() {
+		if s.words.Give() {
 			runtime.KeepAlive(s)
 			return nil
 		}
-	} else if s.own != nil && s.queue.Idle() && !s.closed() {
+	} else if s.owner != nil && s.queue.Idle() && !s.closed() {
 		s.race.release()
-		if i, quiet := s.own.GiveHome(); i >= 0 {
+		if i, quiet := s.owner.GiveHome(); i >= 0 {
 			if !quiet {
-				s.own.Announce(i)
+				s.owner.Announce(i)
 			}
 			runtime.KeepAlive(s)
 			return nil
@@ -500,12 +271,12 @@ func (s *Semaphore) post() error {
 		if counted {
 			s.held.Add(1)
 		}
-		if s.owns != nil && s.closed() {
+		if s.traits.Recoverable != nil && s.closed() {
 			err = ErrClosed // which has given it back under us
 		}
 		return s.fail("post", err)
 	}
-	s.opts.debug("posted")
+	s.opts.Debug("posted")
 	return nil
 }
 
@@ -519,126 +290,18 @@ func (s *Semaphore) Value() (int, error) {
 		return 0, s.fail("value", ErrClosed)
 	}
 	defer s.leave()
-	s.settle()
-	n, err := s.back.value()
+	s.awaitServer()
+	n, err := s.back.Value()
 	if err != nil {
 		return 0, s.fail("value", err)
 	}
 	return n, nil
 }
 
-// Close closes the handle. Whoever waits on it gets ErrClosed. It is safe at any
-// moment, also while other goroutines are inside its methods, and may be
-// repeated (WithStrict: ErrClosed).
-//
-// A program that has cancelled a Wait should close the handle (or call CloseAll)
-// before it ends. What the engine does for those who wait goes on for some
-// microseconds after the last of them has left; a process that ends in this time
-// may take along a wake-up that was meant for another process, with EngineLibc and
-// EngineWindows a permit, and be counted as a waiter for ever (with EngineRecoverable all of this
-// mends itself). Close waits for that.
-//
-// The memory of EngineNative and EngineRecoverable stays mapped until the program lets
-// go of the handle.
-//
-// As POSIX has it, Close gives no permit back, and what Acquire took stays
-// with its Permit. WithRecovery and WithCloseOnExit change both: Close then gives back
-// all that was taken through the handle, the permits of Acquire too.
-func (s *Semaphore) Close() error {
-	if !s.shut() && s.opts.strict {
-		return s.fail("close", ErrClosed)
-	}
-	return nil
-}
-
-// shut closes the handle, if nobody did.
-func (s *Semaphore) shut() bool {
-	for {
-		n := s.life.Load()
-		if n&closedBit != 0 {
-			return false
-		}
-		if s.life.CompareAndSwap(n, (n+1)|closedBit) { // and be inside ourselves
-			break
-		}
-	}
-	defer s.leave()
-	// From here on nobody enters. Waiters are sent away below; a taker that is
-	// inside finds closed() true after its taking.
-	s.queue.Close()
-	// A process that ends after Close must not take along what the server has
-	// in its hands: a permit, a wake-up meant for others, its place in the
-	// number of waiters.
-	s.awaitRetired()
-	if s.owns != nil {
-		n := s.owns.giveAll()
-		if s.opts.closeOnExit {
-			s.warnGivenBack(n)
-		}
-	} else if s.opts.closeOnExit {
-		s.giveAllBack()
-	}
-	s.opts.debug("closed")
-	close(s.shutDown)
-	return true
-}
-
-// giveAllBack posts what a close-on-exit handle holds. A taker that counts its
-// permit after the swap sees the closed bit, which was set before, and gives
-// it back itself.
-func (s *Semaphore) giveAllBack() {
-	n := s.held.Swap(0)
-	for range n {
-		s.giveBack()
-	}
-	s.permitsMu.Lock()
-	permits := make([]*Permit, 0, len(s.permits))
-	for p := range s.permits {
-		permits = append(permits, p)
-	}
-	s.permitsMu.Unlock()
-	for _, p := range permits {
-		p.Release()
-	}
-	s.warnGivenBack(int(n) + len(permits))
-}
-
-func (s *Semaphore) warnGivenBack(permits int) {
-	if permits > 0 {
-		s.opts.warn("permits given back on exit or close", "permits", permits)
-	}
-}
-
-// enter makes the caller one that Close has to reckon with.
-func (s *Semaphore) enter() bool {
-	for {
-		n := s.life.Load()
-		if n&closedBit != 0 {
-			return false
-		}
-		if s.life.CompareAndSwap(n, n+1) {
-			return true
-		}
-	}
-}
-
-func (s *Semaphore) leave() {
-	if s.life.Add(-1) != closedBit {
-		return
-	}
-	if err := s.back.close(); err != nil {
-		s.opts.warn("closing failed", "error", err)
-	}
-	close(s.ended)
-	unregister(s)
-}
-
-func (s *Semaphore) closed() bool { return s.life.Load() >= closedBit }
-
 // Unlink removes the semaphore's name, as the function Unlink does for the
 // handle's engine. It works on a closed handle too.
 func (s *Semaphore) Unlink() error {
-	if err := s.kind.unlink(s.name); err != nil {
+	if err := s.engine.Unlink(s.name); err != nil {
 		return s.fail("unlink", err)
 	}
 	return nil

@@ -15,6 +15,4 @@ func inForeground() bool { return true }
 
 func tell(p *os.Process, sig os.Signal) { _ = p.Signal(sig) }
 
-func dieOf(os.Signal) (status int) { return statusSignal + 2 } // 2 is SIGINT
-
 func statusOfCommand(p *os.ProcessState) commandStatus { return commandStatus(p.ExitCode()) }

@@ -6,7 +6,6 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -54,19 +53,6 @@ func (w *watcher) stop() []os.Signal {
 // never signals a process id that was given away) or has become another user's
 // (sudo): there is nobody else to tell then.
 func tell(p *os.Process, sig os.Signal) { _ = p.Signal(sig) }
-
-// dieOf ends the process by sig's default action, so that whoever waits for it
-// learns what ended it.
-func dieOf(sig os.Signal) (status int) {
-	signal.Reset(sig)
-	if setDefaultAction(sig.(syscall.Signal)) {
-		syscall.Kill(os.Getpid(), sig.(syscall.Signal))
-		// It is on its way. To process 1 of a container the kernel does not
-		// deliver it: then end as a shell would report it.
-		time.Sleep(time.Second)
-	}
-	return statusSignal + int(sig.(syscall.Signal))
-}
 
 // statusOfCommand is the exit status as a shell would report it.
 func statusOfCommand(p *os.ProcessState) commandStatus {

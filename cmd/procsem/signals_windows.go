@@ -32,10 +32,4 @@ func tell(p *os.Process, _ os.Signal) {
 	_ = windows.TerminateProcess(h, uint32(windows.STATUS_CONTROL_C_EXIT))
 }
 
-// dieOf returns what programs exit with that do not catch Ctrl-C.
-func dieOf(os.Signal) (status int) {
-	status32 := uint32(windows.STATUS_CONTROL_C_EXIT)
-	return int(status32) // negative where an int has 32 bits; os.Exit makes it 32 bits again
-}
-
 func statusOfCommand(p *os.ProcessState) commandStatus { return commandStatus(p.ExitCode()) }

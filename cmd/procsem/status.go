@@ -8,6 +8,7 @@ import (
 	"os"
 
 	"github.com/procsem/semaphore"
+	"github.com/procsem/semaphore/internal/exitsignal"
 )
 
 // The exit statuses of sysexits.h, and those of shells for commands that
@@ -84,7 +85,7 @@ func report(err error, stderr io.Writer) int {
 		return int(status)
 	}
 	if s, ok := err.(signalled); ok {
-		return dieOf(s.sig)
+		return exitsignal.Die(s.sig)
 	}
 	complain(stderr, "%v", err)
 	return statusOf(err)

@@ -1,9 +1,13 @@
-package semaphore
+package engine
 
 import (
 	"runtime"
 	"sync/atomic"
 )
+
+// maxUnfreed is how many closed handles may wait for the garbage collector before it
+// is made to run. A process has 65,530 mappings (vm.max_map_count).
+const maxUnfreed = 500
 
 // unfreed counts the handles closed since the last collection of ours.
 var (
@@ -11,12 +15,12 @@ var (
 	collecting atomic.Bool
 )
 
-// leaveToCollector is what a handle does with its shared memory when it is closed:
+// LeaveToCollector is what a handle does with its shared memory when it is closed:
 // a call may still be in it. The garbage collector unmaps it. A program that opens
-// and closes faster than that comes by on its own would use up its mappings (65530,
-// vm.max_map_count), so make it come.
-func leaveToCollector() {
-	if unfreed.Add(1) > 500 && collecting.CompareAndSwap(false, true) {
+// and closes faster than that runs on its own would use up its mappings, so make it
+// run.
+func LeaveToCollector() {
+	if unfreed.Add(1) > maxUnfreed && collecting.CompareAndSwap(false, true) {
 		go func() {
 			runtime.GC()
 			unfreed.Store(0) // those that the program still refers to can't be helped

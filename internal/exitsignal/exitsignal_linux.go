@@ -1,4 +1,4 @@
-package main
+package exitsignal
 
 import (
 	"syscall"
@@ -7,10 +7,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// setDefaultAction makes sig do what it does to a program without a handler.
-// signal.Reset gives it to Go's runtime, which ends with status 2 and a dump of
-// all goroutines on SIGQUIT.
-func setDefaultAction(sig syscall.Signal) bool {
+func init() { setDefaultAction = defaultAction }
+
+// defaultAction makes sig do what it does to a program without a handler.
+func defaultAction(sig syscall.Signal) bool {
 	// The structures of the architectures differ, but all are zero for
 	// SIG_DFL without flags and mask, and smaller than this. The size of the
 	// kernel's signal set is 8, but 16 on MIPS.

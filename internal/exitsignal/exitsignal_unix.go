@@ -1,6 +1,7 @@
 //go:build unix
 
-package semaphore
+// Package exitsignal knows the signals that end a process, and ends it by one.
+package exitsignal
 
 import (
 	"os"
@@ -9,14 +10,22 @@ import (
 	"time"
 )
 
-var exitSignals = []os.Signal{syscall.SIGHUP, syscall.SIGINT, syscall.SIGTERM}
+// Signals end a process that does not handle them.
+var Signals = []os.Signal{syscall.SIGHUP, syscall.SIGINT, syscall.SIGTERM}
 
-// dieOf ends the process by sig's default action, so that its status says so.
-func dieOf(sig os.Signal) {
+// Die ends the process by sig's default action, so that its status says so. If sig
+// does not kill it, Die returns the status that a shell would report, for os.Exit: the
+// program has a C handler for sig, or is process 1 of a container, to which the kernel
+// does not deliver it.
+func Die(sig os.Signal) (status int) {
 	signal.Reset(sig) // the program's own listeners too
-	syscall.Kill(os.Getpid(), sig.(syscall.Signal))
-	// The signal is on its way. Should it not kill (the program set a C
-	// handler for it), end as a shell would report it.
-	time.Sleep(time.Second)
-	os.Exit(128 + int(sig.(syscall.Signal)))
+	if setDefaultAction(sig.(syscall.Signal)) {
+		syscall.Kill(os.Getpid(), sig.(syscall.Signal))
+		time.Sleep(time.Second) // it is on its way
+	}
+	return 128 + int(sig.(syscall.Signal))
 }
+
+// setDefaultAction reports whether sig kills. signal.Reset has given it to Go's
+// runtime, which ends with status 2 and a dump of all goroutines on SIGQUIT.
+var setDefaultAction = func(sig syscall.Signal) bool { return sig != syscall.SIGQUIT }

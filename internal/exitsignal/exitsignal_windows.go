@@ -1,4 +1,5 @@
-package semaphore
+// Package exitsignal knows the signals that end a process, and ends it by one.
+package exitsignal
 
 import (
 	"os"
@@ -7,10 +8,13 @@ import (
 	"golang.org/x/sys/windows"
 )
 
-// Go makes SIGINT of Ctrl-C and Ctrl-Break, and SIGTERM of the console's closing, of
-// the user's logging off and of the system's shutdown.
-var exitSignals = []os.Signal{os.Interrupt, syscall.SIGTERM}
+// Signals are what Go makes of the console's events: SIGINT of Ctrl-C and Ctrl-Break,
+// SIGTERM of its closing, of the user's logging off and of the system's shutdown.
+var Signals = []os.Signal{os.Interrupt, syscall.SIGTERM}
 
-// dieOf ends the process with the status that a console event gives to a program
-// which does not handle it.
-func dieOf(os.Signal) { windows.ExitProcess(uint32(windows.STATUS_CONTROL_C_EXIT)) }
+// Die returns the status, for os.Exit, that a console event gives to a program which
+// does not handle it. It is negative where an int has 32 bits.
+func Die(os.Signal) (status int) {
+	controlC := uint32(windows.STATUS_CONTROL_C_EXIT)
+	return int(controlC)
+}

@@ -1,10 +1,11 @@
 //go:build !unix && !windows
 
-package semaphore
+package exitsignal
 
 import "os"
 
-// Systems without an engine have nothing to give back.
-var exitSignals []os.Signal
+// Signals are none: such a system has no engine, and a handle has nothing to give back.
+var Signals []os.Signal
 
-func dieOf(os.Signal) { os.Exit(1) }
+// Die returns a shell's status of a program that SIGINT has ended.
+func Die(os.Signal) (status int) { return 128 + 2 }

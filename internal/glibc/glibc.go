@@ -1,4 +1,10 @@
-package semaphore
+//go:build linux
+
+// Package glibc is glibc's named semaphores without glibc: their format, the operations
+// on their words, and the engine "native". The file's layout and what its words mean are
+// those of glibc since 2.21 (sysdeps/nptl/internaltypes.h, struct new_sem;
+// nptl/sem_open.c, sem_waitcommon.c, sem_post.c).
+package glibc
 
 import (
 	"encoding/binary"
@@ -8,47 +14,46 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/procsem/semaphore/internal/engine"
 	"github.com/procsem/semaphore/internal/futex"
 	"github.com/procsem/semaphore/internal/names"
+	"github.com/procsem/semaphore/internal/store"
 	"github.com/procsem/semaphore/internal/testhook"
 )
 
-// Engine native: glibc's named semaphores without glibc. The file's layout and
-// what its words mean are those of glibc since 2.21 (sysdeps/nptl/internaltypes.h,
-// struct new_sem; nptl/sem_open.c, sem_waitcommon.c, sem_post.c).
-
 const (
-	glibcStore = "glibc"
-	// glibcShared is what sem_open writes into the word "private":
+	// Store names the place, which EngineLibc shares where libc is glibc.
+	Store = "glibc"
+	// shared is what sem_open writes into the word "private":
 	// FUTEX_PRIVATE_FLAG, to be taken off the operations, so: shared.
-	glibcShared = 128
+	shared = 128
 )
 
-var nativeKind = func() *kind {
+func init() {
 	if runtime.GOOS != "linux" {
-		return nil // Android has no /dev/shm
+		return // Android has no /dev/shm
 	}
-	return &kind{
-		engine: EngineNative,
-		store:  glibcStore,
-		open:   openNative,
-		exists: func(name string) (bool, error) { return fileExists(glibcPath(name)) },
-		unlink: func(name string) error { return removeFile(glibcPath(name)) },
-	}
-}()
+	engine.Register(&engine.Engine{
+		Name:   "native",
+		Store:  Store,
+		Open:   open,
+		Exists: func(name string) (bool, error) { return store.Exists(Path(name)) },
+		Unlink: func(name string) error { return store.Remove(Path(name)) },
+	})
+}
 
-func glibcPath(name string) string { return names.GlibcDir + "/" + names.Glibc + name }
+// Path is glibc's file of a name.
+func Path(name string) string { return names.GlibcDir + "/" + names.Glibc + name }
 
-// A nativeSemaphore works on glibc's words in shared memory.
-type nativeSemaphore struct {
+// A Semaphore is a backend that works on glibc's words in shared memory.
+type Semaphore struct {
 	mem   *mapping
-	opts  *options
+	opts  *engine.Options
 	stop  futex.Stop    // ends the server's sleep
 	looks atomic.Uint64 // how often the server has looked
 }
@@ -56,109 +61,116 @@ type nativeSemaphore struct {
 // A mapping is memory that is freed when nothing refers to it any more. Calls
 // in progress do, so Close need not know of them, and they need not count
 // themselves.
-type mapping struct{ words *glibcWords }
+type mapping struct{ words *Words }
 
-func newNative(words unsafe.Pointer, free func(), o *options) *nativeSemaphore {
-	s := &nativeSemaphore{mem: &mapping{(*glibcWords)(words)}, opts: o}
+// New returns a backend that works on words in memory, which free unmaps when nothing
+// refers to it any more.
+func New(words unsafe.Pointer, free func(), o *engine.Options) *Semaphore {
+	s := &Semaphore{mem: &mapping{(*Words)(words)}, opts: o}
 	runtime.AddCleanup(s.mem, func(free func()) { free() }, free)
 	return s
 }
 
-func openNative(name string, how openHow, o *options) (backend, error) {
-	f, err := openOrPublish(names.GlibcDir, names.Glibc+name, how, checkGlibcFile, filled(newGlibcFile(uint32(o.value))), o.mode)
-	if how != openExisting && errors.Is(err, fs.ErrNotExist) {
-		err = because(ErrUnsupported, "this system has no %s, where glibc keeps semaphores; WithEngine(EngineFlock) can do without", names.GlibcDir)
+func open(name string, how engine.How, o *engine.Options) (engine.Backend, error) {
+	f, err := store.OpenOrPublish(names.GlibcDir, names.Glibc+name, how, CheckFile, store.Filled(newFile(uint32(o.Value))), o.Mode)
+	if how != engine.OpenExisting && errors.Is(err, fs.ErrNotExist) {
+		err = engine.Because(engine.ErrUnsupported, "this system has no %s, where glibc keeps semaphores; WithEngine(EngineFlock) can do without", names.GlibcDir)
 	}
 	if err != nil {
 		return nil, err
 	}
-	return mapNative(f, o)
+	return mapFile(f, o)
 }
 
-// glibcFile is a file's content, aligned for its words.
-type glibcFile struct {
-	words glibcWords
-	_     [glibcSize - unsafe.Sizeof(glibcWords{})]byte
+// file is a file's content, aligned for its words.
+type file struct {
+	words Words
+	_     [Size - unsafe.Sizeof(Words{})]byte
 }
 
-func (g *glibcFile) bytes() []byte { return unsafe.Slice((*byte)(unsafe.Pointer(g)), glibcSize) }
+func (g *file) bytes() []byte { return unsafe.Slice((*byte)(unsafe.Pointer(g)), Size) }
 
-// checkGlibcFile refuses what is no semaphore of this word size. libc does not
+// CheckFile refuses what is no semaphore of this word size. libc does not
 // look, and dies of SIGBUS later.
-func checkGlibcFile(f *os.File) error {
+func CheckFile(f *os.File) error {
 	info, err := f.Stat()
 	if err != nil {
 		return err
 	}
-	if err := checkGlibcSize(f.Name(), info.Size()); err != nil {
+	if err := CheckSize(f.Name(), info.Size()); err != nil {
 		return err
 	}
-	var content glibcFile
+	var content file
 	b := content.bytes()
 	if _, err := f.ReadAt(b, 0); err != nil {
 		return err
 	}
-	if value := content.words.value(); value > MaxValue {
-		return because(ErrCorrupt, "%s has the value %d; at most %d is possible", f.Name(), value, MaxValue)
+	if value := content.words.Value(); value > engine.MaxValue {
+		return engine.Because(engine.ErrCorrupt, "%s has the value %d; at most %d is possible", f.Name(), value, engine.MaxValue)
 	}
-	if private := binary.NativeEndian.Uint32(b[glibcPrivateAt:]); private != glibcShared {
-		return because(ErrCorrupt, "%s is not shared as glibc's sem_open would have it (%d in place of %d)", f.Name(), private, glibcShared)
+	if private := binary.NativeEndian.Uint32(b[privateAt:]); private != shared {
+		return engine.Because(engine.ErrCorrupt, "%s is not shared as glibc's sem_open would have it (%d in place of %d)", f.Name(), private, shared)
 	}
 	return nil
 }
 
-// checkGlibcSize tells a semaphore of another word size from what is none.
-func checkGlibcSize(path string, size int64) error {
+// CheckSize tells a semaphore of another word size from what is none.
+func CheckSize(path string, size int64) error {
 	const bits = 8 * unsafe.Sizeof(uintptr(0))
 	switch size {
-	case glibcSize:
+	case Size:
 		return nil
-	case glibcOtherSize:
-		return because(ErrCorrupt, "%s has %d bytes: it belongs to programs of %d bits; this one has %d, and its semaphores %d bytes",
-			path, size, 96-bits, bits, glibcSize)
+	case otherSize:
+		return engine.Because(engine.ErrCorrupt, "%s has %d bytes: it belongs to programs of %d bits; this one has %d, and its semaphores %d bytes",
+			path, size, 96-bits, bits, Size)
 	}
-	return because(ErrCorrupt, "%s has %d bytes; a semaphore of this word size (%d bits) has %d", path, size, bits, glibcSize)
+	return engine.Because(engine.ErrCorrupt, "%s has %d bytes; a semaphore of this word size (%d bits) has %d", path, size, bits, Size)
 }
 
-func newGlibcFile(value uint32) []byte {
-	content := new(glibcFile)
-	content.words.init(value)
-	binary.NativeEndian.PutUint32(content.bytes()[glibcPrivateAt:], glibcShared)
+func newFile(value uint32) []byte {
+	content := new(file)
+	content.words.Init(value)
+	binary.NativeEndian.PutUint32(content.bytes()[privateAt:], shared)
 	return content.bytes()
 }
 
-// mapNative maps a file that was checked, and closes it.
-func mapNative(f *os.File, o *options) (backend, error) {
+// mapFile maps a file that was checked, and closes it.
+func mapFile(f *os.File, o *engine.Options) (engine.Backend, error) {
 	defer f.Close()
-	memory, err := unix.Mmap(int(f.Fd()), 0, glibcSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	memory, err := unix.Mmap(int(f.Fd()), 0, Size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
 	if err != nil {
 		return nil, os.NewSyscallError("mmap", err)
 	}
-	return newNative(unsafe.Pointer(&memory[0]), func() { unix.Munmap(memory) }, o), nil
+	return New(unsafe.Pointer(&memory[0]), func() { unix.Munmap(memory) }, o), nil
 }
 
-func (s *nativeSemaphore) tryWait(bool) error {
-	taken := s.mem.words.take()
+// Words returns the words that most calls need nothing but.
+func (s *Semaphore) Words() *Words { return s.mem.words }
+
+func (s *Semaphore) Traits() engine.Traits { return engine.Traits{} }
+
+func (s *Semaphore) TryWait(bool) error {
+	taken := s.mem.words.Take()
 	runtime.KeepAlive(s.mem)
 	if !taken {
-		return ErrWouldBlock
+		return engine.ErrWouldBlock
 	}
 	return nil
 }
 
-func (s *nativeSemaphore) post() error {
-	err := s.mem.words.post()
+func (s *Semaphore) Post() error {
+	err := s.mem.words.Post()
 	runtime.KeepAlive(s.mem)
 	return err
 }
 
-func (s *nativeSemaphore) value() (int, error) {
-	value := int(s.mem.words.value())
+func (s *Semaphore) Value() (int, error) {
+	value := int(s.mem.words.Value())
 	runtime.KeepAlive(s.mem)
 	return value, nil
 }
 
-// serve sleeps on the semaphore's word.
+// Serve sleeps on the semaphore's word.
 //
 // No wake-up is lost: the server counts itself as a waiter, then looks for a
 // permit, then sleeps if the word still says that there is none; Post adds the
@@ -168,36 +180,29 @@ func (s *nativeSemaphore) value() (int, error) {
 //
 // A process that ends in here, by a crash or without having closed the handle,
 // leaves the number of waiters one too high: each Post then costs a system call
-// that wakes nobody. If it had been woken, it takes that along; see safetyNet.
-func (s *nativeSemaphore) serve(t *turn) {
+// that wakes nobody. If it had been woken, it takes that along; see engine.SafetyNet.
+func (s *Semaphore) Serve(t engine.Turn) {
 	defer runtime.KeepAlive(s.mem)
 	if !testhook.NoSafetyNet.Load() {
-		defer watch(&s.looks, func() bool { return s.mem.words.value() > 0 }, s.stop.Fire)()
+		defer startNet(&s.looks, func() bool { return s.mem.words.Value() > 0 }, s.stop.Fire)()
 	}
-	s.mem.words.addWaiter()
+	s.mem.words.AddWaiter()
 	for {
 		s.looks.Add(1)
 		moment := s.stop.Now()
-		if t.look() {
+		if t.Look() {
 			break
 		}
-		word, none := s.mem.words.sleepOn()
-		switch err := s.stop.Wait(word, none, moment); {
-		case err == syscall.EINTR && !s.opts.retryEINTR:
-			t.fail(ErrInterrupted)
-		case err == syscall.EINTR:
-			s.opts.debug("retried", "after", "EINTR")
-		case err != nil:
-			t.fail(os.NewSyscallError("futex", err))
-		}
+		word, none := s.mem.words.SleepOn()
+		engine.Woken(t, s.opts, "futex", s.stop.Wait(word, none, moment))
 	}
-	s.mem.words.removeWaiter()
+	s.mem.words.RemoveWaiter()
 }
 
-// watch is the safety net: while a server sleeps it looks for permits in its stead,
+// startNet is the safety net: while a server sleeps it looks for permits in its stead,
 // so that the server need not give up its place in the kernel's queue. looks counts
 // the server's own, and fire makes it look again.
-func watch(looks *atomic.Uint64, permit func() bool, fire func()) (stop func()) {
+func startNet(looks *atomic.Uint64, permit func() bool, fire func()) (stop func()) {
 	var mu sync.Mutex // for timer and stopped
 	var timer *time.Timer
 	var stopped, doubt bool
@@ -208,7 +213,7 @@ func watch(looks *atomic.Uint64, permit func() bool, fire func()) (stop func()) 
 		if stopped {
 			return
 		}
-		pause := safetyNet - netDoubt
+		pause := engine.SafetyNet - engine.NetDoubt
 		switch now := looks.Load(); {
 		case !permit():
 			doubt = false
@@ -218,13 +223,13 @@ func watch(looks *atomic.Uint64, permit func() bool, fire func()) (stop func()) 
 			fire()
 		default:
 			doubt, seen = true, now
-			pause = netDoubt
+			pause = engine.NetDoubt
 		}
 		timer.Reset(pause)
 	}
 	mu.Lock()
 	defer mu.Unlock()
-	timer = time.AfterFunc(safetyNet-netDoubt, look)
+	timer = time.AfterFunc(engine.SafetyNet-engine.NetDoubt, look)
 	return func() {
 		mu.Lock()
 		defer mu.Unlock()
@@ -233,9 +238,9 @@ func watch(looks *atomic.Uint64, permit func() bool, fire func()) (stop func()) 
 	}
 }
 
-func (s *nativeSemaphore) interrupt() { s.stop.Fire() }
+func (s *Semaphore) Interrupt() { s.stop.Fire() }
 
-func (s *nativeSemaphore) close() error {
-	leaveToCollector()
+func (s *Semaphore) Close() error {
+	engine.LeaveToCollector()
 	return nil
 }

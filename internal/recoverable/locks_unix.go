@@ -1,6 +1,6 @@
 //go:build unix && !aix && !filelock_fcntl && !mips && !mipsle && (!arm || arm.7)
 
-package semaphore
+package recoverable
 
 import (
 	"errors"
@@ -10,18 +10,18 @@ import (
 	"path/filepath"
 	"syscall"
 
-	"golang.org/x/sys/unix"
-
+	"github.com/procsem/semaphore/internal/engine"
 	"github.com/procsem/semaphore/internal/filelock"
 	"github.com/procsem/semaphore/internal/permits"
+	"github.com/procsem/semaphore/internal/store"
 )
 
-// The locks that tell who is alive: open-file-description locks on a byte for
-// each slot, or where there are none flocks of a file for each slot. The file's
-// creator decides; the header says which.
+// The locks that tell which owners live: open-file-description locks on a byte for each
+// slot, or where there are none flocks of a file for each slot. The creator of the
+// semaphore's file decides; the header says which.
 
-// kindOfLocks says which locks a new file's handles have.
-func kindOfLocks(f *os.File) (permits.Locks, error) {
+// chooseLocks says which locks a new file's handles have.
+func chooseLocks(f *os.File) (permits.Locks, error) {
 	_, err := filelock.ByteLocked(f, permits.ClaimByte, 1)
 	if errors.Is(err, errors.ErrUnsupported) {
 		return permits.FileLocks, nil
@@ -32,7 +32,7 @@ func kindOfLocks(f *os.File) (permits.Locks, error) {
 func newLocks(head *permits.Head, f *os.File, path string) (slotLocks, error) {
 	switch head.Locks() {
 	case permits.RangeLocks:
-		return nil, because(ErrUnsupported, "%s was made by a program for Windows", path)
+		return nil, engine.Because(engine.ErrUnsupported, "%s was made by a program for Windows", path)
 	case permits.ByteLocks:
 		if _, err := filelock.ByteLocked(f, permits.ClaimByte, 1); err != nil {
 			return nil, fmt.Errorf("%s needs open-file-description locks: %w", path, err)
@@ -77,7 +77,7 @@ func (l *byteLocks) anyAlive(int, func(int) bool) (bool, error) {
 	return filelock.ByteLocked(l.f, permits.SlotByte, permits.MaxSlots)
 }
 
-func (l *byteLocks) duplicate() (*os.File, error) { return duplicate(l.f) }
+func (l *byteLocks) duplicate() (*os.File, error) { return store.Duplicate(l.f, l.f.Name()) }
 
 func (l *byteLocks) lockClaim(f *os.File) (bool, error) {
 	return filelock.TryLockByte(f, permits.ClaimByte)
@@ -91,7 +91,8 @@ func (l *byteLocks) unlockClaim(f *os.File) error {
 
 // fileLocks are flocks of a file for each slot, named after the semaphore's
 // number, not its name: a semaphore that was unlinked goes on beside its successor.
-// Who closes removes his file; who dies leaves it to the slot's next owner.
+// An owner that closes removes its file; one that dies leaves it to the slot's next
+// owner.
 type fileLocks struct {
 	stem string
 	mode fs.FileMode // the semaphore's
@@ -109,7 +110,7 @@ func (l *fileLocks) lock(slot int) (bool, error) {
 	path := l.path(slot)
 	for {
 		// Not O_CREAT on what may be another user's; see openRegular.
-		f, err := openRegular(path)
+		f, err := store.OpenRegular(path)
 		if errors.Is(err, fs.ErrNotExist) {
 			f, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL|syscall.O_NOFOLLOW, l.mode)
 			if errors.Is(err, fs.ErrExist) {
@@ -165,9 +166,9 @@ func (l *fileLocks) isAt(f *os.File, path string) bool {
 func (l *fileLocks) alive(slot int) (bool, error) {
 	f, err := os.OpenFile(l.path(slot), os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
 	if errors.Is(err, fs.ErrNotExist) {
-		// The dead leave theirs. To take its owner for dead would let one too
-		// many in.
-		return false, because(ErrCorrupt, "%s was removed, and with it the lock that tells whether a handle lives; unlink the semaphore once nobody uses it", l.path(slot))
+		// A dead owner leaves its file. To take the owner for dead would let one
+		// too many in.
+		return false, engine.Because(engine.ErrCorrupt, "%s was removed, and with it the lock that tells whether a handle lives; unlink the semaphore once nobody uses it", l.path(slot))
 	}
 	if err != nil {
 		return false, err
@@ -188,89 +189,8 @@ func (l *fileLocks) anyAlive(slots int, occupied func(slot int) bool) (bool, err
 	return false, nil
 }
 
-func (l *fileLocks) duplicate() (*os.File, error) { return duplicate(l.own) }
+func (l *fileLocks) duplicate() (*os.File, error) { return store.Duplicate(l.own, l.own.Name()) }
 
 func (l *fileLocks) lockClaim(f *os.File) (bool, error) { return filelock.TryLock(f) }
 
 func (l *fileLocks) unlockClaim(f *os.File) error { return filelock.Close(f) }
-
-func duplicate(f *os.File) (*os.File, error) {
-	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
-	if err != nil {
-		return nil, os.NewSyscallError("fcntl", err)
-	}
-	return os.NewFile(uintptr(fd), f.Name()), nil
-}
-
-// reopen opens the same file once more.
-func reopen(f *os.File, path string) (*os.File, error) {
-	again, err := openRegular(path)
-	if errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) {
-		return nil, err
-	}
-	if err == nil {
-		a, errA := again.Stat()
-		b, errB := f.Stat()
-		if errA == nil && errB == nil && os.SameFile(a, b) {
-			return again, nil
-		}
-		again.Close()
-	}
-	return reopenUnnamed(f) // the name is gone, or another's
-}
-
-// unlinkRecoverable removes the name, and the lock files of the dead.
-func unlinkRecoverable(name string) error {
-	path, err := recoverPath(name)
-	if err != nil {
-		return err
-	}
-	f, openErr := openRegular(path)
-	if err := removeFile(path); err != nil || openErr != nil {
-		if f != nil {
-			f.Close()
-		}
-		return err
-	}
-	defer f.Close()
-	head, err := readHead(f)
-	if err != nil || head.Locks() != permits.FileLocks {
-		return nil // of a damaged file nobody knows the rest
-	}
-	// Who is claiming a slot has its file, but the claim first. Who claims after
-	// us finds that the name is gone. Of a dead one that still holds, or is
-	// counted as a waiter, the file stays: those who have the semaphore open
-	// need it to see that it is dead.
-	locks := &fileLocks{stem: lockStem(head, path)}
-	if locked, err := locks.lockClaim(f); !locked || err != nil {
-		return nil // the dead's files stay
-	}
-	defer filelock.Unlock(f)
-	for s := range head.Slots() + 1 { // a claimer may have died before it was counted
-		alive, err := locks.alive(s)
-		if err != nil || alive {
-			continue // who lives removes his own
-		}
-		if table, err := permits.Read(f); err == nil && !table.HoldsOrWaits(s) {
-			os.Remove(locks.path(s))
-		}
-	}
-	return nil
-}
-
-func checkRecoverName(string) error { return nil }
-
-// nameGone reports whether an open file has lost its name.
-func nameGone(f *os.File, path string) (bool, error) {
-	info, err := f.Stat()
-	if err != nil {
-		return false, err
-	}
-	return info.Sys().(*syscall.Stat_t).Nlink == 0, nil
-}
-
-// fuser tells people how to find out who has a file open.
-func fuser(path string) string { return " (fuser -v " + path + ")" }
-
-// onlySleepersNotified: no, the kernel writes the news down, or nobody tells at all.
-const onlySleepersNotified = false

@@ -1,6 +1,6 @@
 //go:build unix && !linux && !aix && !filelock_fcntl
 
-package semaphore
+package recoverable
 
 import (
 	"os"
@@ -10,10 +10,12 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/procsem/semaphore/internal/engine"
 	"github.com/procsem/semaphore/internal/permits"
+	"github.com/procsem/semaphore/internal/store"
 )
 
-// Without futexes nobody is woken: waiters poll.
+// On systems without futexes no server can be woken: it polls.
 
 type sleeper struct{}
 
@@ -33,17 +35,15 @@ func (*sleeper) freeWith(t *permits.Table, memory unsafe.Pointer) (now func()) {
 	}
 }
 
-func (r *recoverable) publish() {}
+func (h *handle) reportExit() {}
 
-func (r *recoverable) withdraw() {}
+func (h *handle) withdrawReport() {}
 
-func (r *recoverable) Wake(*uint32, int) int { return 0 }
+func (h *handle) Wake(*uint32, int) int { return 0 }
 
-func (r *recoverable) polls() bool { return true }
+func (h *handle) Interrupt() { h.kick.Send() }
 
-func (r *recoverable) interrupt() { r.nudge() }
-
-func (r *recoverable) serve(t *turn) { r.servePolling(t) }
+func (h *handle) Serve(t engine.Turn) { h.servePolling(t) }
 
 // allocate gives a part of the file storage. What is not fresh had it when it was
 // used.
@@ -51,7 +51,7 @@ func allocate(f *os.File, from, to int64, fresh bool) error {
 	if !fresh {
 		return nil
 	}
-	return writeZeros(f, from, to)
+	return store.WriteZeros(f, from, to)
 }
 
 func reopenUnnamed(f *os.File) (*os.File, error) {

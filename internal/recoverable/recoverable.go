@@ -1,109 +1,88 @@
 //go:build ((unix && !aix && !filelock_fcntl) || windows) && !mips && !mipsle && (!arm || arm.7)
 
-package semaphore
+// Package recoverable is the engine of semaphores whose permits have owners: a table of
+// permits in a mapped file (internal/permits), and for each handle a lock that the
+// kernel drops when its process ends. Not on AIX, which has no flock, nor where the
+// processor has no atomic operations on 64 bits (MIPS of 32 bits, Arm before version 7).
+// docs/recovery.md has the protocol.
+package recoverable
 
 import (
 	"errors"
 	"fmt"
-	"io"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
 	"sync/atomic"
 	"time"
 
-	"github.com/procsem/semaphore/internal/names"
+	"github.com/procsem/semaphore/internal/engine"
 	"github.com/procsem/semaphore/internal/permits"
+	"github.com/procsem/semaphore/internal/store"
 )
 
-// The recoverable engine: a table of permits in a mapped file (internal/permits),
-// and for each handle a lock that the kernel drops when its process ends. Not on
-// AIX, which has no flock, nor where the processor has no atomic operations on 64
-// bits (MIPS of 32 bits, Arm before version 7). See docs/recovery.md.
-
-var recoverKind = &kind{
-	engine: EngineRecoverable,
-	store:  "recoverable",
-	open:   openRecoverable,
-	exists: func(name string) (bool, error) {
-		if checkRecoverName(name) != nil {
-			return false, nil
-		}
-		path, err := recoverPath(name)
-		if err != nil {
-			return false, err
-		}
-		return fileExists(path)
-	},
-	unlink: unlinkRecoverable,
+func init() {
+	engine.Register(&engine.Engine{
+		Name:  "recoverable",
+		Store: "recoverable",
+		Open:  open,
+		Exists: func(name string) (bool, error) {
+			if checkName(name) != nil {
+				return false, nil
+			}
+			path, err := pathOf(name)
+			if err != nil {
+				return false, err
+			}
+			return store.Exists(path)
+		},
+		Unlink: unlink,
+	})
 }
 
-func recoverPath(name string) (string, error) {
-	dir, err := storeDir()
-	return filepath.Join(dir, names.FileName(names.Recoverable, name)), err
-}
-
-// A recoverable is an open handle. It is the permits.Host of its table.
-type recoverable struct {
-	own   *permits.Owner
+// A handle is a backend: an open file, a slot of its table, and the lock that says that
+// the slot's owner lives. It is the permits.Host of the table.
+type handle struct {
+	owner *permits.Owner
 	table *permits.Table
 	f     *os.File
 	path  string
-	opts  *options
+	name  store.NameWatch
+	opts  *engine.Options
 	locks slotLocks
-	kick  chan struct{} // polling: holds one: there may be news for those who wait
+	kick  engine.Kick // of a server that polls
 	sleeper
 
-	probed   atomic.Int64 // when the dead were last looked for among all, by ticks
-	looked   atomic.Int64 // when we last looked whether the name is gone, Unix time
-	vanished atomic.Bool  // the warning that it is was given
+	scanned atomic.Int64 // when all owners were last checked for TryWait, or while polling, by ticks
 }
 
-// slotLocks are the locks that say who is alive.
-type slotLocks interface {
-	// lock takes the slot's lock, and keeps it until unlock.
-	lock(slot int) (bool, error)
-	unlock() error
-	// alive reports whether another handle has the slot's lock.
-	alive(slot int) (bool, error)
-	// anyAlive does that for all slots that are occupied.
-	anyAlive(slots int, occupied func(slot int) bool) (bool, error)
-	// duplicate returns another descriptor of the slot's lock.
-	duplicate() (*os.File, error)
-	// lockClaim locks the whole file's claim, through a description of its own.
-	lockClaim(f *os.File) (bool, error)
-	// unlockClaim unlocks and closes f.
-	unlockClaim(f *os.File) error
-}
-
-func openRecoverable(name string, how openHow, o *options) (backend, error) {
-	if err := checkLimit(o.value, 1); err != nil {
+func open(name string, how engine.How, o *engine.Options) (engine.Backend, error) {
+	if err := checkLimit(o.Value, 1); err != nil {
 		return nil, err
 	}
-	if o.mode&0o600 != 0o600 {
-		return nil, because(ErrInvalidOption, "mode %#o; a recoverable semaphore's owner needs the right to read and to write", uint32(o.mode))
+	if o.Mode&0o600 != 0o600 {
+		return nil, engine.Because(engine.ErrInvalidOption, "mode %#o; a recoverable semaphore's owner needs the right to read and to write", uint32(o.Mode))
 	}
-	if err := checkRecoverName(name); err != nil {
+	if err := checkName(name); err != nil {
 		return nil, err
 	}
-	path, err := recoverPath(name)
+	path, err := pathOf(name)
 	if err != nil {
 		return nil, err
 	}
 	dir := filepath.Dir(path)
-	if err := checkLocal(dir); err != nil {
+	if err := store.CheckLocal(dir); err != nil {
 		return nil, err
 	}
-	fill := func(f *os.File) error { return fillRecoverFile(f, o.value) }
-	check := func(f *os.File) error { return checkRecoverFile(f, o) }
 	for {
-		f, err := openOrPublish(dir, filepath.Base(path), how, check, fill, o.mode)
+		f, err := store.OpenOrPublish(dir, filepath.Base(path), how,
+			func(f *os.File) error { return check(f, o) },
+			func(f *os.File) error { return fill(f, o.Value) }, o.Mode)
 		if err != nil {
 			return nil, err
 		}
-		b, err := newRecoverable(f, path, o)
-		// Unlinked since we opened it: who unlinked it means that we make a
-		// new one, or find none.
+		b, err := newHandle(f, path, o)
+		// Unlinked since we opened it: then we make a new one, or find none.
 		switch err {
 		case nil:
 			return b, nil
@@ -118,71 +97,22 @@ var errVanished = errors.New("the name was removed")
 
 func checkLimit(n, least int) error {
 	if n < least || n > permits.MaxPermits {
-		return because(ErrInvalidValue, "a limit of %d; allowed are %d to %d", n, least, permits.MaxPermits)
+		return engine.Because(engine.ErrInvalidValue, "a limit of %d; allowed are %d to %d", n, least, permits.MaxPermits)
 	}
 	return nil
 }
 
-// fillRecoverFile makes a new file whole, before it has its name.
-func fillRecoverFile(f *os.File, limit int) error {
-	kind, err := kindOfLocks(f)
-	if err != nil {
-		return err
-	}
-	head := permits.NewHead(limit, kind, rand.Uint64())
-	if err := f.Truncate(permits.Size); err != nil {
-		return err
-	}
-	if info, err := f.Stat(); err != nil {
-		return err
-	} else if info.Mode()&0o600 != 0o600 {
-		return because(ErrInvalidOption, "the umask leaves mode %#o; the owner needs the right to read and to write", info.Mode().Perm())
-	}
-	for _, r := range head.Needed() {
-		if err := allocate(f, r.From, r.To, true); err != nil {
-			return err
-		}
-	}
-	_, err = f.WriteAt(head.Bytes(), 0)
-	return err
-}
-
-// checkRecoverFile refuses what is no recoverable semaphore that we may trust.
-func checkRecoverFile(f *os.File, o *options) error {
-	if err := checkOwner(f, o); err != nil {
-		return err
-	}
-	_, err := readHead(f)
-	return err
-}
-
-// readHead reads and checks a file's head.
-func readHead(f *os.File) (*permits.Head, error) {
-	info, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	head := new(permits.Head)
-	if _, err := f.ReadAt(head.Bytes(), 0); err != nil && err != io.EOF {
-		return nil, err
-	}
-	if wrong := head.Check(info.Size()); wrong != "" {
-		return nil, because(ErrCorrupt, "%s: %s", f.Name(), wrong)
-	}
-	return head, nil
-}
-
-// newRecoverable makes a handle of an open file, which it closes if that fails.
-func newRecoverable(f *os.File, path string, o *options) (_ *recoverable, err error) {
-	r := &recoverable{f: f, path: path, opts: o, kick: make(chan struct{}, 1)}
+// newHandle makes a handle of an open file, which it closes if that fails.
+func newHandle(f *os.File, path string, o *engine.Options) (_ *handle, err error) {
+	h := &handle{f: f, path: path, opts: o, kick: engine.NewKick()}
 	var unmap, unlock func()
 	defer func() {
-		// Within the claim, so that the next one does not take us for a user.
-		if err != nil && r.own != nil {
-			r.leave()
+		// Within the claim, so that the next claimer does not take us for a user.
+		if err != nil && h.owner != nil {
+			h.leave()
 		}
-		if err != nil && r.locks != nil {
-			r.locks.unlock()
+		if err != nil && h.locks != nil {
+			h.locks.unlock()
 		}
 		if unlock != nil {
 			unlock()
@@ -198,21 +128,21 @@ func newRecoverable(f *os.File, path string, o *options) (_ *recoverable, err er
 	if err != nil {
 		return nil, err
 	}
-	if r.locks, err = newLocks(head, f, path); err != nil {
+	if h.locks, err = newLocks(head, f, path); err != nil {
 		return nil, err
 	}
-	memory, err := r.mapFile(f, head)
+	memory, err := h.mapFile(f, head)
 	if err != nil {
 		return nil, err
 	}
-	r.table = permits.At(memory)
-	unmap = r.freeWith(r.table, memory)
-	// One claimer at a time: he decides alone whether anybody lives, and with
-	// that about the limit.
-	if unlock, err = r.lockClaim(); err != nil {
+	h.table = permits.At(memory)
+	unmap = h.freeWith(h.table, memory)
+	// One claimer at a time: it alone decides whether another owner lives, and so about
+	// the limit.
+	if unlock, err = h.lockClaim(); err != nil {
 		return nil, err
 	}
-	if gone, err := nameGone(f, path); err != nil {
+	if gone, err := store.NameGone(f, path); err != nil {
 		return nil, err
 	} else if gone {
 		return nil, errVanished
@@ -227,231 +157,227 @@ func newRecoverable(f *os.File, path string, o *options) (_ *recoverable, err er
 			return nil, err
 		}
 	}
-	if r.own, err = r.table.Claim(r, permits.Identity{PID: os.Getpid(), Started: ownStart(), Opened: time.Now().UnixNano()}); err == permits.ErrFull {
-		return nil, because(ErrTableFull, "%d handles are open; no more are possible", permits.MaxSlots)
+	if h.owner, err = h.table.Claim(h, permits.Identity{PID: os.Getpid(), Started: ownStart(), Opened: time.Now().UnixNano()}); err == permits.ErrFull {
+		return nil, engine.Because(engine.ErrTableFull, "%d handles are open; no more are possible", permits.MaxSlots)
 	} else if err != nil {
 		return nil, err
 	}
-	r.publish()
-	r.looked.Store(time.Now().Unix())
-	return r, r.begin()
+	h.reportExit()
+	h.name.Start()
+	return h, h.begin()
 }
 
-// begin finds out whether somebody else has the semaphore open. If not, a new life
-// of it begins: those who are in it are dead, whatever their liveness words say (they
-// may be from before a reboot), and it gets the limit that was asked for.
-func (r *recoverable) begin() error {
-	lives, err := r.locks.anyAlive(r.table.Slots(), r.own.Occupied)
+// begin finds out whether another handle has the semaphore open. If none has, a new life
+// of the semaphore begins: the owners in the table are dead, whatever their liveness
+// words say (they may be from before a reboot), and it gets the limit that was asked for.
+func (h *handle) begin() error {
+	lives, err := h.locks.anyAlive(h.table.Slots(), h.owner.Occupied)
 	if err != nil {
 		return err
 	}
 	if !lives {
-		r.own.Inherit()
+		h.owner.Inherit()
 	}
-	limit, set := r.table.Limit()
-	if n := r.opts.value; r.opts.valueSet && !set && n != limit {
+	limit, set := h.table.Limit()
+	if n := h.opts.Value; h.opts.ValueSet && !set && n != limit {
 		if lives {
-			return because(ErrLimitMismatch, "it has a limit of %d and is in use; %d was asked for", limit, n)
+			return engine.Because(engine.ErrLimitMismatch, "it has a limit of %d and is in use; %d was asked for", limit, n)
 		}
-		return r.own.SetLimit(n, false)
+		return h.owner.SetLimit(n, false)
 	}
 	return nil
 }
 
 // lockClaim takes the lock under which slots are claimed and limits are set. It
-// is that of an open file description of its own: the handle's is shared with
-// whoever was given the LockFile, and would keep the lock if we were killed.
-func (r *recoverable) lockClaim() (unlock func(), err error) {
-	f, err := reopen(r.f, r.path)
+// belongs to an open file description of its own: the handle's is shared with every
+// child that was given the LockFile, and would keep the lock if we were killed.
+func (h *handle) lockClaim() (unlock func(), err error) {
+	f, err := reopen(h.f, h.path)
 	if err != nil {
 		return nil, err
 	}
-	for start, pause := time.Now(), 20*time.Microsecond; ; pause = min(2*pause, 5*time.Millisecond) {
-		locked, err := r.locks.lockClaim(f)
-		if err != nil {
-			f.Close()
-			return nil, err
-		}
-		if locked {
-			return func() { r.locks.unlockClaim(f) }, nil
-		}
-		if time.Since(start) > storesPatience {
-			f.Close()
-			return nil, fmt.Errorf("another process has held the lock of %s for %v; is one stopped while opening or resizing it?%s", r.path, storesPatience, fuser(r.path))
-		}
-		time.Sleep(pause)
+	locked, err := engine.Retry(store.Patience, 20*time.Microsecond, 5*time.Millisecond, func() (bool, error) { return h.locks.lockClaim(f) })
+	if !locked && err == nil {
+		err = fmt.Errorf("another process has held the lock of %s for %v; is one stopped while opening or resizing it?%s", h.path, store.Patience, fuser(h.path))
 	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return func() { h.locks.unlockClaim(f) }, nil
+}
+
+// fuser tells people how to find out which processes have a file open.
+func fuser(path string) string {
+	if runtime.GOOS == "windows" {
+		return ""
+	}
+	return " (fuser -v " + path + ")"
 }
 
 // Host.
 
-func (r *recoverable) Lock(slot int) (bool, error)  { return r.locks.lock(slot) }
-func (r *recoverable) Alive(slot int) (bool, error) { return r.locks.alive(slot) }
-func (r *recoverable) Allocate(p permits.Range) error {
-	return allocate(r.f, p.From, p.To, true)
+func (h *handle) Lock(slot int) (bool, error)  { return h.locks.lock(slot) }
+func (h *handle) Alive(slot int) (bool, error) { return h.locks.alive(slot) }
+func (h *handle) Allocate(p permits.Range) error {
+	return allocate(h.f, p.From, p.To, true)
 }
 
 // The backend.
 
-func (r *recoverable) Owner() *permits.Owner { return r.own }
+func (h *handle) Traits() engine.Traits {
+	return engine.Traits{Polls: h.polls(), Recoverable: h}
+}
 
-func (r *recoverable) tryWait(final bool) error {
-	_, err := r.take(final, false)
+func (h *handle) Owner() *permits.Owner { return h.owner }
+
+func (h *handle) TryWait(final bool) error {
+	_, err := h.Take(final, false)
 	return err
 }
 
-func (r *recoverable) take(final, forPermit bool) (int, error) {
-	if i, ok := r.own.Take(forPermit); ok {
+func (h *handle) Take(final, forPermit bool) (int, error) {
+	if i, ok := h.owner.Take(forPermit); ok {
 		return i, nil
 	}
 	if !final {
-		return 0, ErrWouldBlock
+		return 0, engine.ErrWouldBlock
 	}
-	found, err := r.reapForTry()
+	found, err := h.reapForTry()
 	if found {
-		if i, ok := r.own.Take(forPermit); ok {
+		if i, ok := h.owner.Take(forPermit); ok {
 			return i, nil
 		}
 	}
 	if err != nil {
 		return 0, err
 	}
-	return 0, ErrWouldBlock
+	return 0, engine.ErrWouldBlock
 }
 
-// reapForTry looks for permits of the dead, for somebody who will not wait: of those
-// who were told dead, or will not be, always; of all once a second, or always
-// where nobody tells of a death who does not sleep.
-func (r *recoverable) reapForTry() (found bool, err error) {
-	now, before := ticks(), r.probed.Load()
-	all := onlySleepersNotified || now-before > int64(time.Second) && r.probed.CompareAndSwap(before, now)
-	if !all && !r.own.Suspects() {
+// reapForTry looks for permits of dead owners before a call that does not block gives
+// up. It checks owners reported dead, and those whose exit will not be reported; all
+// owners once a second, or every time if only sleeping waiters are notified.
+func (h *handle) reapForTry() (found bool, err error) {
+	all := onlySleepersNotified || h.scanIsDue(time.Second)
+	if !all && !h.owner.Suspects() {
 		return false, nil
 	}
-	f := r.own.Reap(all)
+	f := h.owner.Reap(all)
 	return f.Freed > 0 || f.Free || f.Again, f.Err
 }
 
-// started is some time ago, so that no look at the dead was made just now.
+// onlySleepersNotified: on Windows a waiter that sleeps on the handle of a process is
+// notified of its exit, and writes that down for the others; a call that does not sleep
+// has to ask for the locks. On Linux the kernel writes it down.
+const onlySleepersNotified = runtime.GOOS == "windows"
+
+// scanIsDue reports whether all owners were last checked longer than that ago, and
+// that it is the caller that does it now.
+func (h *handle) scanIsDue(after time.Duration) bool {
+	now, before := ticks(), h.scanned.Load()
+	return now-before > int64(after) && h.scanned.CompareAndSwap(before, now)
+}
+
+// started is some time ago, so that a first scan is due at once.
 var started = time.Now().Add(-time.Hour)
 
-// ticks is a clock, in ns, that nobody sets: while one that was set back catches up,
-// nobody would look for the dead.
+// ticks is a clock, in ns, that nobody sets: while a clock that was set back catches up,
+// no scan would be due.
 func ticks() int64 { return int64(time.Since(started)) }
 
-func (r *recoverable) post() error {
-	defer r.nudge()
-	if !r.own.Give() {
-		return ErrNotHeld
+func (h *handle) Post() error {
+	defer h.kick.Send()
+	if !h.owner.Give() {
+		return engine.ErrNotHeld
 	}
 	return nil
 }
 
-func (r *recoverable) giveAt(i int) error {
-	defer r.nudge()
-	if !r.own.GiveAt(i) {
-		return ErrNotHeld
+func (h *handle) GiveAt(i int) error {
+	defer h.kick.Send()
+	if !h.owner.GiveAt(i) {
+		return engine.ErrNotHeld
 	}
 	return nil
 }
 
-func (r *recoverable) handOver(i int, fromPermit, toPermit bool) (int, error) {
-	to, err := r.own.HandOver(i, fromPermit, toPermit)
+func (h *handle) HandOver(i int, fromPermit, toPermit bool) (int, error) {
+	to, err := h.owner.HandOver(i, fromPermit, toPermit)
 	if err == permits.ErrNotHeld {
-		err = ErrNotHeld
+		err = engine.ErrNotHeld
 	}
 	return to, err
 }
 
-func (r *recoverable) giveAll() int {
-	defer r.nudge()
-	return r.own.GiveAll()
+func (h *handle) GiveAll() int {
+	defer h.kick.Send()
+	return h.owner.GiveAll()
 }
 
-func (r *recoverable) value() (int, error) {
-	found := r.own.Reap(true)
-	for found.Freed > 0 { // a death in the middle of it is not counted right
-		found = r.own.Reap(true)
+func (h *handle) Value() (int, error) {
+	found := h.owner.Reap(true)
+	for found.Freed > 0 { // an exit in the middle of it is not counted right
+		found = h.owner.Reap(true)
 	}
-	limit, _ := r.table.Limit()
+	limit, _ := h.table.Limit()
 	return min(max(0, limit-found.Held), limit), found.Err
 }
 
-func (r *recoverable) limit() (int, error) {
-	n, _ := r.table.Limit()
+func (h *handle) Limit() (int, error) {
+	n, _ := h.table.Limit()
 	return n, nil
 }
 
-func (r *recoverable) setLimit(n int) error {
+func (h *handle) SetLimit(n int) error {
 	if err := checkLimit(n, 0); err != nil {
 		return err
 	}
-	unlock, err := r.lockClaim()
+	unlock, err := h.lockClaim()
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	defer r.nudge()
-	return r.own.SetLimit(n, true)
+	defer h.kick.Send()
+	return h.owner.SetLimit(n, true)
 }
 
-func (r *recoverable) holders() ([]Holder, error) {
-	if err := r.own.Reap(true).Err; err != nil {
+func (h *handle) Holders() ([]engine.Holder, error) {
+	if err := h.owner.Reap(true).Err; err != nil {
 		return nil, err
 	}
-	var hs []Holder
-	for _, h := range r.table.Holders() {
-		if h.Permits == 0 && !h.Waits {
+	var hs []engine.Holder
+	for _, o := range h.table.Holders() {
+		if o.Permits == 0 && !o.Waits {
 			continue
 		}
-		hs = append(hs, Holder{
-			PID:     h.PID,
-			Started: startTime(h.Started),
-			Opened:  time.Unix(0, h.Opened),
-			Permits: h.Permits,
-			Waiting: h.Waits,
+		hs = append(hs, engine.Holder{
+			PID:     o.PID,
+			Started: startTime(o.Started),
+			Opened:  time.Unix(0, o.Opened),
+			Permits: o.Permits,
+			Waiting: o.Waits,
 		})
 	}
 	return hs, nil
 }
 
-func (r *recoverable) lockFile() (*os.File, error) { return r.locks.duplicate() }
+func (h *handle) LockFile() (*os.File, error) { return h.locks.duplicate() }
 
-// nudge makes our own server, if it polls, look again.
-func (r *recoverable) nudge() {
-	select {
-	case r.kick <- struct{}{}:
-	default:
-	}
+// leave gives back the slot and all permits, but for the lock. The kernel reports our
+// exit as long as there is a permit that waiters would need to hear of; from then on our
+// liveness word does not say that it will be reported.
+func (h *handle) leave() {
+	h.owner.GiveAll()
+	h.owner.Live().Store(0)
+	h.withdrawReport()
+	h.owner.Vacate()
 }
 
-// warnIfVanished looks, once a second at the most, whether the file's name was
-// removed, and tells the log, once.
-func (r *recoverable) warnIfVanished() {
-	now := time.Now().Unix()
-	if r.looked.Swap(now) == now {
-		return
-	}
-	if gone, err := nameGone(r.f, r.path); err != nil || !gone || r.vanished.Swap(true) {
-		return
-	}
-	r.opts.warn("the name was removed; new openers get another semaphore", "path", r.path)
-}
-
-// leave gives back the slot and all permits, but for the lock. The kernel tells of
-// our death until there is nothing left to tell of; from then on our liveness word
-// does not say that it would.
-func (r *recoverable) leave() {
-	r.own.GiveAll()
-	r.own.Live().Store(0)
-	r.withdraw()
-	r.own.Vacate()
-}
-
-// close gives back before it unlocks: what a slot without a lock holds is taken
-// for a dead one's.
-func (r *recoverable) close() error {
-	r.leave()
-	leaveToCollector()
-	return errors.Join(r.locks.unlock(), r.f.Close())
+// Close gives back before it unlocks: what a slot without a lock holds counts as a dead
+// owner's.
+func (h *handle) Close() error {
+	h.leave()
+	engine.LeaveToCollector()
+	return errors.Join(h.locks.unlock(), h.f.Close())
 }

@@ -1,23 +1,31 @@
-//go:build unix && !aix && !filelock_fcntl && !mips && !mipsle && (!arm || arm.7)
+//go:build ((unix && !aix && !filelock_fcntl) || windows) && !mips && !mipsle && (!arm || arm.7)
 
-package semaphore
+package recoverable
 
-import "time"
+import (
+	"runtime"
+	"time"
 
-// probePause is how often those who poll look for the dead.
+	"github.com/procsem/semaphore/internal/engine"
+	"github.com/procsem/semaphore/internal/testhook"
+)
+
+// hasWait says that a server can sleep until it is woken (wait.go).
+const hasWait = runtime.GOOS == "linux" || runtime.GOOS == "windows"
+
+func (h *handle) polls() bool { return !hasWait || testhook.Polling.Load() }
+
+// probePause is how often a server that polls checks all owners.
 const probePause = 100 * time.Millisecond
 
-// servePolling is serve where nobody can be woken.
-func (r *recoverable) servePolling(t *turn) {
-	r.own.Poll(true)
-	defer r.own.Poll(false)
-	t.poll(r.kick, func() {
-		now := ticks()
-		if before := r.probed.Load(); now-before > int64(probePause) && r.probed.CompareAndSwap(before, now) {
-			if r.own.Reap(true).Freed > 0 {
-				r.nudge()
-			}
+// servePolling is Serve where no server can be woken.
+func (h *handle) servePolling(t engine.Turn) {
+	h.owner.Poll(true)
+	defer h.owner.Poll(false)
+	t.Poll(h.kick, func() {
+		if h.scanIsDue(probePause) && h.owner.Reap(true).Freed > 0 {
+			h.kick.Send()
 		}
-		r.warnIfVanished()
+		h.name.Look(h.f, h.path, h.opts)
 	})
 }

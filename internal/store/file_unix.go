@@ -1,6 +1,6 @@
 //go:build unix
 
-package semaphore
+package store
 
 import (
 	"errors"
@@ -10,51 +10,14 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
-	"time"
 
-	"github.com/procsem/semaphore/internal/filelock"
+	"github.com/procsem/semaphore/internal/engine"
 )
 
-// storesPatience bounds the wait for the lock of lockStores. Its holders need
-// microseconds; one that is stopped in that time must not hang everybody else
-// without a word.
-var storesPatience = 10 * time.Second
-
-// lockStores takes the lock under which semaphores of whatever kind are
-// created: that of the directory itself, which leaves no file behind and goes
-// when its holder dies. Programs with different directories don't exclude each
-// other, and don't see each other's files either.
-func lockStores() (unlock func(), err error) {
-	dir, err := storeDir()
-	if err != nil {
-		return nil, err
-	}
-	f, err := os.Open(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return func() {}, nil // no file of ours can be there or come there
-	}
-	if err != nil {
-		return nil, fmt.Errorf("semaphore directory: %w", err)
-	}
-	for start, pause := time.Now(), 50*time.Microsecond; ; pause = min(2*pause, 5*time.Millisecond) {
-		locked, err := filelock.TryLock(f)
-		if errors.Is(err, syscall.EBADF) {
-			// Where locks are fcntl's (AIX), a directory can't have one.
-			return func() { filelock.Close(f) }, nil
-		}
-		if err != nil {
-			filelock.Close(f)
-			return nil, err
-		}
-		if locked {
-			return func() { filelock.Close(f) }, nil
-		}
-		if time.Since(start) > storesPatience {
-			filelock.Close(f)
-			return nil, fmt.Errorf("another process has held the lock of %s for %v; is one stopped while opening a semaphore? (fuser -v %s)", dir, storesPatience, dir)
-		}
-		time.Sleep(pause)
-	}
+// publishUnnamed, where the system has such a thing, is publish that leaves nothing
+// behind whenever its process is killed, or errors.ErrUnsupported.
+var publishUnnamed = func(dir, name string, fill func(*os.File) error, mode fs.FileMode) (*os.File, error) {
+	return nil, errors.ErrUnsupported
 }
 
 // publish makes a file that appears under its name only when it is whole:
@@ -83,13 +46,13 @@ func publish(dir, name string, fill func(*os.File) error, mode fs.FileMode) (*os
 	return f, nil
 }
 
-// openRegular opens a regular file without O_CREAT: in a sticky directory Linux
+// OpenRegular opens a regular file without O_CREAT: in a sticky directory Linux
 // refuses that on another user's file even where the mode allows its use
 // (fs.protected_regular). It follows no symbolic link and blocks on nothing.
-func openRegular(path string) (*os.File, error) {
+func OpenRegular(path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, errNoSuch
+		return nil, engine.ErrNoSuch
 	}
 	var info fs.FileInfo
 	if err == nil {
@@ -98,7 +61,7 @@ func openRegular(path string) (*os.File, error) {
 		info, err = seen, nil // the reason why it could not be opened
 	}
 	if err == nil && !info.Mode().IsRegular() {
-		err = because(ErrCorrupt, "%s is no regular file but %v", path, info.Mode().Type())
+		err = engine.Because(engine.ErrCorrupt, "%s is no regular file but %v", path, info.Mode().Type())
 	}
 	if err != nil {
 		if f != nil {
@@ -109,27 +72,56 @@ func openRegular(path string) (*os.File, error) {
 	return f, nil
 }
 
-// filled returns the filler of a small file.
-func filled(content []byte) func(*os.File) error {
+// Filled returns the filler of a small file.
+func Filled(content []byte) func(*os.File) error {
 	return func(f *os.File) error {
 		_, err := f.Write(content)
 		return err
 	}
 }
 
-// writeZeros gives storage to a part of a file that was never used.
-func writeZeros(f *os.File, from, to int64) error {
+// WriteZeros gives storage to a part of a file that was never used.
+func WriteZeros(f *os.File, from, to int64) error {
 	_, err := f.WriteAt(make([]byte, to-from), from)
 	return err
 }
 
-func removeFile(path string) error {
+// Remove removes a name.
+func Remove(path string) error {
 	err := syscall.Unlink(path)
 	if err == syscall.ENOENT {
-		return errNoSuch
+		return engine.ErrNoSuch
 	}
 	if err != nil {
 		return &os.PathError{Op: "unlink", Path: path, Err: err}
 	}
 	return nil
+}
+
+// NameGone reports whether an open file has lost its name.
+func NameGone(f *os.File, path string) (bool, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return false, err
+	}
+	return info.Sys().(*syscall.Stat_t).Nlink == 0, nil
+}
+
+// CheckOwner refuses the file of a user who may have put it there for us to find:
+// its owner decides whom it limits. Root can't be tricked into more than root's own
+// files could do; a caller that only opens, or shares its semaphore with others by its
+// mode, expects other owners.
+func CheckOwner(f *os.File, o *engine.Options) error {
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	owner := int(info.Sys().(*syscall.Stat_t).Uid)
+	me := os.Geteuid()
+	shares := o.Mode&0o022 != 0
+	if owner == me || owner == 0 || me == 0 || !o.Create || shares {
+		return nil
+	}
+	return fmt.Errorf("%w: it belongs to user %d, and would not have been created with a mode that lets others write; open it with WithCreate(false), or with WithMode(0666) or similar if it is to be shared",
+		fs.ErrPermission, owner)
 }

@@ -1,4 +1,4 @@
-package semaphore
+package store
 
 import (
 	"errors"
@@ -13,35 +13,15 @@ import (
 
 	"golang.org/x/sys/windows"
 
+	"github.com/procsem/semaphore/internal/engine"
 	"github.com/procsem/semaphore/internal/filelock"
 	"github.com/procsem/semaphore/internal/names"
 	"github.com/procsem/semaphore/internal/win"
 )
 
-// networkFS says what is remote about dir, "" if it is local.
-func networkFS(dir string) (string, error) {
-	volume := filepath.VolumeName(dir)
-	device := strings.HasPrefix(volume, `\\?\`) || strings.HasPrefix(volume, `\\.\`)
-	if strings.HasPrefix(volume, `\\`) && (!device || strings.HasPrefix(strings.ToUpper(dir[4:]), `UNC\`)) {
-		return "a share of " + volume, nil
-	}
-	path, err := windows.UTF16PtrFromString(dir)
-	if err != nil {
-		return "", err
-	}
-	root := make([]uint16, len(dir)+windows.MAX_PATH)
-	if err := windows.GetVolumePathName(path, &root[0], uint32(len(root))); err != nil {
-		return "", &os.PathError{Op: "GetVolumePathName", Path: dir, Err: err}
-	}
-	if windows.GetDriveType(&root[0]) == windows.DRIVE_REMOTE {
-		return "drive " + windows.UTF16ToString(root), nil
-	}
-	return "", nil
-}
-
-// createFile is CreateFile of a file whose name others may remove and change
+// CreateFile is CreateFile of a file whose name others may remove and change
 // meanwhile. If the name is that of a link, it is the link that is opened.
-func createFile(path string, access uint32, sa *windows.SecurityAttributes, how uint32) (windows.Handle, error) {
+func CreateFile(path string, access uint32, sa *windows.SecurityAttributes, how uint32) (windows.Handle, error) {
 	p, err := windows.UTF16PtrFromString(path)
 	if err != nil {
 		return 0, err
@@ -54,20 +34,20 @@ func createFile(path string, access uint32, sa *windows.SecurityAttributes, how 
 	return h, nil
 }
 
-// openRegular opens a regular file, and nothing else.
-func openRegular(path string) (*os.File, error) {
+// OpenRegular opens a regular file, and nothing else.
+func OpenRegular(path string) (*os.File, error) {
 	var h windows.Handle
 	err := retryShared(func() (err error) {
-		h, err = createFile(path, windows.GENERIC_READ|windows.GENERIC_WRITE, nil, windows.OPEN_EXISTING)
+		h, err = CreateFile(path, windows.GENERIC_READ|windows.GENERIC_WRITE, nil, windows.OPEN_EXISTING)
 		return err
 	})
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, errNoSuch
+		return nil, engine.ErrNoSuch
 	}
 	if err != nil {
 		// A directory can't be opened so.
 		if seen, statErr := os.Lstat(path); statErr == nil && !seen.Mode().IsRegular() {
-			err = because(ErrCorrupt, "%s is no regular file but %v", path, seen.Mode().Type())
+			err = engine.Because(engine.ErrCorrupt, "%s is no regular file but %v", path, seen.Mode().Type())
 		}
 		return nil, err
 	}
@@ -81,7 +61,7 @@ func openRegular(path string) (*os.File, error) {
 	case err != nil:
 		err = &os.PathError{Op: "GetFileInformationByHandle", Path: path, Err: err}
 	case kind != windows.FILE_TYPE_DISK || info.FileAttributes&irregular != 0:
-		err = because(ErrCorrupt, "%s is no regular file: type %d, attributes %#x", path, kind, info.FileAttributes)
+		err = engine.Because(engine.ErrCorrupt, "%s is no regular file: type %d, attributes %#x", path, kind, info.FileAttributes)
 	default:
 		return os.NewFile(uintptr(h), path), nil
 	}
@@ -101,7 +81,7 @@ func publish(dir, name string, fill func(*os.File) error, mode fs.FileMode) (*os
 	// one to remove. Nobody else opens that name.
 	temp := filepath.Join(dir, fmt.Sprintf("%s%d.%x", tempPrefix, os.Getpid(), rand.Uint64()))
 	create := func() (windows.Handle, error) {
-		return createFile(temp, windows.GENERIC_READ|windows.GENERIC_WRITE, sa, windows.CREATE_NEW)
+		return CreateFile(temp, windows.GENERIC_READ|windows.GENERIC_WRITE, sa, windows.CREATE_NEW)
 	}
 	h, err := create()
 	if errors.Is(err, fs.ErrNotExist) && os.Getenv(names.DirVariable) == "" {
@@ -127,10 +107,10 @@ func publish(dir, name string, fill func(*os.File) error, mode fs.FileMode) (*os
 	}
 	if err != nil {
 		f.Close()
-		removeUnused(temp)
+		RemoveUnused(temp)
 		return nil, err
 	}
-	return duplicate(f, path) // under its name, for errors
+	return Duplicate(f, path) // under its name, for errors
 }
 
 // move fails with fs.ErrExist if there is a file of the new name.
@@ -149,8 +129,8 @@ func move(from, to string) error {
 	return nil
 }
 
-// duplicate returns another handle of the same open file.
-func duplicate(f *os.File, path string) (*os.File, error) {
+// Duplicate returns another handle of the same open file.
+func Duplicate(f *os.File, path string) (*os.File, error) {
 	var again windows.Handle
 	err := filelock.Control(f, func(h windows.Handle) error {
 		me := windows.CurrentProcess()
@@ -165,15 +145,15 @@ func duplicate(f *os.File, path string) (*os.File, error) {
 // What the names begin with of files which are not yet, or no more, semaphores.
 const (
 	tempPrefix = "tmp.procsem."
-	gonePrefix = tempPrefix + "gone."
+	GonePrefix = tempPrefix + "gone."
 )
 
-// removeFile frees a name, also of a file that others have open. Windows removes it
+// Remove frees a name, also of a file that others have open. Windows removes it
 // at once, and the file with the last handle; but not if somebody has it mapped, nor
 // on all filesystems. Then the file gets another name, gone, and goes with the last one
 // who has it mapped and lets go of it; or, if that one was killed, when somebody
 // creates or removes a file here.
-func removeFile(path, gone string) error {
+func Remove(path, gone string) error {
 	err := retryShared(func() error { return removePOSIX(path) })
 	if err == nil || errors.Is(err, fs.ErrNotExist) {
 		return noSuch(err)
@@ -189,19 +169,19 @@ func removeFile(path, gone string) error {
 	if err != nil {
 		return noSuch(err)
 	}
-	removeUnused(to)
+	RemoveUnused(to)
 	return nil
 }
 
 func noSuch(err error) error {
 	if errors.Is(err, fs.ErrNotExist) {
-		return errNoSuch
+		return engine.ErrNoSuch
 	}
 	return err
 }
 
 func removePOSIX(path string) error {
-	h, err := createFile(path, windows.DELETE, nil, windows.OPEN_EXISTING)
+	h, err := CreateFile(path, windows.DELETE, nil, windows.OPEN_EXISTING)
 	if err != nil {
 		return err
 	}
@@ -210,7 +190,7 @@ func removePOSIX(path string) error {
 	return windows.SetFileInformationByHandle(h, windows.FileDispositionInfoEx, (*byte)(unsafe.Pointer(&how)), uint32(unsafe.Sizeof(how)))
 }
 
-// retryShared repeats what fails because a program has the file open that does not share
+// retryShared repeats what fails engine.Because a program has the file open that does not share
 // what we want of it, as those do which look through all files (a virus scanner, which
 // begins with new ones, an index, our own list): they have it for a moment.
 func retryShared(f func() error) (err error) {
@@ -229,15 +209,15 @@ func sweep(dir string) {
 	files, _ := os.ReadDir(dir)
 	for _, f := range files {
 		if strings.HasPrefix(f.Name(), tempPrefix) {
-			removeUnused(filepath.Join(dir, f.Name()))
+			RemoveUnused(filepath.Join(dir, f.Name()))
 		}
 	}
 }
 
-// removeUnused removes a file that nobody has open: who comes to have it so, by
+// RemoveUnused removes a file that nobody has open: who comes to have it so, by
 // sharing it with nobody, is alone with it. A creator has its file open as long as that
 // has a name of this kind.
-func removeUnused(path string) {
+func RemoveUnused(path string) {
 	p, err := windows.UTF16PtrFromString(path)
 	if err != nil {
 		return
@@ -253,13 +233,13 @@ func removeUnused(path string) {
 	_ = windows.SetFileInformationByHandle(h, windows.FileDispositionInfo, &yes, 1)
 }
 
-// checkOwner refuses the file of somebody who may have put it there for us to
+// CheckOwner refuses the file of somebody who may have put it there for us to
 // find, as it does on Unix: administrators and the system stand for root.
-func checkOwner(f *os.File, o *options) error {
-	if !o.create || o.mode&0o022 != 0 {
+func CheckOwner(f *os.File, o *engine.Options) error {
+	if !o.Create || o.Mode&0o022 != 0 {
 		return nil
 	}
-	sd, err := securityOf(f, windows.OWNER_SECURITY_INFORMATION)
+	sd, err := SecurityOf(f, windows.OWNER_SECURITY_INFORMATION)
 	if err != nil {
 		return err
 	}
@@ -285,7 +265,8 @@ func checkOwner(f *os.File, o *options) error {
 		fs.ErrPermission, owner)
 }
 
-func securityOf(f *os.File, what windows.SECURITY_INFORMATION) (sd *windows.SECURITY_DESCRIPTOR, err error) {
+// SecurityOf returns what a file's security descriptor says.
+func SecurityOf(f *os.File, what windows.SECURITY_INFORMATION) (sd *windows.SECURITY_DESCRIPTOR, err error) {
 	err = filelock.Control(f, func(h windows.Handle) error {
 		var err error
 		if sd, err = windows.GetSecurityInfo(h, windows.SE_FILE_OBJECT, what); err != nil {
@@ -294,4 +275,35 @@ func securityOf(f *os.File, what windows.SECURITY_INFORMATION) (sd *windows.SECU
 		return nil
 	})
 	return sd, err
+}
+
+// NameGone reports whether an open file has lost its name.
+func NameGone(f *os.File, path string) (bool, error) {
+	h, err := CreateFile(path, windows.FILE_READ_ATTRIBUTES, nil, windows.OPEN_EXISTING)
+	if errors.Is(err, fs.ErrNotExist) {
+		return true, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	there := os.NewFile(uintptr(h), path)
+	defer there.Close()
+	a, err := FileIndex(f)
+	if err != nil {
+		return false, err
+	}
+	b, err := FileIndex(there)
+	return err == nil && a != b, err
+}
+
+// FileIndex returns what tells a file from others of its volume. (That is the same if
+// the path is; Wine does not know the volume of a file that was renamed.)
+func FileIndex(f *os.File) (index uint64, err error) {
+	err = filelock.Control(f, func(h windows.Handle) error {
+		var info windows.ByHandleFileInformation
+		err := windows.GetFileInformationByHandle(h, &info)
+		index = uint64(info.FileIndexHigh)<<32 | uint64(info.FileIndexLow)
+		return os.NewSyscallError("GetFileInformationByHandle", err)
+	})
+	return index, err
 }

@@ -1,6 +1,6 @@
-//go:build darwin || dragonfly || freebsd || openbsd
+//go:build darwin || dragonfly || freebsd
 
-package semaphore
+package store
 
 import (
 	"os"
@@ -8,14 +8,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// networkFS names the network filesystem that dir is on, "" if it is local.
-func networkFS(dir string) (string, error) {
-	var st unix.Statfs_t
-	if err := unix.Statfs(dir, &st); err != nil {
-		return "", &os.PathError{Op: "statfs", Path: dir, Err: err}
+func init() {
+	networkFS = func(dir string) (string, error) {
+		var st unix.Statfs_t
+		if err := unix.Statfs(dir, &st); err != nil {
+			return "", &os.PathError{Op: "statfs", Path: dir, Err: err}
+		}
+		if uint64(st.Flags)&unix.MNT_LOCAL == 0 {
+			return "not MNT_LOCAL", nil
+		}
+		return "", nil
 	}
-	if statfsFlags(&st)&unix.MNT_LOCAL == 0 {
-		return "not MNT_LOCAL", nil
-	}
-	return "", nil
 }

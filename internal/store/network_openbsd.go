@@ -1,5 +1,22 @@
-package semaphore
+// OpenBSD calls the field F_flags that the other systems call Flags.
 
-import "golang.org/x/sys/unix"
+package store
 
-func statfsFlags(st *unix.Statfs_t) uint64 { return uint64(st.F_flags) }
+import (
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+func init() {
+	networkFS = func(dir string) (string, error) {
+		var st unix.Statfs_t
+		if err := unix.Statfs(dir, &st); err != nil {
+			return "", &os.PathError{Op: "statfs", Path: dir, Err: err}
+		}
+		if uint64(st.F_flags)&unix.MNT_LOCAL == 0 {
+			return "not MNT_LOCAL", nil
+		}
+		return "", nil
+	}
+}

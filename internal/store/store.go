@@ -1,6 +1,9 @@
 //go:build unix || windows
 
-package semaphore
+// Package store keeps semaphores in files: where they are, how they come to be opened
+// and made, whose are trusted, and the lock under which semaphores of whatever kind are
+// created.
+package store
 
 import (
 	"errors"
@@ -8,38 +11,46 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
+	"github.com/procsem/semaphore/internal/engine"
 	"github.com/procsem/semaphore/internal/filelock"
 	"github.com/procsem/semaphore/internal/names"
 )
 
-// The files of this package's own engines: where they are, and how they come to be
-// opened and made.
+// Patience bounds the wait for a lock that its holders need for microseconds. One that
+// is stopped in that time must not hang everybody else without a word.
+var Patience = 10 * time.Second
 
-// storeDir is the directory of this package's own files.
-func storeDir() (string, error) {
+// Dir is the directory of this package's own files.
+func Dir() (string, error) {
 	dir, err := names.Dir()
 	if err != nil {
-		return "", because(ErrInvalidOption, "%w", err)
+		return "", engine.Because(engine.ErrInvalidOption, "%w", err)
 	}
 	return dir, nil
 }
 
-// checkLocal refuses a directory on a network filesystem.
-func checkLocal(dir string) error {
+// networkFS names the network filesystem that dir is on, "" if it is local. It is set
+// where the system can tell: NetBSD, Solaris, illumos and AIX have statvfs, each with a
+// field of its own.
+var networkFS = func(dir string) (string, error) { return "", nil }
+
+// CheckLocal refuses a directory on a network filesystem.
+func CheckLocal(dir string) error {
 	fsys, err := networkFS(dir)
 	if err != nil {
 		return fmt.Errorf("semaphore directory: %w", err)
 	}
 	if fsys != "" {
-		return because(ErrUnsupported, "%s is on a network filesystem (%s), whose locks other machines may not see; set SEMAPHORE_DIR to a local directory", dir, fsys)
+		return engine.Because(engine.ErrUnsupported, "%s is on a network filesystem (%s), whose locks other machines may not see; set SEMAPHORE_DIR to a local directory", dir, fsys)
 	}
 	return nil
 }
 
-// openChecked is openRegular of a file that must pass a check.
-func openChecked(path string, check func(*os.File) error) (*os.File, error) {
-	f, err := openRegular(path)
+// OpenChecked is OpenRegular of a file that must pass a check.
+func OpenChecked(path string, check func(*os.File) error) (*os.File, error) {
+	f, err := OpenRegular(path)
 	if err != nil {
 		return nil, err
 	}
@@ -50,16 +61,16 @@ func openChecked(path string, check func(*os.File) error) (*os.File, error) {
 	return f, nil
 }
 
-// openOrPublish opens the file of that name in dir if it passes the check, or
+// OpenOrPublish opens the file of that name in dir if it passes the check, or
 // publishes it, as how says.
-func openOrPublish(dir, name string, how openHow, check, fill func(*os.File) error, mode fs.FileMode) (*os.File, error) {
+func OpenOrPublish(dir, name string, how engine.How, check, fill func(*os.File) error, mode fs.FileMode) (*os.File, error) {
 	// Others create and unlink meanwhile, programs of libc's and those whom
-	// lockStores does not lock out (AIX), so either step may find that the
+	// Lock does not lock out (AIX), so either step may find that the
 	// other was the right one.
 	for {
-		if how != createNew {
-			f, err := openChecked(filepath.Join(dir, name), check)
-			if err == nil || how == openExisting || !errors.Is(err, fs.ErrNotExist) {
+		if how != engine.CreateNew {
+			f, err := OpenChecked(filepath.Join(dir, name), check)
+			if err == nil || how == engine.OpenExisting || !errors.Is(err, fs.ErrNotExist) {
 				return f, err
 			}
 		}
@@ -67,13 +78,14 @@ func openOrPublish(dir, name string, how openHow, check, fill func(*os.File) err
 		if !errors.Is(err, fs.ErrExist) {
 			return f, err
 		}
-		if how == createNew {
-			return nil, errExists
+		if how == engine.CreateNew {
+			return nil, engine.ErrExists
 		}
 	}
 }
 
-func fileExists(path string) (bool, error) {
+// Exists reports whether there is a file of whatever type.
+func Exists(path string) (bool, error) {
 	_, err := os.Lstat(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil

@@ -1,5 +1,0 @@
-//go:build cgo
-
-package semaphore
-
-const cgoEnabled = true

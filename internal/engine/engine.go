@@ -1,0 +1,120 @@
+// Package engine is what the type Semaphore and its engines agree on: the interface
+// between them, the options that engines need, and the errors that they return.
+package engine
+
+import (
+	"os"
+	"time"
+
+	"github.com/procsem/semaphore/internal/permits"
+)
+
+// MaxValue is the greatest value of a semaphore, glibc's SEM_VALUE_MAX.
+const MaxValue = 1<<31 - 1
+
+// An Engine is a way to keep semaphores. It registers itself.
+type Engine struct {
+	// Name is one of those that package semaphore knows.
+	Name string
+	// Store names the place; engines of one store share its semaphores.
+	Store  string
+	Open   func(name string, how How, o *Options) (Backend, error)
+	Exists func(name string) (bool, error)
+	Unlink func(name string) error
+}
+
+var registered []*Engine
+
+// Register adds an engine to those of this build. It is called by an init function of
+// the engine's own file or package, and not at all where a system lacks the engine.
+func Register(e *Engine) { registered = append(registered, e) }
+
+// Registered returns the engines of this build, in no order.
+func Registered() []*Engine { return registered }
+
+// How says what Open does about a semaphore that exists, or does not.
+type How int
+
+const (
+	OpenExisting How = iota
+	OpenOrCreate
+	CreateNew
+)
+
+// A Backend is one open semaphore of an engine. Its methods return the bare
+// sentinel or system error; the Semaphore adds operation and name.
+//
+// The Semaphore guarantees: at most one Serve at a time, and Close once, after
+// every other call has returned. All else may be called concurrently.
+type Backend interface {
+	Traits() Traits
+	// TryWait takes a permit or returns ErrWouldBlock, without blocking. Where
+	// it cannot know at once, it takes some time to find out if the answer is
+	// final, and none if the caller would only go on to wait.
+	TryWait(final bool) error
+	// Serve calls t.Look whenever a permit may be free, first of all at once,
+	// and returns when that says that nobody waits. In between it blocks.
+	Serve(t Turn)
+	// Interrupt makes the Serve in progress, if there is one, look again.
+	Interrupt()
+	Post() error
+	Value() (int, error)
+	Close() error
+}
+
+// Traits are what a Semaphore has to know of its backend.
+type Traits struct {
+	// Polls: Serve pauses as the front waiter's backoff says.
+	Polls bool
+	// TakesUnasked: Serve may take a permit when nobody waits any more, which it
+	// then gives back.
+	TakesUnasked bool
+	// Recoverable is the backend itself if its permits have owners, else nil.
+	Recoverable Recoverable
+}
+
+// A Recoverable is a backend whose permits have owners: handles, and within them
+// Permits. Close of the handle gives back what it holds.
+type Recoverable interface {
+	Backend
+	Owner() *permits.Owner
+	// Take is TryWait, for a Permit or for the handle; it returns the permit's
+	// number, which the handle has no use for.
+	Take(final, forPermit bool) (int, error)
+	// GiveAt gives a Permit's back, or returns ErrNotHeld if it is not held.
+	GiveAt(i int) error
+	// HandOver makes the permit i, or one that the handle holds, that of another
+	// taker within the handle.
+	HandOver(i int, fromPermit, toPermit bool) (int, error)
+	GiveAll() int
+
+	Holders() ([]Holder, error)
+	Limit() (int, error)
+	SetLimit(n int) error
+	LockFile() (*os.File, error)
+}
+
+// A Holder is semaphore.Holder.
+type Holder struct {
+	PID     int
+	Started time.Time
+	Opened  time.Time
+	Permits int
+	Waiting bool
+}
+
+// A Turn is what the server of a handle's queue knows of its waiters.
+type Turn interface {
+	// Look takes permits for the waiters, and reports whether nobody waits.
+	Look() (done bool)
+	// Served returns how many waiters got a permit by Look so far.
+	Served() int
+	// Fail ends the wait in front.
+	Fail(error)
+	// Took passes on a permit that the engine took without having been asked by
+	// TryWait.
+	Took()
+	// Poll is the Serve of an engine that has to poll: it looks, with the pauses of
+	// the backoff, which kick cuts short. idle is called before each pause.
+	Poll(kick Kick, idle func())
+}

@@ -1,0 +1,57 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+)
+
+// A Sentinel is an error that also answers errors.Is for errors of the standard
+// library that mean the same.
+type Sentinel struct {
+	text string
+	same []error
+}
+
+func (s *Sentinel) Error() string { return "semaphore: " + s.text }
+
+// Is reports whether the target means the same.
+func (s *Sentinel) Is(target error) bool {
+	for _, e := range s.same {
+		if target == e {
+			return true
+		}
+	}
+	return false
+}
+
+// Package semaphore exports these, and documents them.
+var (
+	ErrWouldBlock    error = &Sentinel{"would block", errnosWouldBlock}
+	ErrTimeout       error = &Sentinel{"timeout", append([]error{os.ErrDeadlineExceeded}, errnosTimeout...)}
+	ErrInterrupted   error = &Sentinel{"interrupted by a signal", errnosInterrupted}
+	ErrClosed        error = &Sentinel{"handle is closed", []error{os.ErrClosed}}
+	ErrOverflow      error = &Sentinel{"value is at its maximum", errnosOverflow}
+	ErrNotHeld       error = &Sentinel{text: "no permit held by this handle"}
+	ErrHeld          error = &Sentinel{text: "a permit is already held by this handle"}
+	ErrInvalidName   error = &Sentinel{text: "invalid name"}
+	ErrInvalidValue  error = &Sentinel{text: "invalid value"}
+	ErrInvalidOption error = &Sentinel{text: "invalid option"}
+	ErrCorrupt       error = &Sentinel{text: "not a semaphore, or a damaged one"}
+	ErrKindMismatch  error = &Sentinel{text: "name belongs to another kind of semaphore"}
+	ErrLimitMismatch error = &Sentinel{text: "another limit is in force"}
+	ErrTableFull     error = &Sentinel{text: "no slot is free"}
+	ErrUnsupported   error = &Sentinel{"not supported here", []error{errors.ErrUnsupported}}
+)
+
+// ErrNoSuch and ErrExists are fs.ErrNotExist and fs.ErrExist.
+var (
+	ErrNoSuch = fmt.Errorf("no such semaphore: %w", fs.ErrNotExist)
+	ErrExists = fmt.Errorf("semaphore exists: %w", fs.ErrExist)
+)
+
+// Because gives a sentinel its particulars: what was wrong, what is allowed.
+func Because(err error, format string, args ...any) error {
+	return fmt.Errorf("%w: "+format, append([]any{err}, args...)...)
+}

@@ -1,0 +1,31 @@
+package engine
+
+import (
+	"io/fs"
+	"log/slog"
+)
+
+// Options are those that engines look at.
+type Options struct {
+	Create     bool
+	Value      int
+	ValueSet   bool // by the caller
+	Mode       fs.FileMode
+	RetryEINTR bool
+	Exact      bool         // the engine was asked for by name: every operation is to be its own
+	Log        *slog.Logger // nil: silent
+}
+
+// Debug and Warn log for the handle, if there is a logger.
+func (o *Options) Debug(msg string, args ...any) {
+	if o.Log != nil {
+		o.Log.Debug("semaphore: "+msg, args...)
+	}
+}
+
+// Warn logs what should be seen.
+func (o *Options) Warn(msg string, args ...any) {
+	if o.Log != nil {
+		o.Log.Warn("semaphore: "+msg, args...)
+	}
+}

@@ -1,0 +1,90 @@
+//go:build ((unix && !aix && !filelock_fcntl) || windows) && !mips && !mipsle && (!arm || arm.7)
+
+package recoverable
+
+import (
+	"io"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+
+	"github.com/procsem/semaphore/internal/engine"
+	"github.com/procsem/semaphore/internal/names"
+	"github.com/procsem/semaphore/internal/permits"
+	"github.com/procsem/semaphore/internal/store"
+)
+
+// The file: its name, making a new one, and checking what is there.
+
+func pathOf(name string) (string, error) {
+	dir, err := store.Dir()
+	return filepath.Join(dir, names.FileName(names.Recoverable, name)), err
+}
+
+// maxFile is the longest name of a file on the filesystems of Windows.
+const maxFile = 255
+
+// checkName refuses names that cannot be a file's. Elsewhere than on Windows each name
+// can.
+func checkName(name string) error {
+	file := names.FileName(names.Recoverable, name)
+	switch {
+	case runtime.GOOS != "windows":
+	case strings.Contains(name, `\`):
+		return engine.Because(engine.ErrInvalidName, `it contains a backslash: the namespaces Global\ and Local\ are those of engine windows; engine recoverable has one for the machine`)
+	case len(file) > maxFile:
+		return engine.Because(engine.ErrInvalidName, "as the name of a file it has %d characters (%s); at most %d are allowed, of which all but a-z, 0-9, \"-\", \"_\" and \".\" take three", len(file), file, maxFile)
+	}
+	return nil
+}
+
+// fill makes a new file whole, before it has its name.
+func fill(f *os.File, limit int) error {
+	locks, err := chooseLocks(f)
+	if err != nil {
+		return err
+	}
+	head := permits.NewHead(limit, locks, rand.Uint64())
+	if err := f.Truncate(permits.Size); err != nil {
+		return err
+	}
+	if info, err := f.Stat(); err != nil {
+		return err
+	} else if info.Mode()&0o600 != 0o600 {
+		return engine.Because(engine.ErrInvalidOption, "the umask leaves mode %#o; the owner needs the right to read and to write", info.Mode().Perm())
+	}
+	for _, r := range head.Needed() {
+		if err := allocate(f, r.From, r.To, true); err != nil {
+			return err
+		}
+	}
+	_, err = f.WriteAt(head.Bytes(), 0)
+	return err
+}
+
+// check refuses what is no recoverable semaphore, or none that we may trust.
+func check(f *os.File, o *engine.Options) error {
+	if err := store.CheckOwner(f, o); err != nil {
+		return err
+	}
+	_, err := readHead(f)
+	return err
+}
+
+// readHead reads and checks a file's head.
+func readHead(f *os.File) (*permits.Head, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	head := new(permits.Head)
+	if _, err := f.ReadAt(head.Bytes(), 0); err != nil && err != io.EOF {
+		return nil, err
+	}
+	if wrong := head.Check(info.Size()); wrong != "" {
+		return nil, engine.Because(engine.ErrCorrupt, "%s: %s", f.Name(), wrong)
+	}
+	return head, nil
+}

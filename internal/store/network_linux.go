@@ -1,0 +1,39 @@
+package store
+
+import (
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+func init() { networkFS = networkOf }
+
+// networkTypes are the filesystems (statfs(2), linux/magic.h) whose files
+// other machines share.
+var networkTypes = map[uint32]string{
+	unix.NFS_SUPER_MAGIC:  "NFS",
+	unix.SMB_SUPER_MAGIC:  "SMB",
+	unix.CIFS_SUPER_MAGIC: "CIFS",
+	unix.SMB2_SUPER_MAGIC: "SMB2",
+	unix.AFS_SUPER_MAGIC:  "AFS",
+	unix.AFS_FS_MAGIC:     "AFS",
+	unix.CODA_SUPER_MAGIC: "Coda",
+	unix.NCP_SUPER_MAGIC:  "NCP",
+	unix.CEPH_SUPER_MAGIC: "Ceph",
+	unix.V9FS_MAGIC:       "9P",
+	0x0BD00BD0:            "Lustre",
+	0x47504653:            "GPFS",
+	0x01161970:            "GFS2",
+	0x7461636f:            "OCFS2",
+	0x19830326:            "BeeGFS",
+}
+
+// networkOf is networkFS. FUSE (sshfs among others) does not say what is behind it,
+// and counts as local.
+func networkOf(dir string) (string, error) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		return "", &os.PathError{Op: "statfs", Path: dir, Err: err}
+	}
+	return networkTypes[uint32(st.Type)], nil
+}

@@ -1,5 +1,0 @@
-//go:build !windows
-
-package semaphore
-
-var windowsKind *kind

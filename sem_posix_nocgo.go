@@ -1,5 +1,0 @@
-//go:build unix && !cgo
-
-package semaphore
-
-var libcKind *kind

@@ -1,7 +1,0 @@
-//go:build darwin || dragonfly || freebsd
-
-package semaphore
-
-import "golang.org/x/sys/unix"
-
-func statfsFlags(st *unix.Statfs_t) uint64 { return uint64(st.Flags) }

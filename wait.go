@@ -1,0 +1,296 @@
+package semaphore
+
+import (
+	"context"
+	"errors"
+	"runtime"
+	"time"
+
+	"github.com/procsem/semaphore/internal/engine"
+	"github.com/procsem/semaphore/internal/permits"
+	"github.com/procsem/semaphore/internal/waitqueue"
+)
+
+// errStopped is what a wait ends with whose context has ended.
+var errStopped = errors.New("stopped")
+
+// wait is Wait, WaitContext, WaitTimeout and TryWait where their fast path found no
+// permit. If block is false it does not block.
+func (s *Semaphore) wait(ctx context.Context, block bool, op string) error {
+	if !s.enter() {
+		return s.fail(op, ErrClosed)
+	}
+	defer s.leave()
+	if _, err := s.obtain(ctx, block, true); err == errStopped {
+		return ctx.Err()
+	} else if err != nil {
+		return s.fail(op, err)
+	}
+	if s.closed() {
+		// Post would refuse to give it back. Close gives back what a
+		// close-on-exit handle holds; the one of us two that brings the
+		// count down posts.
+		if !s.counts() || s.uncount() {
+			s.giveBack()
+		}
+		return s.fail(op, ErrClosed)
+	}
+	s.opts.Debug("taken")
+	return nil
+}
+
+// obtain takes a permit from the backend, for the handle itself (mine) or for
+// a Permit, and counts it where that is asked for. If ctx ends first it returns
+// errStopped; if it is not to block, ErrWouldBlock.
+func (s *Semaphore) obtain(ctx context.Context, block, mine bool) (got int, err error) {
+	strict := mine && s.opts.strict
+	if strict && s.held.Load() > 0 {
+		return 0, ErrHeld
+	}
+	if s.queue.Idle() {
+		got, err := s.take(!block, !mine)
+		if err == ErrWouldBlock && !block && s.awaitServer() {
+			// What the server had in its hands at our first look it has given
+			// back, also if it had retired before awaitServer looked.
+			got, err = s.take(true, !mine)
+		}
+		if err != ErrWouldBlock {
+			return got, s.taken(err, mine)
+		}
+	}
+	if !block {
+		return 0, ErrWouldBlock
+	}
+	s.opts.Debug("blocked")
+	w, serve, err := s.queue.Join(!mine)
+	if err != nil {
+		return 0, ErrClosed
+	}
+	if serve && !s.spin() {
+		s.life.Add(1)
+		go s.serve()
+	}
+	select {
+	case <-w.Ready:
+	case <-ctx.Done():
+		if left, front, empty := s.queue.Leave(w); left {
+			if empty || front && s.traits.Polls {
+				s.back.Interrupt() // nobody to serve, or another one
+			}
+			return 0, errStopped
+		}
+		<-w.Ready // it has been given a permit at the same moment, and keeps it
+	}
+	if w.Err == waitqueue.ErrClosed {
+		return 0, ErrClosed
+	}
+	return w.Got, s.taken(w.Err, mine)
+}
+
+// take takes a permit from the engine, for a Permit or for the handle; where
+// permits have owners it returns its number.
+func (s *Semaphore) take(final, forPermit bool) (got int, err error) {
+	if r := s.traits.Recoverable; r != nil {
+		return r.Take(final, forPermit)
+	}
+	return 0, s.back.TryWait(final)
+}
+
+// spinTime bounds how long a waiter looks for a permit before a thread sleeps for
+// it. Another process that holds one for a moment only, or answers at once, gives
+// it in less time than a sleep and a wake-up take.
+const spinTime = 4 * time.Microsecond
+
+// looksPerClock is how often spin looks before it looks at the clock, which takes
+// longer.
+const looksPerClock = 32
+
+var canSpin = runtime.NumCPU() > 1
+
+// spin serves the queue for a moment, and reports whether nobody waits any more.
+func (s *Semaphore) spin() bool {
+	if s.words == nil && s.owner == nil || !canSpin {
+		return false
+	}
+	t := &turn{s: s}
+	for start := time.Now(); time.Since(start) < spinTime; {
+		for range looksPerClock {
+			if s.free() && t.Look() || s.queue.Idle() {
+				return s.queue.Retire()
+			}
+		}
+	}
+	return false
+}
+
+// free reports whether a permit seems to be free.
+func (s *Semaphore) free() bool {
+	if s.words != nil {
+		return s.words.Value() > 0
+	}
+	return s.owner.Free()
+}
+
+// serve looks for permits until nobody waits for one.
+func (s *Semaphore) serve() {
+	defer s.leave()
+	t := &turn{s: s}
+	for {
+		s.back.Serve(t)
+		if s.queue.Retire() {
+			return
+		}
+	}
+}
+
+// awaitServer waits for the server of an empty queue to retire, where it might have
+// a permit in its hands, and reports whether it might.
+func (s *Semaphore) awaitServer() bool {
+	if s.traits.TakesUnasked {
+		s.awaitRetired()
+	}
+	return s.traits.TakesUnasked
+}
+
+// awaitRetired interrupts the server of an empty queue until it has retired.
+func (s *Semaphore) awaitRetired() {
+	// It is a matter of microseconds. The bound is for a log handler that is
+	// called by the server and calls us: it would wait for itself.
+	for start := time.Now(); s.queue.Idle() && s.queue.Served() && time.Since(start) < time.Second; {
+		s.back.Interrupt()
+		time.Sleep(20 * time.Microsecond)
+	}
+}
+
+// taken does the accounts of a permit that the backend gave, if it did.
+func (s *Semaphore) taken(err error, mine bool) error {
+	if err != nil {
+		return err
+	}
+	s.race.acquire()
+	switch {
+	case mine && s.opts.strict:
+		if !s.held.CompareAndSwap(0, 1) {
+			s.giveBack() // another goroutine was faster
+			return ErrHeld
+		}
+	case mine && s.counts():
+		s.held.Add(1)
+	}
+	return nil
+}
+
+// counts says whether held is kept.
+func (s *Semaphore) counts() bool {
+	return s.opts.strict || s.opts.closeOnExit && s.traits.Recoverable == nil
+}
+
+// uncount takes one from held, unless it is 0.
+func (s *Semaphore) uncount() bool {
+	for {
+		n := s.held.Load()
+		if n == 0 {
+			return false
+		}
+		if s.held.CompareAndSwap(n, n-1) {
+			return true
+		}
+	}
+}
+
+// A turn is the engine.Turn of a handle.
+type turn struct {
+	s      *Semaphore
+	served int // how many got a permit by Look
+}
+
+func (t *turn) Look() (done bool) {
+	return t.s.queue.Serve(func(w *waitqueue.Waiter) (err error) {
+		w.Got, err = t.s.take(false, w.ForPermit)
+		if err == nil {
+			t.served++
+		}
+		return err
+	}, ErrWouldBlock)
+}
+
+func (t *turn) Served() int { return t.served }
+
+func (t *turn) Fail(err error) { t.s.queue.Dismiss(t.s.queue.Front(), err) }
+
+func (t *turn) Took() {
+	if !t.s.queue.Give() {
+		t.s.giveBack() // they have all left meanwhile
+	}
+}
+
+func (t *turn) Poll(kick engine.Kick, idle func()) {
+	var front waitqueue.Ticket
+	var pause func(int) time.Duration
+	var attempt int
+	for !t.Look() {
+		// Each wait has its own backoff, from the moment it is in front.
+		if f := t.s.queue.Front(); f == 0 {
+			continue // gone since the look
+		} else if f != front {
+			front, pause, attempt = f, t.s.opts.backoff(), 0
+		}
+		idle()
+		attempt++
+		d := pause(attempt)
+		if d < 0 {
+			t.s.queue.Dismiss(front, engine.Because(ErrTimeout, "the backoff function ended the wait after %d tries", attempt))
+			front = 0
+			continue
+		}
+		timer := time.NewTimer(d)
+		select {
+		case <-timer.C:
+		case <-kick:
+			timer.Stop()
+		}
+	}
+}
+
+// handOvers bounds how many permits in a row are given from goroutine to
+// goroutine of a handle, where other processes don't get to see them. The next
+// one is posted for all. Posting costs a system call and usually wakes our own
+// server, so a small bound is slow; 256 hand-overs take about 0.1 ms.
+const handOvers = 256
+
+// give gives a permit, p's or the handle's, to the handle's own waiter in front, or
+// posts it.
+func (s *Semaphore) give(p *Permit) error {
+	s.race.release()
+	recoverable := s.traits.Recoverable
+	// While too many are held no permit that comes back may be passed on.
+	if !s.queue.Idle() && (recoverable == nil || !recoverable.Owner().Shrinking()) {
+		given, empty, err := s.queue.Pass(handOvers, func(w *waitqueue.Waiter) (err error) {
+			if recoverable != nil {
+				w.Got, err = recoverable.HandOver(p.number(), p != nil, w.ForPermit)
+			}
+			return err
+		})
+		if empty || given && s.traits.Polls {
+			s.back.Interrupt() // nobody to serve, or another one
+		}
+		if given || err != nil && err != permits.ErrGive {
+			return err
+		}
+	}
+	if recoverable != nil && p != nil {
+		return recoverable.GiveAt(p.got)
+	}
+	return s.back.Post()
+}
+
+// giveBack gives a permit that no caller will give.
+func (s *Semaphore) giveBack() {
+	err := s.give(nil)
+	if s.traits.Recoverable != nil && s.closed() {
+		err = nil // Close has given it back, or will
+	}
+	if err != nil {
+		s.opts.Warn("a permit could not be given back", "error", err)
+	}
+}
