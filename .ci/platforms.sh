@@ -11,32 +11,41 @@ reasons=$work/reasons # platform|reason, a line for each test skipped
 mark() { printf '%s|%s|1|0\n' "$1" "$2" >>"$counts"; }
 
 # count PLATFORM LOG SKIPPED: the leaves among the tests of a verbose log, in the column
-# of the file that each is in. SKIPPED has lines "test: reason".
+# of the directory that each is in. A package's tests are followed by its line, "ok" or
+# "FAIL" and its import path. In the root package the column is that of the test's name or
+# file. SKIPPED has lines "test: reason".
 count() {
 	local platform=$1 log=$2 skipped=$3
 	mark "$platform" built
-	{ grep -H -o -E '^func (Test|Example|Fuzz)[A-Za-z0-9_]*' --include='*_test.go' -r . | sed 's/^\.\///; s/:func / /' | sed 's/^/FILE /'
-		grep -E '^ *--- (PASS|SKIP): ' "$log"; } | awk -v platform="$platform" '
-		$1 == "FILE" { file[$3] = $2; next }
-		{ name = $3; result[name] = $2; for (parent = name; sub(/\/[^\/]*$/, "", parent);) inner[parent] = 1 }
-		function column(name,    top, f) {
+	{ sed -n 's/^func \(Test[A-Za-z0-9_]*\)(.*/MULTIPROCESS \1/p' multiprocess_test.go
+		grep -E '^( *--- (PASS|SKIP): |(ok  |FAIL)	)' "$log"; } | awk -v platform="$platform" -v module="$(go list -m)" '
+		function column(dir, name,    top) {
 			top = name
 			sub(/\/.*/, "", top)
-			f = file[top]
-			if (name ~ /^TestConformance/) return "conformance"
-			if (name ~ /\/(.*[ _])?(C|Python)(_|$)/ || top ~ /^Test(LimitAcrossProcesses|HandOversStarveNobody|SafetyNetKeepsThePlace|ClosingLeavesNothingBehind|NativeStress|OtherWordSize|OtherByteOrder|BesideMusl|MuslInOurPlace|ForkedProgramKeepsThePermit|WhoCallsLibc|TwoKindsOfOneName)$/) return "interoperation"
-			if (f ~ /(^|\/)(recover|storm|surroundings|sweep)[a-z_]*_test\.go$/ || f ~ /^internal\/permits\//) return "recovery"
-			if (f ~ /^(multiprocess|users|exit|interrupt|native|example_child)[a-z_]*_test\.go$/ || f ~ /^cmd\//) return "multi-process"
+			if (dir == "." && name ~ /^TestConformance/) return "conformance"
+			if (dir == "test/interop" || name ~ /\/(.*[ _])?(C|Python)(_|$)/) return "interoperation"
+			if (dir ~ /^(internal\/(recoverable|permits)|test\/(storm|sweep|environment))$/) return "recovery"
+			if (dir == "." && top in multiprocess || dir == "internal/glibc" || dir ~ /^cmd\//) return "multi-process"
 			return "other"
 		}
-		END {
+		$1 == "MULTIPROCESS" { multiprocess[$2] = 1; next }
+		$1 == "---" {
+			name = $3
+			result[name] = $2
+			while (sub(/\/[^\/]*$/, "", name)) inner[name] = 1
+			next
+		}
+		{
+			dir = $2 == module ? "." : substr($2, length(module) + 2)
 			for (name in result) if (!(name in inner)) {
-				c = column(name)
+				c = column(dir, name)
 				if (result[name] == "SKIP:") skip[c]++; else pass[c]++
 				all[c] = 1
 			}
-			for (c in all) printf "%s|%s|%d|%d\n", platform, c, pass[c], skip[c]
-		}' >>"$counts"
+			split("", result)
+			split("", inner)
+		}
+		END { for (c in all) printf "%s|%s|%d|%d\n", platform, c, pass[c], skip[c] }' >>"$counts"
 	sed -e "s/^[^:]*: /$(printf '%s' "$platform" | sed 's/[\/&]/\\&/g')|/" "$skipped" >>"$reasons"
 }
 
@@ -69,33 +78,29 @@ table() {
 		awk -F '|' '{ if ($1 != before) print $1; before = $1; print "    " $2 }'
 }
 
-# marks prints for README which columns have tests that passed, platforms with the same
-# ones in one row.
+# marks prints, for docs/platforms.md, which columns have tests that passed: a row for each
+# platform, in the order of their names.
 marks() {
-	awk -F '|' -v columns="$columns" '
-		!($1 in seen) { seen[$1] = 1; order[++n] = $1 }
+	local shown=${columns% other}
+	printf '| platform | %s |\n' "${shown// / | }"
+	printf '|---|%s\n' "$(printf -- '---|%.0s' $shown)"
+	awk -F '|' -v columns="$shown" '
+		{ platforms[$1] = 1 }
 		$3 > 0 { done[$1, $2] = 1 }
 		END {
-			k = split(columns, c, " ") - 1 # all but "other"
-			head = "| platform |"
-			rule = "|---|"
-			for (i = 1; i <= k; i++) { head = head " " c[i] " |"; rule = rule "---|" }
-			print head
-			print rule
-			for (r = 1; r <= n; r++) {
-				row = ""
-				for (i = 1; i <= k; i++) row = row (((order[r], c[i]) in done) ? " ✓ |" : " – |")
-				if (!(row in names)) rows[++m] = row
-				names[row] = names[row] (names[row] == "" ? "" : "; ") order[r]
+			k = split(columns, c, " ")
+			for (p in platforms) {
+				row = "| " p " |"
+				for (i = 1; i <= k; i++) row = row (((p, c[i]) in done) ? " ✓ |" : " – |")
+				print row
 			}
-			for (r = 1; r <= m; r++) print "| " names[rows[r]] " |" rows[r]
-		}' "$counts"
+		}' "$counts" | LC_ALL=C sort
 }
 
-# platforms prints the table, and holds README's against it (UPDATE_PLATFORMS=1 writes
-# that anew).
+# platforms prints the table, and holds that of docs/platforms.md against it
+# (UPDATE_PLATFORMS=1 writes that anew).
 platforms() {
-	local begin='<!-- platforms -->' end='<!-- end of platforms -->'
+	local page=docs/platforms.md begin='<!-- platforms -->' end='<!-- end of platforms -->'
 	table
 	marks >"$work/marks"
 	if [ -n "${UPDATE_PLATFORMS:-}" ]; then
@@ -103,8 +108,8 @@ platforms() {
 			$0 == end { inside = 0 }
 			!inside { print }
 			$0 == begin { inside = 1; while ((getline line < marks) > 0) print line }
-		' README.md >"$work/readme" && cp "$work/readme" README.md || return 1
+		' "$page" >"$work/page" && cp "$work/page" "$page" || return 1
 	fi
-	sed -n "/^$begin\$/,/^$end\$/p" README.md | sed '1d;$d' | diff -u - "$work/marks" ||
-		{ echo "README's table of platforms (-) is not what was tested (+)"; return 1; }
+	sed -n "/^$begin\$/,/^$end\$/p" "$page" | sed '1d;$d' | diff -u - "$work/marks" ||
+		{ echo "the table of $page (-) is not what was tested (+)"; return 1; }
 }
