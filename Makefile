@@ -1,0 +1,34 @@
+# What there is to do. CONTRIBUTING.md says when, and how long each takes.
+
+.PHONY: test lint storm sweep models mutants fuzz bench ci
+
+test:
+	go test ./...
+
+lint:
+	test -z "$$(gofmt -l . | tee /dev/stderr)"
+	go vet ./...
+	go run honnef.co/go/tools/cmd/staticcheck@v0.8.2 ./...
+
+storm:
+	go test -run Storm ./test/storm -storm.kills 10000 -timeout 30m
+
+sweep:
+	go test -run Sweep ./test/sweep -sweep.full -timeout 1h -v
+
+models:
+	spec/run
+
+mutants:
+	go run ./test/mutants
+
+fuzz:
+	go test -run '^$$' -fuzz FuzzOpenNative -fuzztime 1m ./internal/glibc
+	go test -run '^$$' -fuzz FuzzOpenFlock -fuzztime 1m .
+	go test -run '^$$' -fuzz FuzzOpenRecoverable -fuzztime 1m ./internal/recoverable
+
+bench:
+	cd bench && go run .
+
+ci:
+	bash .ci/run
