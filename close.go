@@ -11,12 +11,12 @@ import (
 
 const closedBit = 1 << 62 // of Semaphore.life
 
-// Close closes the handle. Whoever waits on it gets ErrClosed. It is safe at any
+// Close closes the handle. Its waiters get ErrClosed. It is safe at any
 // moment, also while other goroutines are inside its methods, and may be
 // repeated (WithStrict: ErrClosed).
 //
 // A program that has cancelled a Wait should close the handle (or call CloseAll)
-// before it ends. What the engine does for those who wait goes on for some
+// before it ends. What the engine does for waiters goes on for some
 // microseconds after the last of them has left; a process that ends in this time
 // may take along a wake-up that was meant for another process, with EngineLibc and
 // EngineWindows a permit, and be counted as a waiter for ever (with EngineRecoverable all of this
@@ -35,7 +35,7 @@ func (s *Semaphore) Close() error {
 	return nil
 }
 
-// shut closes the handle, if nobody did.
+// shut closes the handle, if it is open, and reports whether it was.
 func (s *Semaphore) shut() bool {
 	for {
 		n := s.life.Load()
@@ -47,12 +47,12 @@ func (s *Semaphore) shut() bool {
 		}
 	}
 	defer s.leave()
-	// From here on nobody enters. Waiters are sent away below; a taker that is
+	// From here on no call enters. Waiters are sent away below; a taker that is
 	// inside finds closed() true after its taking.
 	s.queue.Close()
 	// A process that ends after Close must not take along what the server has
-	// in its hands: a permit, a wake-up meant for others, its place in the
-	// number of waiters.
+	// in its hands: a permit, a wake-up meant for other waiters, its count in
+	// the number of waiters.
 	s.awaitRetired()
 	if r := s.traits.Recoverable; r != nil {
 		n := r.GiveAll()
@@ -130,7 +130,7 @@ var handles struct {
 }
 
 // ignoredAtStart holds those exitsignal.Signals that the program was started with
-// ignored, as under nohup. It has to be asked before anybody calls Notify.
+// ignored, as under nohup. It has to be asked before the program calls Notify.
 var ignoredAtStart = func() map[os.Signal]bool {
 	m := make(map[os.Signal]bool)
 	for _, sig := range exitsignal.Signals {
@@ -142,8 +142,8 @@ var ignoredAtStart = func() map[os.Signal]bool {
 func register(s *Semaphore) {
 	handles.Lock()
 	if handles.dying && s.opts.closeOnExit {
-		// The process has given back what it held, and is about to die. What
-		// this handle took nobody would give back.
+		// The process has given back what it held, and is about to die. No
+		// code would give back what this handle took.
 		handles.Unlock()
 		select {}
 	}
@@ -172,7 +172,7 @@ func unregister(s *Semaphore) {
 	}
 }
 
-// openHandles returns those open handles that satisfy want.
+// openHandles returns the open handles that satisfy want.
 func openHandles(want func(*Semaphore) bool) []*Semaphore {
 	handles.Lock()
 	defer handles.Unlock()
@@ -185,16 +185,16 @@ func openHandles(want func(*Semaphore) bool) []*Semaphore {
 	return found
 }
 
-// CloseAll closes every handle that this process has open; those opened with
+// CloseAll closes every handle that this process has open; handles opened with
 // WithCloseOnExit or WithRecovery give back what they hold. It is for main, in a
-// defer and before os.Exit: a library must not call it, for it closes the handles
-// of others too.
+// defer and before os.Exit: a library must not call it, for it closes the
+// handles of other packages too.
 func CloseAll() error {
 	closeEach(openHandles(func(*Semaphore) bool { return true }))
 	return nil
 }
 
-// closeEach closes handles, and waits until those that close on exit have given
+// closeEach closes handles, and waits until handles that close on exit have given
 // all back, also what other goroutines were taking at this moment: they find
 // their handle closed and give it back themselves. That is a matter of
 // microseconds; the bound is for a system call, a file's lock or a log handler
@@ -233,8 +233,8 @@ func watchExitSignals() (stop func()) {
 	arrived := make(chan os.Signal, 1)
 	signal.Notify(arrived, watched...)
 	go func() {
-		// A signal that came before the end of the watch was ours, and nobody
-		// else may have heard it: it is in the channel before that is closed.
+		// A signal that came before the end of the watch was ours, and maybe no
+		// other listener heard it: it is in the channel before that is closed.
 		if sig, ok := <-arrived; ok {
 			giveBackAndDie(sig)
 		}

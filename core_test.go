@@ -176,7 +176,7 @@ func TestTryWaitDoesNotOvertakeWaiters(t *testing.T) {
 	})
 }
 
-// Whoever is cancelled, the head or one behind it, returns at once, and those
+// A waiter that is cancelled, the head or one behind it, returns at once, and those
 // behind are served in their order.
 func TestCancelCostsOthersNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -264,7 +264,7 @@ func TestWaitTimeoutInTime(t *testing.T) {
 func TestHandOversAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, b := fake(t, 0)
-		b.stuck = true // what is posted stays: somebody else's it is
+		b.stuck = true // what is posted stays: it is another process's
 		const rounds = 3
 		for range rounds * (handOvers + 1) {
 			go s.Wait()

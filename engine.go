@@ -20,7 +20,7 @@ import (
 	"github.com/procsem/semaphore/internal/store"
 )
 
-// Engine names a way to keep a semaphore; it decides who else can share it.
+// Engine names a way to keep a semaphore; it decides which programs can share it.
 type Engine int
 
 const (
@@ -37,7 +37,7 @@ const (
 	// libc cannot end a sem_wait from outside. A Wait that is cancelled
 	// returns at once, and the thread that was blocked for it is called back
 	// by a signal (SIGURG, which Go's runtime uses for its own threads). If
-	// it is given a permit in this short time, and nobody else waits on the
+	// it is given a permit in this short time, and no other goroutine waits on the
 	// handle, it posts it back; another process may then have seen one permit
 	// less for a moment. Close waits for the thread, so close the handle, or
 	// call CloseAll, before the process ends: a thread that dies with a permit
@@ -69,7 +69,7 @@ const (
 	// open while its value matters, and Unlink has nothing to remove.
 	//
 	// A Wait that is cancelled returns at once. If the wait in the kernel is given a
-	// permit in the same moment, and nobody else waits on the handle, it is posted
+	// permit in the same moment, and no other goroutine waits on the handle, it is posted
 	// back, as with EngineLibc. Another program may have given its semaphore a
 	// lower maximum than MaxValue, which is then where Post is ErrOverflow.
 	EngineWindows
@@ -80,7 +80,7 @@ const (
 	// variable SEMAPHORE_DIR names, else in /dev/shm, else in /tmp.
 	EngineFlock
 
-	// EngineRecoverable keeps permits that have owners: those of a handle come
+	// EngineRecoverable keeps permits that have owners: a handle's permits come
 	// back when it is closed, and when its process ends, however it ends
 	// (SIGKILL, the OOM killer, a panic). It is never EngineAuto: WithRecovery
 	// asks for it. It is shared with programs that use this package, on any
@@ -95,14 +95,14 @@ const (
 	// long as its process, also if the program keeps no reference to it. At most
 	// 4096 handles of a semaphore can be open at a time.
 	//
-	// On Linux since 5.16 a waiter learns of a death at once and sleeps on until
-	// then; on older ones it looks once a second. On Windows it learns at once
-	// of the deaths of up to 62 processes that it may watch, those of its own user,
+	// On Linux since 5.16 a waiter is notified of an exit at once and sleeps until
+	// then; on older kernels it looks once a second. On Windows it is notified at once
+	// of the exits of up to 62 processes that it may watch, which are its own user's,
 	// and looks for others once a second. Elsewhere waiting polls (WithBackoff), and
-	// looks for the dead ten times a second. docs/recovery.md says how it works and
+	// looks for dead owners ten times a second. docs/recovery.md says how it works and
 	// what is not promised.
 	//
-	// As with EngineNative, whoever truncates the file ends those who have it
+	// As with EngineNative, whoever truncates the file ends the processes that have it
 	// open with SIGBUS. It is not in builds for AIX, for MIPS of 32 bits and for
 	// Arm before version 7.
 	EngineRecoverable

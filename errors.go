@@ -31,8 +31,8 @@ func (e *Error) Timeout() bool { return errors.Is(e.Err, os.ErrDeadlineExceeded)
 // counterpart among the errnos (EAGAIN, ETIMEDOUT, EINTR, EOVERFLOW) answer
 // errors.Is for it too, on systems that have it.
 var (
-	// ErrWouldBlock: TryWait or TryAcquire found no free permit, or found
-	// others waiting on the same handle. Is EAGAIN.
+	// ErrWouldBlock: TryWait or TryAcquire found no free permit, or found that
+	// other goroutines wait on the same handle. Is EAGAIN.
 	ErrWouldBlock error = engine.ErrWouldBlock
 
 	// ErrTimeout: WaitTimeout's duration passed, or a backoff function ended
@@ -69,15 +69,15 @@ var (
 	// no sense, or SEMAPHORE_DIR is not an absolute path.
 	ErrInvalidOption error = engine.ErrInvalidOption
 
-	// ErrCorrupt: what stands in the semaphore's place is not a semaphore.
+	// ErrCorrupt: what has the semaphore's name is not a semaphore.
 	ErrCorrupt error = engine.ErrCorrupt
 
 	// ErrKindMismatch: the name is in use for another kind of semaphore.
 	ErrKindMismatch error = engine.ErrKindMismatch
 
-	// ErrLimitMismatch: WithValue asked for another limit than a recoverable
-	// semaphore has that somebody has open. (What SetLimit has set stands, without
-	// an error.)
+	// ErrLimitMismatch: WithValue asked for another limit than that of a recoverable
+	// semaphore that is open in some process. (A limit that SetLimit has set stands,
+	// without an error.)
 	ErrLimitMismatch error = engine.ErrLimitMismatch
 
 	// ErrTableFull: a recoverable semaphore has as many handles, of all

@@ -22,7 +22,7 @@ import (
 )
 
 // A parent hands a child data through a file that both have mapped, and a
-// semaphore tells the child when they are there. The child is this program
+// semaphore lets the child go on when they are there. The child is this program
 // again; see childMain in the source.
 func Example_parentAndChild() {
 	dir, err := os.MkdirTemp("", "semaphore-example-")

@@ -21,7 +21,7 @@ func Example_mutex() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	defer s.Unlink() // only who is sure that nobody else needs the name
+	defer s.Unlink() // only if no other process needs the name
 	defer s.Close()
 
 	if err := s.Wait(); err != nil {

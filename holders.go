@@ -18,9 +18,9 @@ type Holder struct {
 }
 
 // Holders lists the handles of all processes that hold permits or wait, this one's
-// among them, as they were at some moment during the call, except those of the dead,
-// whose permits it gives back. A handle whose process is gone is listed as long as a
-// child has its LockFile.
+// among them, as they were at some moment during the call. It gives back the permits of
+// dead handles, and does not list these. A handle whose process is gone is listed as
+// long as a child has its LockFile.
 //
 // Errors: ErrClosed, ErrUnsupported if the engine is not EngineRecoverable.
 func (s *Semaphore) Holders() ([]Holder, error) {
@@ -48,7 +48,7 @@ func (s *Semaphore) Limit() (int, error) {
 // SetLimit changes how many permits there are, from now on and for all, 0 to 65535.
 // Raising the limit wakes waiters at once. Lowering it takes no permit from its
 // holder: it takes effect as permits come back, and until the number of
-// holders fits nobody gets one. With a limit of 0 nobody gets in.
+// holders fits no waiter gets one. With a limit of 0 there are no permits.
 //
 // The limit stays until the next SetLimit or Unlink, also when no handle is open,
 // and wins over WithValue.
@@ -63,8 +63,8 @@ func (s *Semaphore) SetLimit(n int) error {
 
 // LockFile returns a descriptor that keeps the handle's permits taken, close-on-exec
 // and the caller's to close. Given to a child (exec.Cmd.ExtraFiles), what the handle
-// holds when this process dies stays taken until the child, and whomever it gave the
-// descriptor to, is gone as well. Close of the handle gives back all the same.
+// holds when this process dies stays taken until the child, and every process that it
+// gave the descriptor to, is gone as well. Close of the handle gives back all the same.
 //
 // The child must do nothing with the descriptor: locks of it (flock(2), fcntl(2))
 // are the handle's own, and unlocking it would declare the handle dead. What comes back

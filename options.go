@@ -87,7 +87,7 @@ func WithExclusive(exclusive bool) Option { return func(o *options) { o.exclusiv
 //
 // Of a recoverable semaphore (WithRecovery) it is the limit, 1 to 65535, and means
 // something to one that exists: if another limit is in force, Open fails with
-// ErrLimitMismatch while somebody has the semaphore open, and else changes the limit,
+// ErrLimitMismatch while some process has the semaphore open, and else changes the limit,
 // also with WithCreate(false). What SetLimit has set stays, and the option is then not
 // used. Without the option the limit that is in force is used, and 1 for a new
 // semaphore.
@@ -156,7 +156,7 @@ func WithCloseOnExit(on bool) Option { return func(o *options) { o.closeOnExit =
 // permit is ErrHeld, and a second Close is ErrClosed. A Wait that was blocked
 // before the handle got its permit stays in line. Permits of Acquire and
 // TryAcquire are their own owners and do not count. The default is false: as
-// POSIX has it, anybody may post (not with WithRecovery, where Post is ErrNotHeld in
+// POSIX has it, any process may post (not with WithRecovery, where Post is ErrNotHeld in
 // any case), and Close may be repeated.
 func WithStrict(strict bool) Option { return func(o *options) { o.strict = strict } }
 
@@ -166,7 +166,7 @@ func WithEngine(e Engine) Option { return func(o *options) { o.engine = e } }
 
 // WithRecovery(true) makes a semaphore whose permits come back when their holder
 // dies: it is WithEngine(EngineRecoverable), and together with another engine
-// ErrInvalidOption. All who share the semaphore need it: to open one of the other kind
+// ErrInvalidOption. Every program that shares the semaphore needs it: to open one of the other kind
 // is ErrKindMismatch. The default is false.
 func WithRecovery(on bool) Option { return func(o *options) { o.recovery = on } }
 

@@ -6,12 +6,12 @@ import (
 )
 
 // A Permit is one permit that Acquire or TryAcquire took. It belongs to
-// whoever has the Permit, not to the handle: Post does not give it, and it stays
+// the Permit, not to the handle: Post does not give it, and it stays
 // valid after the handle is closed. But Close gives it back if the semaphore is a
 // recoverable one or the handle was opened WithCloseOnExit.
 type Permit struct {
 	s          *Semaphore
-	ownsHandle bool // of the function Acquire: nobody else knows the handle
+	ownsHandle bool // of the function Acquire: no other code knows the handle
 	got        int  // its number, where permits have owners
 	once       sync.Once
 	err        error
@@ -84,7 +84,7 @@ func (s *Semaphore) acquire(ctx context.Context, block bool, op string, ownsHand
 }
 
 // Release gives the permit back. The first call decides; later ones give
-// nothing and return its result. It never panics; a Permit that nobody
+// nothing and return its result. It never panics; a Permit that was not
 // acquired is ErrNotHeld. Of a recoverable semaphore whose handle was closed it
 // gives nothing and returns nil: Close has given the permit back.
 func (p *Permit) Release() error {

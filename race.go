@@ -12,7 +12,7 @@ import (
 // not see what other processes, the kernel and libc do, and would accuse
 // programs that guard ordinary data by two handles of one semaphore. All
 // handles of one name share one address. That an unlinked semaphore and its
-// successor share it too can hide a race but accuse nobody.
+// successor share it too can hide a race but accuses no program.
 type raceSync struct{ addr *int64 }
 
 var raceAddrs sync.Map // name to *int64

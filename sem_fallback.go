@@ -65,8 +65,8 @@ func flockPath(name string) (string, error) {
 type flockSemaphore struct {
 	f *os.File
 
-	// mu keeps this handle's goroutines apart, whom the lock of one open file
-	// does not. It is only ever tried, as the lock is: nobody blocks on it
+	// mu keeps this handle's goroutines apart, which the lock of one open file
+	// does not. It is only ever tried, as the lock is: no goroutine blocks on it
 	// while its holder waits for a process that was stopped inside.
 	mu sync.Mutex
 

@@ -51,7 +51,7 @@ unsigned long semaphore_calls(void) { return __atomic_load_n(&calls, __ATOMIC_RE
 
 int semaphore_init(semaphore_handle sem, unsigned value)
 {
-#ifdef __GLIBC__ // macOS has no unnamed semaphores, and nobody asks for them there
+#ifdef __GLIBC__ // macOS has no unnamed semaphores, and needs none
 	return result(sem_init(of(sem), 1, value));
 #else
 	(void)sem;

@@ -50,7 +50,7 @@ func init() {
 }
 
 // layoutIsKnown watches libc operate on a semaphore, once, and reports whether
-// its words are those that engine native works on, in both directions.
+// its words are what internal/glibc works on, in both directions.
 var layoutIsKnown = sync.OnceValue(func() bool {
 	memory := C.calloc(1, C.sizeof_sem_t)
 	defer C.free(memory)
@@ -100,7 +100,7 @@ func libcError(call string, errno C.int) error {
 // Most libcs return one pointer for one semaphore however often a process opens
 // it. Some count: glibc, musl, FreeBSD, DragonFly. Some don't: illumos, whose
 // first sem_close unmaps and whose later ones fail, and musl before 1.2.3, whose
-// first one unmaps all the same. So sem_close is called only when nobody in this
+// first one unmaps all the same. So sem_close is called only when no handle of this
 // process uses the pointer any more; and then as often as sem_open was, or until
 // libc knows the pointer no more. Others (macOS, OpenBSD, NetBSD) return a new
 // one for each open.
@@ -187,7 +187,7 @@ var (
 	checkLibc func(path string) error
 )
 
-// isGlibc and isMusl say that libc is one whose files we know.
+// isGlibc and isMusl name the libcs whose files we know.
 const (
 	isGlibc = C.semaphore_is_glibc == 1
 	isMusl  = C.semaphore_is_musl == 1
@@ -228,7 +228,7 @@ type libcSemaphore struct {
 	opts *engine.Options
 
 	mu     sync.Mutex
-	inside bool // serve is running, on thread
+	inside bool // Serve is running, on thread
 	thread C.pthread_t
 	kicked bool // the thread's next EINTR is of our making
 
@@ -261,8 +261,8 @@ func (s *libcSemaphore) Value() (int, error) {
 
 func (s *libcSemaphore) Close() error { return libcClose(s.sem) }
 
-// serve waits in libc. Nobody can call it back from there, so it may be given a
-// permit when nobody waits for it any more (took then posts it).
+// Serve waits in libc, from where it cannot be called back: so it may be given a
+// permit when no goroutine waits any more (Took then posts it).
 func (s *libcSemaphore) Serve(t engine.Turn) {
 	if libcPolls {
 		t.Poll(s.kick, func() {})
@@ -298,8 +298,8 @@ func (s *libcSemaphore) Serve(t engine.Turn) {
 	s.mu.Unlock()
 }
 
-// interrupt makes serve return from libc. If its thread is not there yet it
-// does not notice; who needs to be sure repeats it (settle).
+// Interrupt makes Serve return from libc. If its thread is not there yet it
+// does not notice; a caller that needs to be sure repeats it (awaitRetired).
 func (s *libcSemaphore) Interrupt() {
 	if libcPolls {
 		s.kick.Send()

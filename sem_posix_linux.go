@@ -38,7 +38,7 @@ func checkedBy(check func(*os.File) error) func(path string) error {
 }
 
 // checkMuslFile refuses what is no semaphore of musl's, which keeps them without a
-// prefix: one that is called "flk.x" there has the place of our own flock-counter "x".
+// prefix: one that is called "flk.x" there has the file of our own flock-counter "x".
 // musl's sem_t has glibc's size, and 0 in its third word if it is shared
 // (src/thread/sem_init.c).
 func checkMuslFile(f *os.File) error {

@@ -68,7 +68,7 @@ func nameError(err error) error {
 
 type windowsSemaphore struct {
 	h     windows.Handle
-	event windows.Handle // set: serve is to look
+	event windows.Handle // set: Serve is to look
 }
 
 func openWindows(name string, how engine.How, o *engine.Options) (engine.Backend, error) {
@@ -124,9 +124,9 @@ func (s *windowsSemaphore) TryWait(bool) error {
 	return nil
 }
 
-// serve waits for the semaphore and the event at once. If both are there the event
+// Serve waits for the semaphore and the event at once. If both are there the event
 // wins, being the first in the list; but a wait that ends with the semaphore has
-// taken a permit, which by then nobody may wait for (took then posts it).
+// taken a permit, for which by then maybe no goroutine waits (Took then posts it).
 func (s *windowsSemaphore) Serve(t engine.Turn) {
 	const interrupted = windows.WAIT_OBJECT_0 // the event, first in the list
 	for !t.Look() {
@@ -139,7 +139,7 @@ func (s *windowsSemaphore) Serve(t engine.Turn) {
 	}
 }
 
-// interrupt sets the event, which stays set until serve waits.
+// Interrupt sets the event, which stays set until Serve waits.
 func (s *windowsSemaphore) Interrupt() { windows.SetEvent(s.event) }
 
 func (s *windowsSemaphore) Post() error {

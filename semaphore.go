@@ -35,8 +35,8 @@ type Semaphore struct {
 	queue waitqueue.Queue
 
 	// life counts the calls in progress, the queue's server and the permits
-	// out, and holds closedBit once the handle is closed. Whoever brings it to exactly
-	// closedBit ends the backend: nobody is inside, nobody can enter.
+	// out, and holds closedBit once the handle is closed. The call that brings it to
+	// exactly closedBit ends the backend: no call is inside, none can enter.
 	life     atomic.Int64
 	ended    chan struct{} // closed after that
 	shutDown chan struct{} // closed when Close has done its work
@@ -45,7 +45,7 @@ type Semaphore struct {
 	// and close-on-exit handles only: others save themselves the write.
 	held atomic.Int64
 
-	// permits are those that Close has to give back (close-on-exit).
+	// permits are the Permits that Close has to give back (close-on-exit).
 	permitsMu sync.Mutex
 	permits   map[*Permit]struct{}
 }
@@ -187,7 +187,7 @@ func (s *Semaphore) TryWait() error {
 	return s.wait(context.Background(), false, "trywait")
 }
 
-// takeFast takes a permit if one is free and nobody waits on the handle. It
+// takeFast takes a permit if one is free and no goroutine waits on the handle. It
 // does not count itself in life: the memory lives as long as s is referred to.
 func (s *Semaphore) takeFast() bool {
 	if s.words != nil {
@@ -222,7 +222,7 @@ func (s *Semaphore) undo() (kept bool) {
 }
 
 // Post gives a permit, and wakes a waiter if there is one. As POSIX has it,
-// anybody may post, whoever waited; WithStrict changes that.
+// any process may post, whichever waited; WithStrict changes that.
 //
 // Of a recoverable semaphore Post gives back one that Wait or TryWait took through
 // this handle, by whichever goroutine.
@@ -308,13 +308,13 @@ func (s *Semaphore) Unlink() error {
 }
 
 // Unlink removes the name of a semaphore of whichever kind there is; with
-// WithEngine or WithRecovery of that one only. Other options mean nothing here. Who has
-// it open keeps using it; the next Open makes a new one. fs.ErrNotExist if
+// WithEngine or WithRecovery of that one only. Other options mean nothing here. A
+// process that has it open keeps using it; the next Open makes a new one. fs.ErrNotExist if
 // there is none.
 //
 // The name of an EngineWindows semaphore cannot be removed: it goes when the last
 // handle is closed, of whichever process. Unlink then only reports whether there is
-// one: nil, and who opens the name shares it still, or fs.ErrNotExist.
+// one: nil, and the next Open of the name shares it still, or fs.ErrNotExist.
 func Unlink(name string, opts ...Option) error {
 	clean, err := cleanName("unlink", name)
 	if err != nil {

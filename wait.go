@@ -11,7 +11,7 @@ import (
 	"github.com/procsem/semaphore/internal/waitqueue"
 )
 
-// errStopped is what a wait ends with whose context has ended.
+// errStopped ends a wait when its context has ended.
 var errStopped = errors.New("stopped")
 
 // wait is Wait, WaitContext, WaitTimeout and TryWait where their fast path found no
@@ -28,7 +28,7 @@ func (s *Semaphore) wait(ctx context.Context, block bool, op string) error {
 	}
 	if s.closed() {
 		// Post would refuse to give it back. Close gives back what a
-		// close-on-exit handle holds; the one of us two that brings the
+		// close-on-exit handle holds; whichever of the two calls brings the
 		// count down posts.
 		if !s.counts() || s.uncount() {
 			s.giveBack()
@@ -75,7 +75,7 @@ func (s *Semaphore) obtain(ctx context.Context, block, mine bool) (got int, err 
 	case <-ctx.Done():
 		if left, front, empty := s.queue.Leave(w); left {
 			if empty || front && s.traits.Polls {
-				s.back.Interrupt() // nobody to serve, or another one
+				s.back.Interrupt() // no waiter to serve, or another one
 			}
 			return 0, errStopped
 		}
@@ -107,7 +107,7 @@ const looksPerClock = 32
 
 var canSpin = runtime.NumCPU() > 1
 
-// spin serves the queue for a moment, and reports whether nobody waits any more.
+// spin serves the queue for a moment, and reports whether no goroutine waits any more.
 func (s *Semaphore) spin() bool {
 	if s.words == nil && s.owner == nil || !canSpin {
 		return false
@@ -131,7 +131,7 @@ func (s *Semaphore) free() bool {
 	return s.owner.Free()
 }
 
-// serve looks for permits until nobody waits for one.
+// serve looks for permits until no goroutine waits for one.
 func (s *Semaphore) serve() {
 	defer s.leave()
 	t := &turn{s: s}
@@ -272,7 +272,7 @@ func (s *Semaphore) give(p *Permit) error {
 			return err
 		})
 		if empty || given && s.traits.Polls {
-			s.back.Interrupt() // nobody to serve, or another one
+			s.back.Interrupt() // no waiter to serve, or another one
 		}
 		if given || err != nil && err != permits.ErrGive {
 			return err

@@ -14,9 +14,9 @@ const MaxValue = 1<<31 - 1
 
 // An Engine is a way to keep semaphores. It registers itself.
 type Engine struct {
-	// Name is one of those that package semaphore knows.
+	// Name is one that package semaphore knows.
 	Name string
-	// Store names the place; engines of one store share its semaphores.
+	// Store names where the semaphores are; engines of one store share them.
 	Store  string
 	Open   func(name string, how How, o *Options) (Backend, error)
 	Exists func(name string) (bool, error)
@@ -25,7 +25,7 @@ type Engine struct {
 
 var registered []*Engine
 
-// Register adds an engine to those of this build. It is called by an init function of
+// Register adds an engine to this build. It is called by an init function of
 // the engine's own file or package, and not at all where a system lacks the engine.
 func Register(e *Engine) { registered = append(registered, e) }
 
@@ -53,7 +53,7 @@ type Backend interface {
 	// final, and none if the caller would only go on to wait.
 	TryWait(final bool) error
 	// Serve calls t.Look whenever a permit may be free, first of all at once,
-	// and returns when that says that nobody waits. In between it blocks.
+	// and returns when that says that no goroutine waits. In between it blocks.
 	Serve(t Turn)
 	// Interrupt makes the Serve in progress, if there is one, look again.
 	Interrupt()
@@ -66,7 +66,7 @@ type Backend interface {
 type Traits struct {
 	// Polls: Serve pauses as the front waiter's backoff says.
 	Polls bool
-	// TakesUnasked: Serve may take a permit when nobody waits any more, which it
+	// TakesUnasked: Serve may take a permit when no goroutine waits any more, which it
 	// then gives back.
 	TakesUnasked bool
 	// Recoverable is the backend itself if its permits have owners, else nil.
@@ -105,7 +105,7 @@ type Holder struct {
 
 // A Turn is what the server of a handle's queue knows of its waiters.
 type Turn interface {
-	// Look takes permits for the waiters, and reports whether nobody waits.
+	// Look takes permits for the waiters, and reports whether none is left.
 	Look() (done bool)
 	// Served returns how many waiters got a permit by Look so far.
 	Served() int

@@ -23,7 +23,7 @@ func LeaveToCollector() {
 	if unfreed.Add(1) > maxUnfreed && collecting.CompareAndSwap(false, true) {
 		go func() {
 			runtime.GC()
-			unfreed.Store(0) // those that the program still refers to can't be helped
+			unfreed.Store(0) // closed handles that the program still refers to stay
 			collecting.Store(false)
 		}()
 	}

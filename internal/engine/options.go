@@ -5,7 +5,7 @@ import (
 	"log/slog"
 )
 
-// Options are those that engines look at.
+// Options are the options that engines look at.
 type Options struct {
 	Create     bool
 	Value      int

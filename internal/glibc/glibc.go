@@ -2,7 +2,7 @@
 
 // Package glibc is glibc's named semaphores without glibc: their format, the operations
 // on their words, and the engine "native". The file's layout and what its words mean are
-// those of glibc since 2.21 (sysdeps/nptl/internaltypes.h, struct new_sem;
+// glibc's since 2.21 (sysdeps/nptl/internaltypes.h, struct new_sem;
 // nptl/sem_open.c, sem_waitcommon.c, sem_post.c).
 package glibc
 
@@ -27,7 +27,7 @@ import (
 )
 
 const (
-	// Store names the place, which EngineLibc shares where libc is glibc.
+	// Store names where they are, which EngineLibc shares where libc is glibc.
 	Store = "glibc"
 	// shared is what sem_open writes into the word "private":
 	// FUTEX_PRIVATE_FLAG, to be taken off the operations, so: shared.
@@ -180,7 +180,7 @@ func (s *Semaphore) Value() (int, error) {
 //
 // A process that ends in here, by a crash or without having closed the handle,
 // leaves the number of waiters one too high: each Post then costs a system call
-// that wakes nobody. If it had been woken, it takes that along; see engine.SafetyNet.
+// that wakes no waiter. If it had been woken, the wake-up is lost; see engine.SafetyNet.
 func (s *Semaphore) Serve(t engine.Turn) {
 	defer runtime.KeepAlive(s.mem)
 	if !testhook.NoSafetyNet.Load() {

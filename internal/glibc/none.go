@@ -14,7 +14,7 @@ import (
 // file is ever called.
 const Size = 0
 
-// Store names the place of glibc's semaphores.
+// Store names where glibc's semaphores are.
 const Store = "glibc"
 
 // Words are nowhere but on Linux.

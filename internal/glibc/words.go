@@ -26,10 +26,10 @@ func (w *words64) Init(value uint32) { w.data.Store(uint64(value)) }
 
 func (w *words64) Value() uint32 { return uint32(w.data.Load()) }
 
-// counted returns the number of waiters.
+// Counted returns the number of waiters.
 func (w *words64) Counted() uint32 { return uint32(w.data.Load() >> 32) }
 
-// take is the acquire operation: what the poster did before its add is visible
+// Take is the acquire operation: what the poster did before its add is visible
 // after the compare-and-swap that sees the sum.
 func (w *words64) Take() bool {
 	for {
@@ -43,9 +43,9 @@ func (w *words64) Take() bool {
 	}
 }
 
-// post is the release operation. After it the semaphore's memory must not be
-// touched, but for the wake-up, which uses only its address: who takes this
-// permit may be the last user and unmap it.
+// Post is the release operation. After it the semaphore's memory must not be
+// touched, but for the wake-up, which uses only its address: the process that
+// takes this permit may be the last user and unmap it.
 func (w *words64) Post() error {
 	for {
 		d := w.data.Load()
@@ -61,8 +61,8 @@ func (w *words64) Post() error {
 	}
 }
 
-// give is a post that needs no wake-up and meets nobody else; false: it was
-// none.
+// Give is a Post that has no waiter to wake and no competitor; false: it has not
+// posted.
 func (w *words64) Give() bool {
 	d := w.data.Load()
 	return d < engine.MaxValue && w.data.CompareAndSwap(d, d+1)
@@ -70,8 +70,8 @@ func (w *words64) Give() bool {
 
 func (w *words64) AddWaiter() { w.data.Add(waiter64) }
 
-// removeWaiter passes on a wake-up that may have been meant for somebody else:
-// who leaves while there is a permit wakes another one.
+// RemoveWaiter passes on a wake-up that may have been meant for another waiter: a waiter
+// that leaves while there is a permit wakes another one.
 func (w *words64) RemoveWaiter() {
 	d := w.data.Add(^uint64(waiter64 - 1))
 	if uint32(d) > 0 && d >= waiter64 {
@@ -79,7 +79,7 @@ func (w *words64) RemoveWaiter() {
 	}
 }
 
-// sleepOn returns the futex, and its value while there is no permit.
+// SleepOn returns the futex, and its value while there is no permit.
 func (w *words64) SleepOn() (word *uint32, none uint32) { return w.valueHalf(), 0 }
 
 // words32 is struct new_sem of machines without them. Bit 0 of the value's word
@@ -99,7 +99,7 @@ func (w *words32) Value() uint32 { return w.val.Load() >> 1 }
 
 func (w *words32) Counted() uint32 { return w.waiters.Load() }
 
-// take and post: as for words64.
+// Take and Post: as for words64.
 func (w *words32) Take() bool {
 	for {
 		v := w.val.Load()
@@ -134,7 +134,7 @@ func (w *words32) Give() bool {
 
 func (w *words32) AddWaiter() { w.waiters.Add(1) }
 
-// sleepOn sets the bit, before the sleep and after the waiter was counted. The
+// SleepOn sets the bit, before the sleep and after the waiter was counted. The
 // kernel compares the whole word: if a permit or another waiter's departure
 // changes it first, there is no sleep.
 func (w *words32) SleepOn() (word *uint32, none uint32) {
@@ -142,11 +142,11 @@ func (w *words32) SleepOn() (word *uint32, none uint32) {
 	return (*uint32)(unsafe.Pointer(&w.val)), hasWaiters
 }
 
-// removeWaiter is glibc's __sem_wait_32_finish. The last waiter takes the bit
+// RemoveWaiter is glibc's __sem_wait_32_finish. The last waiter takes the bit
 // back before it uncounts itself; if another one came in between, that was
 // wrong: it sets the bit again, and since a Post may have missed it meanwhile,
-// wakes as many as there are permits. Beyond glibc, and as words64 does, who
-// leaves while there is a permit wakes another one.
+// wakes as many as there are permits. Beyond glibc, and as words64 does, a
+// waiter that leaves while there is a permit wakes another one.
 func (w *words32) RemoveWaiter() {
 	guess := w.waiters.Load()
 	if guess == 1 {

@@ -45,7 +45,7 @@ func unlink(name string) error {
 	defer f.Close()
 	head, err := readHead(f)
 	if err != nil || head.Locks() != permits.FileLocks {
-		return nil // of a damaged file nobody knows the rest
+		return nil // a damaged file does not say which lock files are its own
 	}
 	// A claimer has the claim before it has the slot's file. One that claims after us
 	// finds that the name is gone. The file of a dead owner that still holds, or is

@@ -109,7 +109,7 @@ func (l *fileLocks) path(slot int) string { return fmt.Sprint(l.stem, slot) }
 func (l *fileLocks) lock(slot int) (bool, error) {
 	path := l.path(slot)
 	for {
-		// Not O_CREAT on what may be another user's; see openRegular.
+		// Not O_CREAT on what may be another user's; see store.OpenRegular.
 		f, err := store.OpenRegular(path)
 		if errors.Is(err, fs.ErrNotExist) {
 			f, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL|syscall.O_NOFOLLOW, l.mode)
@@ -168,7 +168,7 @@ func (l *fileLocks) alive(slot int) (bool, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		// A dead owner leaves its file. To take the owner for dead would let one
 		// too many in.
-		return false, engine.Because(engine.ErrCorrupt, "%s was removed, and with it the lock that tells whether a handle lives; unlink the semaphore once nobody uses it", l.path(slot))
+		return false, engine.Because(engine.ErrCorrupt, "%s was removed, and with it the lock that tells whether a handle lives; unlink the semaphore once no process uses it", l.path(slot))
 	}
 	if err != nil {
 		return false, err

@@ -121,7 +121,7 @@ func newHandle(f *os.File, path string, o *engine.Options) (_ *handle, err error
 			f.Close()
 		}
 		if err != nil && unmap != nil {
-			unmap() // on Windows that removes an unlinked file, which nobody may have open
+			unmap() // on Windows that removes an unlinked file, if no process has it open
 		}
 	}()
 	head, err := readHead(f)
@@ -282,7 +282,7 @@ func (h *handle) scanIsDue(after time.Duration) bool {
 // started is some time ago, so that a first scan is due at once.
 var started = time.Now().Add(-time.Hour)
 
-// ticks is a clock, in ns, that nobody sets: while a clock that was set back catches up,
+// ticks is a clock, in ns, that is never set: while a clock that was set back catches up,
 // no scan would be due.
 func ticks() int64 { return int64(time.Since(started)) }
 

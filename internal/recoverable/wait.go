@@ -20,7 +20,7 @@ import (
 //	watches   the words that the scan found are to be slept on; it reports whether
 //	          an owner has exited already, so that the scan has to be repeated
 //	rest      sleeps, for d if that is not 0
-//	leave     the server has nobody to serve: writes down what it alone has heard
+//	leave     the server has no waiter left: writes down what it alone has heard
 //	end       frees what the sleep needed
 //
 // A waking is what ended a rest.
@@ -43,8 +43,8 @@ type waking struct {
 //
 // From time to time the server wakes up by itself: that is the safety net, for exits
 // that are not reported, for permits that lie beside it because the waiter that was woken
-// for them has died, and for names that vanish. Every server does so, so none loses more
-// of its place in the kernel's queue by it than others. The net's time goes on between
+// for them has died, and for names that vanish. Every server does so, so none falls
+// further behind in the kernel's queue by it than others. The net's time goes on between
 // waits: if each is served before it is over, some server still checks the owners whose
 // exit is never reported.
 func (h *handle) Serve(t engine.Turn) {
@@ -63,7 +63,7 @@ func (h *handle) Serve(t engine.Turn) {
 		found       permits.Findings
 		net         = h.netLooked.Add(netPause(h.table.Waiters())) // when to look by itself
 		netDue      bool                                           // it is time
-		ticketValid bool                                           // our ticket is still our place in the kernel's queue
+		ticketValid bool                                           // our ticket still says where in the kernel's queue we are
 		pending     bool                                           // there was an event, and no waiter here has used it yet
 	)
 	defer sleep.end()

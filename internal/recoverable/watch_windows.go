@@ -62,7 +62,7 @@ func (w processWatch) index(p permits.Process) int {
 	return slices.IndexFunc(w, func(q process) bool { return q.Process == p })
 }
 
-// keep watches those, and lets go of the others.
+// keep watches the processes of now, and lets go of the others.
 func (w *processWatch) keep(now processWatch) {
 	for _, p := range *w {
 		if now.index(p.Process) < 0 {

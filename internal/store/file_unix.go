@@ -28,8 +28,8 @@ func publish(dir, name string, fill func(*os.File) error, mode fs.FileMode) (*os
 	if !errors.Is(err, errors.ErrUnsupported) {
 		return f, err
 	}
-	// A creator that is killed here leaves its temporary file behind. Nobody
-	// opens that name, and no other creator comes upon it.
+	// A creator that is killed here leaves its temporary file behind. No process
+	// opens that name, and no other creator uses it.
 	temp := filepath.Join(dir, fmt.Sprintf("tmp.%d.%x", os.Getpid(), rand.Uint64()))
 	f, err = os.OpenFile(temp, os.O_RDWR|os.O_CREATE|os.O_EXCL|syscall.O_NOFOLLOW, mode)
 	if err != nil {

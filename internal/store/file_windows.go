@@ -78,7 +78,7 @@ func publish(dir, name string, fill func(*os.File) error, mode fs.FileMode) (*os
 		return nil, err
 	}
 	// A creator that is killed here leaves its temporary file behind, for the next
-	// one to remove. Nobody else opens that name.
+	// one to remove. No other process opens that name.
 	temp := filepath.Join(dir, fmt.Sprintf("%s%d.%x", tempPrefix, os.Getpid(), rand.Uint64()))
 	create := func() (windows.Handle, error) {
 		return CreateFile(temp, windows.GENERIC_READ|windows.GENERIC_WRITE, sa, windows.CREATE_NEW)
@@ -98,8 +98,8 @@ func publish(dir, name string, fill func(*os.File) error, mode fs.FileMode) (*os
 	defer f.Close()
 	path := filepath.Join(dir, name)
 	if err = fill(f); err == nil {
-		// On the disk, too, before it has its name: after a power cut nobody could
-		// open what has the name and not the content.
+		// On the disk, too, before it has its name: after a power cut no process
+		// could open what has the name and not the content.
 		err = f.Sync()
 	}
 	if err == nil {
@@ -149,10 +149,10 @@ const (
 )
 
 // Remove frees a name, also of a file that others have open. Windows removes it
-// at once, and the file with the last handle; but not if somebody has it mapped, nor
-// on all filesystems. Then the file gets another name, gone, and goes with the last one
-// who has it mapped and lets go of it; or, if that one was killed, when somebody
-// creates or removes a file here.
+// at once, and the file with the last handle; but not if a process has it mapped, nor
+// on all filesystems. Then the file gets another name, gone, and goes with the last
+// process that has it mapped and lets go of it; or, if that one was killed, when a
+// process creates or removes a file here.
 func Remove(path, gone string) error {
 	err := retryShared(func() error { return removePOSIX(path) })
 	if err == nil || errors.Is(err, fs.ErrNotExist) {
@@ -191,7 +191,7 @@ func removePOSIX(path string) error {
 }
 
 // retryShared repeats what fails engine.Because a program has the file open that does not share
-// what we want of it, as those do which look through all files (a virus scanner, which
+// what we want of it, as programs do that look through all files (a virus scanner, which
 // begins with new ones, an index, our own list): they have it for a moment.
 func retryShared(f func() error) (err error) {
 	for pause := time.Millisecond; pause < time.Second; pause *= 2 {
@@ -214,8 +214,8 @@ func sweep(dir string) {
 	}
 }
 
-// RemoveUnused removes a file that nobody has open: who comes to have it so, by
-// sharing it with nobody, is alone with it. A creator has its file open as long as that
+// RemoveUnused removes a file that no process has open: a process that can open it
+// without sharing is alone with it. A creator has its file open as long as that
 // has a name of this kind.
 func RemoveUnused(path string) {
 	p, err := windows.UTF16PtrFromString(path)
@@ -227,13 +227,13 @@ func RemoveUnused(path string) {
 		return
 	}
 	defer windows.CloseHandle(h)
-	// Not FILE_FLAG_DELETE_ON_CLOSE, of which nobody says that it spares a file which is
+	// Not FILE_FLAG_DELETE_ON_CLOSE, which is not documented to spare a file that is
 	// only mapped.
 	yes := byte(1) // FILE_DISPOSITION_INFO
 	_ = windows.SetFileInformationByHandle(h, windows.FileDispositionInfo, &yes, 1)
 }
 
-// CheckOwner refuses the file of somebody who may have put it there for us to
+// CheckOwner refuses the file of a user who may have put it there for us to
 // find, as it does on Unix: administrators and the system stand for root.
 func CheckOwner(f *os.File, o *engine.Options) error {
 	if !o.Create || o.Mode&0o022 != 0 {

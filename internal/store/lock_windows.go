@@ -39,8 +39,8 @@ func createStoresMutex() (windows.Handle, error) {
 
 // Lock takes the lock under which semaphores of whatever kind are created: a
 // mutex, which the kernel releases when its holder dies. The caller's goroutine stays
-// on its thread, the mutex's owner, until it unlocks. As for the lock of a file, nobody
-// blocks in the kernel.
+// on its thread, the mutex's owner, until it unlocks. As for the lock of a file, no
+// thread blocks in the kernel.
 func Lock() (unlock func(), err error) {
 	h, err := createStoresMutex()
 	if err != nil {

@@ -19,7 +19,7 @@ import (
 )
 
 // Patience bounds the wait for a lock that its holders need for microseconds. One that
-// is stopped in that time must not hang everybody else without a word.
+// is stopped in that time must not hang all other processes without a word.
 var Patience = 10 * time.Second
 
 // Dir is the directory of this package's own files.
@@ -64,7 +64,7 @@ func OpenChecked(path string, check func(*os.File) error) (*os.File, error) {
 // OpenOrPublish opens the file of that name in dir if it passes the check, or
 // publishes it, as how says.
 func OpenOrPublish(dir, name string, how engine.How, check, fill func(*os.File) error, mode fs.FileMode) (*os.File, error) {
-	// Others create and unlink meanwhile, programs of libc's and those whom
+	// Other programs create and unlink meanwhile, libc's and those that
 	// Lock does not lock out (AIX), so either step may find that the
 	// other was the right one.
 	for {
