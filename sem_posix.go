@@ -131,6 +131,9 @@ func libcClose(sem C.semaphore_handle) error {
 	return err
 }
 
+// mostOpens bounds how often sem_open is repeated after an error that goes away.
+const mostOpens = 1000
+
 func openLibc(name string, how engine.How, o *engine.Options) (engine.Backend, error) {
 	flags := os.O_CREATE | os.O_EXCL
 	if how != engine.CreateNew {
@@ -158,7 +161,7 @@ func openLibc(name string, how engine.How, o *engine.Options) (engine.Backend, e
 	var errno C.int
 	// EEXIST without O_EXCL is glibc 2.37's bug with concurrent creation;
 	// EINTR comes from the open(2) inside.
-	for range 1000 {
+	for range mostOpens {
 		errno = C.semaphore_open(&sem, cname, C.int(flags), C.uint(o.Mode), C.uint(o.Value))
 		if e := syscall.Errno(errno); e != syscall.EINTR && (e != syscall.EEXIST || how != engine.OpenOrCreate) {
 			break

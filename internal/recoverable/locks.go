@@ -3,7 +3,13 @@
 package recoverable
 
 import (
+	"errors"
 	"os"
+	"runtime"
+	"time"
+
+	"github.com/procsem/semaphore/internal/filelock"
+	"github.com/procsem/semaphore/internal/permits"
 )
 
 // slotLocks are the locks that tell which owners live: of the handle's own slot, and as
@@ -24,4 +30,79 @@ type slotLocks interface {
 	lockClaim(f *os.File) (bool, error)
 	// unlockClaim unlocks and closes f.
 	unlockClaim(f *os.File) error
+}
+
+// byteLocks are locks of the handle's own open file on a byte for each slot, beyond the
+// file's end (permits.ByteLocks, permits.RangeLocks).
+type byteLocks struct {
+	f    *os.File
+	slot int // -1: none
+}
+
+// lockPatience is how long a claimer tries to get past handles that are asking whether
+// the slot's owner lives.
+const lockPatience = 20 * time.Millisecond
+
+// lock takes the slot's lock. On Windows a handle that asks whether the slot's owner
+// lives has the lock for a moment, shared: then we could have it shared as well, and try
+// again. (If the asker is suspended at that, another slot will do.)
+func (l *byteLocks) lock(slot int) (bool, error) {
+	for start := time.Now(); ; runtime.Gosched() {
+		locked, err := filelock.TryLockByte(l.f, permits.SlotByte+int64(slot))
+		if locked {
+			l.slot = slot
+			return true, nil
+		}
+		if err != nil || time.Since(start) > lockPatience {
+			return false, err
+		}
+		if alive, err := l.alive(slot); alive || err != nil {
+			return false, err
+		}
+	}
+}
+
+func (l *byteLocks) unlock() error {
+	if l.slot < 0 {
+		return nil
+	}
+	return filelock.UnlockByte(l.f, permits.SlotByte+int64(l.slot))
+}
+
+// alive must not be asked of the own slot: Linux never reports locks of the description
+// that asks, and Windows would drop the lock. Handles that ask at the same time don't
+// look alive.
+func (l *byteLocks) alive(slot int) (bool, error) {
+	return filelock.ByteLocked(l.f, permits.SlotByte+int64(slot), 1)
+}
+
+// anyAlive asks once for all slots, or for those on either side of the own one.
+func (l *byteLocks) anyAlive(int, func(int) bool) (bool, error) {
+	ranges := [][2]int{{0, permits.MaxSlots}}
+	if runtime.GOOS == "windows" {
+		ranges = [][2]int{{0, l.slot}, {l.slot + 1, permits.MaxSlots}}
+	}
+	for _, r := range ranges {
+		from, n := r[0], r[1]-r[0]
+		if n == 0 {
+			continue
+		}
+		alive, err := filelock.ByteLocked(l.f, permits.SlotByte+int64(from), int64(n))
+		if alive || err != nil {
+			return alive, err
+		}
+	}
+	return false, nil
+}
+
+func (l *byteLocks) duplicate() (*os.File, error) { return duplicateLock(l.f) }
+
+func (l *byteLocks) lockClaim(f *os.File) (bool, error) {
+	return filelock.TryLockByte(f, permits.ClaimByte)
+}
+
+// unlockClaim unlocks, and does not only close: a process that was forked meanwhile
+// has the descriptor too.
+func (l *byteLocks) unlockClaim(f *os.File) error {
+	return errors.Join(filelock.UnlockByte(f, permits.ClaimByte), f.Close())
 }

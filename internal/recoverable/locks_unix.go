@@ -46,48 +46,8 @@ func newLocks(head *permits.Head, f *os.File, path string) (slotLocks, error) {
 	return &fileLocks{stem: lockStem(head, path), mode: info.Mode().Perm()}, nil
 }
 
-// byteLocks are locks of the handle's own description of the semaphore's file.
-type byteLocks struct {
-	f    *os.File
-	slot int // -1: none
-}
-
-func (l *byteLocks) lock(slot int) (bool, error) {
-	locked, err := filelock.TryLockByte(l.f, permits.SlotByte+int64(slot))
-	if locked {
-		l.slot = slot
-	}
-	return locked, err
-}
-
-func (l *byteLocks) unlock() error {
-	if l.slot < 0 {
-		return nil
-	}
-	return filelock.UnlockByte(l.f, permits.SlotByte+int64(l.slot))
-}
-
-// alive must not be asked of the own slot: the kernel never reports locks of the
-// description that asks.
-func (l *byteLocks) alive(slot int) (bool, error) {
-	return filelock.ByteLocked(l.f, permits.SlotByte+int64(slot), 1)
-}
-
-func (l *byteLocks) anyAlive(int, func(int) bool) (bool, error) {
-	return filelock.ByteLocked(l.f, permits.SlotByte, permits.MaxSlots)
-}
-
-func (l *byteLocks) duplicate() (*os.File, error) { return store.Duplicate(l.f, l.f.Name()) }
-
-func (l *byteLocks) lockClaim(f *os.File) (bool, error) {
-	return filelock.TryLockByte(f, permits.ClaimByte)
-}
-
-// unlockClaim unlocks, and does not only close: a process that was forked meanwhile
-// has the descriptor too.
-func (l *byteLocks) unlockClaim(f *os.File) error {
-	return errors.Join(filelock.UnlockByte(f, permits.ClaimByte), f.Close())
-}
+// duplicateLock returns another descriptor of an open file, and so of its locks.
+func duplicateLock(f *os.File) (*os.File, error) { return store.Duplicate(f, f.Name()) }
 
 // fileLocks are flocks of a file for each slot, named after the semaphore's
 // number, not its name: a semaphore that was unlinked goes on beside its successor.
@@ -189,7 +149,7 @@ func (l *fileLocks) anyAlive(slots int, occupied func(slot int) bool) (bool, err
 	return false, nil
 }
 
-func (l *fileLocks) duplicate() (*os.File, error) { return store.Duplicate(l.own, l.own.Name()) }
+func (l *fileLocks) duplicate() (*os.File, error) { return duplicateLock(l.own) }
 
 func (l *fileLocks) lockClaim(f *os.File) (bool, error) { return filelock.TryLock(f) }
 

@@ -190,16 +190,15 @@ func removePOSIX(path string) error {
 	return windows.SetFileInformationByHandle(h, windows.FileDispositionInfoEx, (*byte)(unsafe.Pointer(&how)), uint32(unsafe.Sizeof(how)))
 }
 
-// retryShared repeats what fails engine.Because a program has the file open that does not share
+// retryShared repeats what fails because a program has the file open that does not share
 // what we want of it, as programs do that look through all files (a virus scanner, which
 // begins with new ones, an index, our own list): they have it for a moment.
-func retryShared(f func() error) (err error) {
-	for pause := time.Millisecond; pause < time.Second; pause *= 2 {
-		if err = f(); !errors.Is(err, windows.ERROR_SHARING_VIOLATION) {
-			return err
-		}
-		time.Sleep(pause)
-	}
+func retryShared(f func() error) error {
+	var err error
+	engine.Retry(time.Second, time.Millisecond, time.Second/2, func() (done bool, _ error) {
+		err = f()
+		return !errors.Is(err, windows.ERROR_SHARING_VIOLATION), nil
+	})
 	return err
 }
 
