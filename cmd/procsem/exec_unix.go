@@ -8,6 +8,7 @@ import (
 	"syscall"
 
 	"github.com/procsem/semaphore"
+	"github.com/procsem/semaphore/internal/exitsignal"
 	"golang.org/x/sys/unix"
 )
 
@@ -66,7 +67,7 @@ func become(s *semaphore.Semaphore, command *exec.Cmd, w *watcher) error {
 	// just begun. The kernel resets, for the command, what we catch, and leaves
 	// ignored what was ignored.
 	for _, sig := range w.heard {
-		setDefaultAction(sig.(syscall.Signal))
+		exitsignal.SetDefault(sig)
 	}
 	if heard := append(w.early, w.stop()...); len(heard) > 0 {
 		return signalled{heard[0]}

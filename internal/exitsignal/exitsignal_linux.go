@@ -7,10 +7,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func init() { setDefaultAction = defaultAction }
+func init() { setDefault = setKernelDefault }
 
-// defaultAction makes sig do what it does to a program without a handler.
-func defaultAction(sig syscall.Signal) bool {
+// setKernelDefault is SetDefault past Go's runtime.
+func setKernelDefault(sig syscall.Signal) bool {
 	// The structures of the architectures differ, but all are zero for
 	// SIG_DFL without flags and mask, and smaller than this. The size of the
 	// kernel's signal set is 8, but 16 on MIPS.

@@ -19,13 +19,17 @@ var Signals = []os.Signal{syscall.SIGHUP, syscall.SIGINT, syscall.SIGTERM}
 // does not deliver it.
 func Die(sig os.Signal) (status int) {
 	signal.Reset(sig) // the program's own listeners too
-	if setDefaultAction(sig.(syscall.Signal)) {
+	if SetDefault(sig) {
 		syscall.Kill(os.Getpid(), sig.(syscall.Signal))
 		time.Sleep(time.Second) // it is on its way
 	}
 	return 128 + int(sig.(syscall.Signal))
 }
 
-// setDefaultAction reports whether sig kills. signal.Reset has given it to Go's
-// runtime, which ends with status 2 and a dump of all goroutines on SIGQUIT.
-var setDefaultAction = func(sig syscall.Signal) bool { return sig != syscall.SIGQUIT }
+// SetDefault makes sig do what it does to a program without a handler, and reports
+// whether it could. signal.Reset gives it to Go's runtime, which ends with status 2 and
+// a dump of all goroutines on SIGQUIT.
+func SetDefault(sig os.Signal) bool { return setDefault(sig.(syscall.Signal)) }
+
+// setDefault is for systems where only the runtime's own action can be had.
+var setDefault = func(sig syscall.Signal) bool { return sig != syscall.SIGQUIT }
