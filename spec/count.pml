@@ -1,12 +1,13 @@
 /*
- * The number of waiters, and who heals it.
+ * The number of waiters, and Heal.
  *
- * Handles join and leave; givers who have woken nobody heal; the dead are struck off,
- * and their slot is another handle's with the next generation. Each handle may be
- * killed after every step.
+ * Handles join and leave; givers that have woken nobody heal; dead owners are reaped
+ * (here: their slot says no more that they wait), and another handle claims their slot
+ * with the next generation. The handle VICTIM may be killed after every step.
  *
- * Safety: the number is never below that of the living who are counted. When nothing
- * moves any more, one more healing after the dead were struck off makes it exact.
+ * Safety: the number is never below that of the living handles that have counted
+ * themselves. When no process can take a step any more, one more Heal, after the dead
+ * owner was reaped, makes it exact.
  */
 #define NS 3		/* slots */
 #ifndef VICTIM
@@ -24,12 +25,12 @@
 #define B(x) (1 << (x))
 #define count(x) (((x) & 1) + (((x) >> 1) & 1) + (((x) >> 2) & 1))
 
-byte waiters;			/* the number; who changes it marks all as having seen another */
-byte changed;			/* set of healers: the word has changed since they read it */
+byte waiters;			/* the number; each change sets all bits of changed */
+byte changed;			/* set of healers: the number's word has changed since they read it */
 byte waits[NS];			/* 0, or the generation that waits */
 byte gen[NS];
-byte gone;			/* slots whose owner is dead, and the lock free */
-byte counted;			/* ghost: slots whose living owner is counted */
+byte gone;			/* set of slots whose owner is dead and whose lock is free */
+byte counted;			/* ghost: set of slots whose living owner is counted */
 
 #define enough assert(waiters >= count(counted & ~gone))
 
@@ -39,7 +40,7 @@ proctype Handle(byte s) {
 	atomic { g = gen[s]; round = 0 };
 	do
 	:: atomic { round < ROUNDS -> round++ };
-		/* Join: says so first, counts itself then. */
+		/* Join: the slot says so first, then the handle counts itself. */
 #ifdef MUTANT_COUNTS_BEFORE_SAYING
 		atomic { waiters++; changed = 255; counted = counted | B(s) };
 		waits[s] = g;
@@ -47,7 +48,7 @@ proctype Handle(byte s) {
 		waits[s] = g;
 		atomic { waiters++; changed = 255; counted = counted | B(s) };
 #endif
-		/* Leave: the other way round. */
+		/* Leave: in the reverse order. */
 #ifdef MUTANT_UNSAYS_BEFORE_UNCOUNTING
 		waits[s] = 0;
 		atomic { counted = counted & ~B(s); waiters--; changed = 255; enough };
@@ -58,7 +59,7 @@ proctype Handle(byte s) {
 	:: atomic { round == ROUNDS -> break }
 	od
 	} unless { atomic { gone & B(s) -> g = 0; round = 0 } };
-	/* The dead one's slot gets a new owner: lock, generation, waits. */
+	/* The dead owner's slot gets a new one: lock, generation, waits. */
 	if
 	:: atomic { (gone & B(s)) -> round = 0; counted = counted & ~B(s); gone = gone & ~B(s) };
 		atomic { gen[s]++; g = gen[s] };
@@ -70,7 +71,7 @@ proctype Handle(byte s) {
 	fi
 }
 
-inline strike(s) {	/* visit and reap, as far as waits goes */
+inline strike(s) {	/* visit and reapOwner, only what they do to waits */
 	if
 	:: atomic { waits[s] != 0 -> g = gen[s] };
 		if
@@ -91,7 +92,7 @@ inline strike(s) {	/* visit and reap, as far as waits goes */
 
 inline heal(me) {
 	atomic { w = waiters; changed = changed & ~B(me) };
-	strike(0);	/* nobody else dies */
+	strike(0);	/* no other handle dies */
 	do
 	:: atomic { if :: waits[i] -> n++ :: else fi; i++; if :: i == NS -> break :: else fi }
 	od;

@@ -1,16 +1,15 @@
 /*
  * The summary: a bit for a group of words, clear if none of them is free.
  *
- * One group, two words, which two givers free and offer. Takers search where the bit
- * is set, clear it where they find nothing, search again, and look where somebody says that
- * he is clearing. Taker 0 or giver 0 may be killed after every step; then somebody buries
- * it, and later claims its slot.
+ * One group of two words, which two givers free and offer. Takers search the group if
+ * its bit is set; if they find no free word they clear the bit and search again; and they
+ * search the group if a slot says that its owner is clearing the bit. Taker 0 or giver 0 may
+ * be killed after every step; then it is reaped, and later its slot is claimed.
  *
- * Safety: of a free word that was given (freed and offered) the bit is set, or somebody
- * has written down that he clears it. A taker that finds nothing, though it has searched
- * all the time that such a word was free, does not exist. When nothing moves any more, a
- * free word whose bit is clear is that of a giver that died before the offer; the next
- * scan mends it.
+ * Safety: while a word that was given (freed and offered) is free, the bit is set, or a
+ * slot says that its owner is clearing it. No search fails while such a word is free all
+ * the time. When no process can take a step any more, a free word whose bit is clear is
+ * that of a giver that died before the offer; the next scan sets the bit.
  */
 #define NW 2
 #define NT 2		/* takers */
@@ -18,15 +17,15 @@
 #define ROUNDS 2	/* how often each searches */
 #endif
 #ifndef VICTIM
-#define VICTIM 9	/* 0: taker 0; 1: giver 0; 9: nobody */
+#define VICTIM 9	/* 0: taker 0; 1: giver 0; 9: none */
 #endif
 #define B(x) (1 << (x))
 
 byte word[NW] = 1;	/* 0: free, 1: a giver's, t+2: a taker's */
 bit sum;		/* the group's bit */
 bit clearing[NT];	/* the slot says that its owner is clearing it */
-byte given, fresh;	/* ghosts: free words that were given; that a giver has freed */
-byte there[NT];		/* ghost: words that were that ever since the search began */
+byte given, fresh;	/* ghosts: sets of free words that were given, and that a giver has freed */
+byte there[NT];		/* ghost: set of words that were given and free ever since the search began */
 bit gone, lost;
 
 #define announced (clearing[0] || clearing[1])
@@ -38,7 +37,7 @@ inline takes(i) {
 	k = 0
 }
 
-/* One search; r is where it goes on when it has found nothing. */
+/* One search; r is the label at which it goes on if it has found nothing. */
 inline taker() {
 	round = 0;
 begin:	atomic { there[t] = given; twice = 0 };
@@ -75,7 +74,7 @@ nothing: atomic {
 #ifndef MUTANT_LOOKS_ONCE
 		if :: !twice -> twice = 1; goto look :: else fi;
 #endif
-		assert(there[t] == 0);	/* it was not there all the time */
+		assert(there[t] == 0);	/* no given word was free all the time */
 		goto over
 	};
 mend:	sum = 1;
@@ -119,7 +118,7 @@ proctype VictimGiver(byte g) {
 	{ giver() } unless { atomic { gone -> lost = !(given & B(0)) } }
 }
 
-/* reap, then occupy. */
+/* reapOwner, then occupy. */
 proctype Cleaner() {
 	byte i;
 	bit c;

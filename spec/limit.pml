@@ -1,18 +1,18 @@
 /*
- * SetLimit: the flag shrinking, the version, who clears the flag, who confirms and who
- * undoes; with the recovery of a dead holder beside it.
+ * SetLimit: the flag shrinking, the version, clearing the flag, confirm and undo; with
+ * the reaping of a dead holder at the same time.
  *
- * Three takers and three words; the limit goes from 3 to L1 to L2. A taker may be
+ * Three takers and three words; the limit goes from 3 to L1 to L2. The taker VICTIM may be
  * killed after every step, the setter too; a cleaner frees what the dead taker held.
  *
- * Safety: whoever is admitted finds no more inside, itself among them, than the limit
- * has room for at that moment (whoever held a permit before the limit was lowered keeps
- * it, so there may be more inside, but nobody new). A dead one is inside until its
- * words are freed. When nothing moves any more, a taker that looks gets in if there
- * is room, and the flag is not set for ever.
+ * Safety: when a taker is admitted, there are no more takers inside, itself among them,
+ * than the limit has room for at that moment. (Takers that held a permit before the limit
+ * was lowered keep it, so there may be more inside, but no new ones.) A dead taker is
+ * inside until its words are freed. When no process can take a step any more, a taker that
+ * looks gets in if there is room, and the flag is not set for ever.
  */
 #define NT 3		/* takers */
-#define NW 3		/* words that were ever in use: the mark */
+#define NW 3		/* words that have ever been in use: the mark */
 #ifndef L1
 #define L1 1
 #endif
@@ -26,7 +26,7 @@
 #define KILLS 1
 #endif
 #ifndef TRIES
-#define TRIES 2		/* how often a taker takes a word that it has to give back, before it gives up */
+#define TRIES 2		/* how often a taker undoes a take before it gives up */
 #endif
 #define B(x) (1 << (x))
 #define count(x) (((x) & 1) + (((x) >> 1) & 1) + (((x) >> 2) & 1))
@@ -35,11 +35,11 @@ byte word[NW];			/* 0, or taker+1 */
 byte limit = 3, version;	/* one word, with the flag */
 bit shrinking;
 byte inside;			/* ghost: set of takers that were admitted */
-byte gone, unlocked;		/* takers */
+byte gone, unlocked;		/* sets of takers */
 bit setter_gone;
-byte idle;			/* ghost: takers that take no steps any more */
+byte idle;			/* ghost: set of takers that take no step any more */
 
-/* The limit's word is as it was read. */
+/* The limit's word is as it was when it was read. */
 #ifdef MUTANT_VERSION_IGNORED
 #define same (limit == l && shrinking == sh)
 #else
@@ -147,8 +147,8 @@ out:	atomic { i = 0; l = 0; v = 0; sh = 0; tries = 0 }
 }
 
 inline set(n) {
-	/* Under the claim's lock. Load, and store: nobody else changes limit and version,
-	 * and the flag is set or cleared by the store whatever it was. */
+	/* Under the claim's lock. A load and a store: no other process changes limit and
+	 * version, and the store sets or clears the flag whatever it was. */
 	atomic {
 		limit = n; version++;
 #ifdef MUTANT_NO_SHRINKING
@@ -168,7 +168,7 @@ proctype Setter() {
 	} unless { setter_gone }
 }
 
-/* reap: words of the dead, one after the other. */
+/* reapOwner: the words of the dead taker, one after the other. */
 proctype Cleaner() {
 	byte i, d;
 	unlocked;
@@ -209,8 +209,8 @@ init {
 	};
 	timeout;
 	atomic {
-		/* Each word is free or that of somebody inside; so what was taken and
-		 * undone, or held by the dead, came back. */
+		/* Each word is free or that of a taker inside; so what was taken and
+		 * undone, or held by the dead taker, came back. */
 		do
 		:: i < NW ->
 			assert(word[i] == 0 || (inside & B(word[i] - 1)));
@@ -219,7 +219,7 @@ init {
 		:: else -> break
 		od;
 		assert(held == count(inside));
-		/* Without the flag nobody holds a word above the limit. */
+		/* Without the flag no taker holds a word above the limit. */
 		assert(shrinking || high <= limit)
 	}
 }

@@ -1,15 +1,15 @@
 /*
- * Slots, generations and recovery; take against Close.
+ * Slots, generations and reaping; take against Close.
  *
- * Two slots and two permits. Handles 0 and 1 have the slots at first, handle 2 is opened
- * later, in a slot that it gets the lock of. Each handle has a taker (by the fast
- * path, which does not count itself inside), handle 0 a closer too; the handle VICTIM (and
- * VICTIM2) may be killed after every step. Two cleaners scan; stopping one is the same as its never
- * going on, dying as well: it holds nothing.
+ * Two slots and two permits. Handles 0 and 1 have the slots at first; handle 2 is opened
+ * later, in a slot whose lock it gets. Each handle has a taker (on the fast path, which is
+ * not counted among the calls in progress), handle 0 a closer too; the handle VICTIM (and
+ * VICTIM2) may be killed after every step. CLEANERS processes scan. Stopping one or killing
+ * it is the same as one that takes no step any more, for it holds nothing.
  *
- * Safety: never are more inside than there are permits (a dead one is inside until
- * the kernel has dropped its lock). When nothing moves any more and one more scan
- * has been made, each word is free or that of somebody inside.
+ * Safety: never are more handles inside than there are permits (a dead handle is inside
+ * until the kernel has dropped its lock). When no process can take a step any more, and
+ * one more scan has been made, each word is free or that of a handle inside.
  */
 #define NH 3		/* handles */
 #define NS 2		/* slots */
@@ -25,10 +25,10 @@
 byte wslot[NW], wgen[NW];	/* a word: slot+1 and generation, or 0; changed in one step */
 byte gen[NS];
 byte lock[NS];			/* 0, or the handle+1 that has the slot's lock */
-byte died;			/* sets of slots */
+byte died;			/* set of slots: OwnerDied is set */
 byte closed, gone, inside;	/* sets of handles */
 byte hslot[NH], hgen[NH];
-byte ready;			/* handles that are open */
+byte ready;			/* set of handles that are open */
 
 #define owns(i, h) (wslot[i] == hslot[h] + 1 && wgen[i] == hgen[h])
 #ifdef MUTANT_STALE_ACCEPTED
@@ -38,7 +38,8 @@ byte ready;			/* handles that are open */
 #endif
 #define count(x) (((x) & 1) + (((x) >> 1) & 1) + (((x) >> 2) & 1))
 
-/* Whoever is inside has a word; a word has one owner. So no more are inside than there are. */
+/* Each handle inside has a word, and a word has one owner. So there are no more inside
+ * than there are words. */
 #define has(h) (!(inside & B(h)) || owns(0, h) || owns(1, h))
 #define sound (has(0) && has(1) && has(2))
 
@@ -65,7 +66,7 @@ proctype Taker(byte h) {
 			assert(sound && count(inside) <= NW)
 		fi
 	};
-	/* gives, or keeps it until it is closed or dies */
+	/* gives the permit, or keeps it until the handle is closed or dies */
 	if
 	:: goto out
 	:: atomic { inside = inside & ~B(h) }
@@ -81,8 +82,8 @@ out:	i = 0
 	} unless { atomic { gone & B(h) -> i = 0 } }
 }
 
-/* Close: closed, then the words, then the slot, then the lock. What was taken through
- * the handle is not the caller's any more from the moment that Close is called. */
+/* Close: closed, then the words, then the slot, then the lock. As soon as Close is called
+ * the permits that were taken through the handle are not the caller's any more. */
 proctype Closer(byte h) {
 	byte i;
 	{
@@ -103,8 +104,8 @@ out:	skip
 	} unless { atomic { gone & B(h) -> i = 0 } }
 }
 
-/* Open: lock, new generation, sweep of the slot's older words. The claim's lock keeps
- * claimers apart; there is only one here. */
+/* Open: lock, new generation, sweep of the slot's older words. There is only one claimer
+ * at a time, because of the claim's lock. */
 proctype Claimer(byte h) {
 	byte i, s;
 	{
@@ -121,8 +122,8 @@ proctype Claimer(byte h) {
 	} unless { atomic { gone & B(h) -> i = 0; s = 0 } }
 }
 
-/* Survey by somebody whose own slot is none of these. One statement for each access of
- * what others see. */
+/* Scan, by a process whose own slot is none of these. One statement for each access of
+ * what other processes see. */
 inline scan() {
 	do
 	:: atomic { ws = wslot[i]; wg = wgen[i];
@@ -177,12 +178,12 @@ proctype Killer(byte v) {
 	fi;
 	atomic {
 		if
-		:: ready & B(v) -> died = died | B(hslot[v])	/* the news comes first, or with the end */
+		:: ready & B(v) -> died = died | B(hslot[v])	/* the report comes before the end, or with it */
 		:: else
 		fi
 	};
 	gone = gone | B(v);
-	/* Its threads have stopped, its memory is freed; then the lock goes. */
+	/* Its threads have stopped and its memory is freed; then the lock is dropped. */
 	atomic {
 		inside = inside & ~B(v);
 		if
@@ -221,7 +222,7 @@ init {
 		scan();
 		do
 		:: i < NW ->
-			/* no permit is lost: it is free, or somebody who lives is inside with it */
+			/* no permit is lost: it is free, or a living handle is inside with it */
 			assert(wslot[i] == 0 || (owns(i, 0) && (inside & 1)) || (owns(i, 1) && (inside & 2)) || (owns(i, 2) && (inside & 4)));
 			i++
 		:: else -> break

@@ -1,25 +1,25 @@
 /*
- * Take, give, wait, cancel, leave; the news of a death, recovery, and who passes on what
- * it was told.
+ * Take, give, wait, cancel, leave; the report of an exit, reaping, the claim of a dead
+ * owner's slot, and how a waiter that leaves passes on what it was notified of.
  *
- * A process is a handle with one thread of control. Each statement that touches what
- * others see is one step (a Go atomic operation or one system call), and the kernel may
- * kill the process VICTIM after each.
+ * A process is a handle with one thread of control. Each statement that accesses what
+ * other processes see is one step (a Go atomic operation or one system call), and the
+ * kernel may kill the process VICTIM after each.
  *
- * The property: when nothing can move any more, nobody who lives sleeps while a
- * permit is free, or is that of a dead one. There is no safety net here.
+ * The property: when no process can take a step any more, no living process sleeps
+ * while a permit is free, or is that of a dead owner. There is no safety net here.
  *
- * The event, the tickets and the waiters' word are compared for equality with what
- * was read before, and nothing else (the number of waiters aside); so instead of a
- * counter that never comes round each process has a bit that says that it has changed
- * since that process read it. Bits that nobody will read are set, so that states which
- * differ in nothing else are one.
+ * The event, the word of the last ticket and the word with the number of waiters are
+ * only compared for equality with what was read before (apart from the number itself).
+ * So instead of a counter that never wraps around, each process has a bit that says
+ * that the word has changed since the process read it. Bits that will not be read are
+ * set, so that states that differ in nothing else are one state.
  *
- * Only the victim's liveness word ever changes, and only its lock. So a scan looks at no
- * other slot: what it would see there is the same always.
+ * Only the victim's liveness word and the victim's lock ever change. So a scan looks at
+ * no other slot: it would always see the same there.
  */
 #ifndef NP
-#define NP 3		/* processes; 0 is inside at first, as whoever takes first would be */
+#define NP 3		/* processes; 0 is inside at first, as the first taker would be */
 #endif
 #ifndef NW
 #define NW 1		/* permits */
@@ -28,25 +28,25 @@
 #define BIG 1		/* how many of them process 0 has */
 #endif
 #ifndef VICTIM
-#define VICTIM 9	/* is killed; 9 in these is nobody */
+#define VICTIM 9	/* is killed; 9 here and below: none */
 #endif
 #ifndef CANCELLED
-#define CANCELLED 0	/* set of those of whom one is cancelled while it waits */
+#define CANCELLED 0	/* set of processes, one of which is cancelled while it waits */
 #endif
 #ifndef KEEPER
-#define KEEPER 9	/* gives nothing back */
+#define KEEPER 9	/* gives no permit back */
 #endif
 #ifndef TRY
-#define TRY 9		/* does not wait, but looks for the dead */
+#define TRY 9		/* does not wait, but reaps */
 #endif
-#ifndef RECOVERER
-#define RECOVERER 9	/* only looks for the dead, once the lock is free */
+#ifndef REAPER
+#define REAPER 9	/* only reaps, once the lock is free */
 #endif
 #ifndef CLAIMER
-#define CLAIMER 9	/* takes over the victim's slot */
+#define CLAIMER 9	/* claims the victim's slot */
 #endif
 #ifndef ASLEEP
-#define ASLEEP 0	/* set of those who sleep at first, beside process 0, in their order */
+#define ASLEEP 0	/* set of processes that sleep at first, in their order; process 0 is inside */
 #endif
 #define KILL (VICTIM < NP)
 #define ALL ((1 << NP) - 1)
@@ -54,19 +54,20 @@
 
 byte word[NW];		/* 0, or owner+1 */
 byte waiters;		/* the number */
-byte waits;		/* sets of processes: the slot says that it waits */
-byte event = ALL, tickets = ALL, wchange = ALL;	/* changed since the process read it */
-byte cancelled;		/* its stop word was fired */
+byte waits;		/* set of processes: the slot says that it waits */
+byte event = ALL, tickets = ALL, wchange = ALL;	/* sets: the word has changed since the process read it */
+byte cancelled;		/* set: its stop word was fired */
 
 /* The victim's slot. */
-bit died;		/* the liveness word says so */
+bit died;		/* the liveness word has OwnerDied */
 bit unlocked;		/* the kernel has dropped the lock */
-bit reaped;
-bit gone;		/* ghost: it takes no steps any more */
-bit newgen, relive;	/* the claimer has changed the generation; the liveness word */
+bit reaped;		/* the slot says so */
+bit gone;		/* ghost: it takes no step any more */
+bit newgen, relive;	/* the claimer has changed the generation, and the liveness word */
 
-/* The kernel's queues: who sleeps on the event, and who on the victim's liveness word,
- * first come first. Who was woken stays in the other one until it runs. */
+/* The kernel's queues of processes that sleep on the event, and on the victim's liveness
+ * word, first come first served. A process that was woken from one stays in the other
+ * until it runs. */
 byte evq[NP], evn, lvq[NP], lvn;
 byte woken;
 byte asleep;		/* ghost, for the property */
@@ -88,20 +89,20 @@ byte asleep;		/* ghost, for the property */
 	bit hold, watch, dying, free, again, all, matters;	/* of the scan */ \
 	bit slept, fdying, ev, ticketValid;	/* serve's: found.Watch, found.Dying, woken, ticketValid */ \
 	bit tried; \
-	byte sret, tret		/* where scan and tell return to */
+	byte sret, tret		/* where scan and notify return to */
 
 #define changed (slept && (died || relive))
 
 inline process() {
 	if
 	:: atomic { p == 0 -> has = BIG; goto inside }
-	:: atomic { p == RECOVERER && unlocked -> tried = 1; goto try }
+	:: atomic { p == REAPER && unlocked -> tried = 1; goto try }
 	:: atomic { p == CLAIMER && unlocked -> unlocked = 0; goto claim }
 	:: atomic { ASLEEP & B(p) -> slept = (VICTIM == 0); goto sleeping }
-	:: atomic { p != 0 && p != RECOVERER && p != CLAIMER && !(ASLEEP & B(p)) -> goto take }
+	:: atomic { p != 0 && p != REAPER && p != CLAIMER && !(ASLEEP & B(p)) -> goto take }
 	fi;
 
-	/* Claim of a slot whose lock was free, occupy. */
+	/* Claim of a slot whose lock was free: occupy. */
 claim:	newgen = 1;
 	atomic { died = 0; relive = 1 };
 	waits = waits & ~B(VICTIM);
@@ -137,7 +138,7 @@ take:	atomic {
 take_cas: atomic {
 		if
 		:: word[i] == 0 -> word[i] = p + 1; has++
-		:: else -> i = 0; goto take	/* another one was faster */
+		:: else -> i = 0; goto take	/* another process was faster */
 		fi;
 		i = 0;
 		if
@@ -146,11 +147,11 @@ take_cas: atomic {
 		fi
 	};
 
-	/* Recover, of TryWait, Value and Holders. */
+	/* Reap, as TryWait, Value and Holders do. */
 try:	atomic { all = 1; sret = 3; goto scan };
 try_scanned: atomic {
 		all = 0; watch = 0; dying = 0; free = 0; again = 0;
-#ifdef MUTANT_RECOVERY_SILENT
+#ifdef MUTANT_REAP_SILENT
 		freed = 0;
 #endif
 		n = freed; freed = 0; tret = 3; goto notify
@@ -175,7 +176,7 @@ give:	atomic {
 		:: i < NW -> if :: word[i] == p + 1 -> break :: else -> i++ fi
 		:: else -> break
 		od;
-		assert(i < NW);	/* nobody has taken it from a living one */
+		assert(i < NW);	/* no permit was taken from a living owner */
 		word[i] = 0; i = 0; has--; n = 1; tret = 0;
 #ifdef MUTANT_GIVE_READS_FIRST
 		if :: w == 0 -> n = 0; goto given :: else -> goto notify_event fi
@@ -235,7 +236,7 @@ wait_scanned: atomic {
 #ifdef MUTANT_WAIT_LOOKS_FIRST
 	atomic { if :: !tried -> tried = 1; waiters++; wchange = ALL :: else fi };
 #endif
-	/* futex_waitv queues on the words one after the other, and compares each. */
+	/* futex_waitv enters the words' queues one after the other, and compares each word. */
 wait_sleep: atomic {
 #ifdef MUTANT_EVENT_NOT_COMPARED
 		event = event & ~B(p);
@@ -264,7 +265,7 @@ wait_sleep: atomic {
 			if :: slept -> lvq[lvn] = p + 1; lvn++ :: else fi
 		fi
 	};
-	/* It sleeps until it is woken, or it is time to look at the lock again. */
+	/* It sleeps until it is woken, or until it is time to look at a dying owner's lock. */
 sleeping: atomic {
 		((woken | cancelled) & B(p)) || (fdying && (unlocked || relive)) ->
 		asleep = asleep & ~B(p); woken = woken & ~B(p);
@@ -343,7 +344,7 @@ leave_room: atomic {
 	};
 left:	atomic { if :: has -> goto inside :: else -> goto done fi };
 
-	/* Survey: into freed, free, again, watch, dying. */
+	/* Scan; the results are freed, free, again, watch, dying. */
 scan: atomic {
 		if
 		:: word[i] == 0
@@ -398,11 +399,11 @@ scan_reap: atomic {
 		fi
 	};
 	waits = waits & ~B(VICTIM);
-	atomic { reaped = 1; held = 0; matters = 0; goto scanned };	/* again: who looks once more needs no room */
+	atomic { reaped = 1; held = 0; matters = 0; goto scanned };	/* because of again the caller looks once more, and needs no room */
 scan_room: atomic {
 		matters = 0;
 		if
-		:: held < NW && sret == 0 -> held = 0	/* nobody else asks */
+		:: held < NW && sret == 0 -> held = 0	/* only serve uses the result */
 		:: else -> held = 0; goto scanned
 		fi
 	};
@@ -425,7 +426,7 @@ scanned: atomic {
 		fi
 	};
 
-	/* Tell. */
+	/* Notify. */
 notify:	atomic {
 		hold = 0;
 		if
@@ -481,7 +482,7 @@ proctype Victim(byte p) {
 		false } }
 }
 
-inline report() {	/* exit_robust_list: marks the word, wakes one who sleeps on it */
+inline report() {	/* exit_robust_list: sets OwnerDied, wakes one process that sleeps on the word */
 	died = 1;
 	if
 	:: lvn > 0 -> t = lvq[0] - 1; woken = woken | B(t); drop(lvq, lvn, t) t = 0
@@ -489,15 +490,15 @@ inline report() {	/* exit_robust_list: marks the word, wakes one who sleeps on i
 	fi
 }
 
-inline end() {	/* its threads have stopped, and left the kernel's queues */
+inline end() {	/* its threads have stopped, and have left the kernel's queues */
 	gone = 1;
 	drop(evq, evn, VICTIM) drop(lvq, lvn, VICTIM)
 	woken = woken & ~B(VICTIM); asleep = asleep & ~B(VICTIM); cancelled = cancelled & ~B(VICTIM);
 	event = event | B(VICTIM); tickets = tickets | B(VICTIM); wchange = wchange | B(VICTIM)
 }
 
-/* The kernel ends a process: tells, stops its threads, drops its lock last. The thread
- * that is told of may end before the others stop, or after. */
+/* The kernel ends a process: it reports the exit, stops the threads, and drops the lock
+ * last. The thread whose exit is reported may end before the other threads stop, or after. */
 proctype Killer() {
 	byte k, m, t;
 #ifdef NOREPORT
@@ -553,9 +554,9 @@ init {
 			i = 0;
 			do
 			:: (asleep & B(p)) && i < NW ->
-				/* nobody sleeps beside a free permit */
+				/* no process sleeps while a permit is free */
 				assert(word[i] != 0);
-				/* nor beside a dead one's */
+				/* nor while it is that of a dead owner */
 				assert(!gone || word[i] != VICTIM + 1);
 				i++
 			:: else -> break
@@ -563,7 +564,7 @@ init {
 			p++
 		:: else -> break
 		od;
-		/* and a giver would see all who sleep */
+		/* and a giver would see that all that sleep are counted */
 		assert(waiters >= (asleep & 1) + ((asleep >> 1) & 1) + ((asleep >> 2) & 1) + ((asleep >> 3) & 1))
 	}
 }

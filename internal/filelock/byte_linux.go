@@ -37,7 +37,7 @@ func ofd(f *os.File, command int, kind int16, at, n int64) (found int16, err err
 	if err != nil {
 		return 0, err
 	}
-	// Not f.Fd: f may be closed meanwhile, and its number be another file's.
+	// Not f.Fd: f may be closed meanwhile, and its number be that of another file.
 	if e := conn.Control(func(fd uintptr) {
 		for {
 			if err = unix.FcntlFlock(fd, command, &lock); err != unix.EINTR {
@@ -50,8 +50,8 @@ func ofd(f *os.File, command int, kind int16, at, n int64) (found int16, err err
 	return lock.Type, err
 }
 
-// wrap says ErrUnsupported where the kernel (before 3.15) or the filesystem
-// knows no such locks.
+// wrap adds ErrUnsupported to an error that says that the kernel (before 3.15) or the
+// filesystem has no such locks.
 func wrap(f *os.File, err error) error {
 	if err == nil {
 		return nil

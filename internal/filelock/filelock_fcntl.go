@@ -10,18 +10,18 @@ import (
 )
 
 // POSIX record locks belong to the process: they do not exclude its own other
-// descriptors of the same file, and closing any of these drops the lock. So
-// within the process a table by inode says which file has the lock, and while
-// one has it the others are not closed but handed to it, to be closed after.
+// descriptors of the same file, and closing any of these drops the lock. So within the
+// process a table by inode says which os.File has the lock. While one has it, Close of
+// the others only adds them to its list, and Unlock closes them.
 //
-// The build tag filelock_fcntl takes this variant on systems that have flock,
-// to test it there.
+// The build tag filelock_fcntl selects this variant on systems that have flock, to test
+// it there.
 
 type inode struct{ dev, ino uint64 }
 
 type owner struct {
 	f     *os.File
-	close []*os.File // closed while f had the lock
+	close []*os.File // Close was called while f had the lock
 }
 
 var (

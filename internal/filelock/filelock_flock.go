@@ -35,13 +35,13 @@ func flock(f *os.File, how int) error {
 	}
 }
 
-// closeFile unlocks first: a process that is just being forked, and has not
-// called exec yet, has the lock too.
+// closeFile unlocks first: a process that was just forked, and has not called exec yet,
+// has the lock too.
 func closeFile(f *os.File) error { return errors.Join(unlock(f), f.Close()) }
 
 // Locked reports whether another open file has f's lock. It takes a shared lock for a
-// moment, which may make a TryLock elsewhere fail for no other reason. Only flock has
-// it: who needs it is not built where the system locks with fcntl.
+// moment, which alone may make a TryLock elsewhere fail. It exists only for flock: the
+// code that needs it is not built where the system locks with fcntl.
 func Locked(f *os.File) (bool, error) {
 	err := flock(f, unix.LOCK_SH|unix.LOCK_NB)
 	if err == unix.EWOULDBLOCK {

@@ -4,12 +4,12 @@ package filelock
 
 import "os"
 
-// TryLock takes the exclusive lock of f, which must be open for writing where
-// the system locks with fcntl, and reports whether it got it. It never blocks
-// and needs no retry on EINTR.
+// TryLock takes the exclusive lock of f, and reports whether it got it. It never blocks,
+// and the caller need not retry on EINTR. Where the system locks with fcntl, f must be
+// open for writing.
 //
-// Locks exclude other open files, in this process and in others; the lock of a
-// file that is locked already is taken once more. Closing f unlocks.
+// The lock excludes other open files, in this process and in others. If f itself has the
+// lock already, TryLock reports true. Close unlocks.
 func TryLock(f *os.File) (bool, error) { return tryLock(f) }
 
 // Unlock releases the lock of f.

@@ -50,8 +50,8 @@ func from(at int64) *windows.Overlapped {
 	return &windows.Overlapped{Offset: uint32(at), OffsetHigh: uint32(at >> 32)}
 }
 
-// Control calls call with f's handle. That is not f.Fd: f may be closed meanwhile, and its
-// handle be another file's.
+// Control calls call with f's handle. It does not use f.Fd: f may be closed meanwhile, and
+// its handle be that of another file.
 func Control(f *os.File, call func(windows.Handle) error) error {
 	conn, err := f.SyscallConn()
 	if err != nil {

@@ -1,7 +1,7 @@
 // Package futex waits on words of memory that processes share, with waits that
 // another goroutine can end at once, and has the kernel report a process's exit in
-// such a word (a robust futex). The calls exist on Linux only; the layout of the words
-// is the same everywhere.
+// such a word (a robust futex). Its calls exist only on Linux; the words have the same
+// bits on every system.
 package futex
 
 import (
@@ -9,15 +9,18 @@ import (
 	"unsafe"
 )
 
-// The bits of a robust futex's word (linux/futex.h), a liveness word. Its other bits
-// are the number of the thread whose exit the kernel reports there.
+// The bits of a liveness word, which is a robust futex's word (linux/futex.h). Its other
+// bits are the number of the thread whose exit the kernel reports in it.
 const (
-	// Waiters says that an exit will be reported, by whoever sets OwnerDied: when the
-	// thread exits the kernel wakes nobody if this bit is clear.
+	// Waiters says that the owner's exit will be reported in the word, by OwnerDied.
+	// The kernel wakes nobody if this bit is clear, so it is set whether or not
+	// somebody waits. It stays set beside OwnerDied. It is wrong in a file that has
+	// outlived a reboot, where the word is on no robust list.
 	Waiters = 0x80000000 // FUTEX_WAITERS
-	// OwnerDied says that the exit was reported: the thread has exited, or has called
-	// exec. The kernel sets it when it walks the thread's robust list, and then wakes
-	// one waiter of the word.
+	// OwnerDied says that the owner's exit was reported: its thread has exited, or has
+	// called exec. The kernel sets the bit when it walks the thread's robust list,
+	// and then wakes one thread that waits on the word; other threads of the process
+	// may still run.
 	OwnerDied = 0x40000000 // FUTEX_OWNER_DIED
 )
 

@@ -19,7 +19,7 @@ const (
 	futexPrivate    = 128
 	matchAny        = 0xffffffff
 
-	futex2Size32 = 2 // and so shared; futexPrivate is the same flag
+	futex2Size32 = 2 // a shared word; with futexPrivate, the same flag here, a private one
 )
 
 // waiter is struct futex_waitv.
@@ -30,12 +30,12 @@ type waiter struct {
 	_       uint32
 }
 
-// noWaitv says that there is no futex_waitv: the kernel is older than 5.16, or a
-// seccomp filter older than that forbids it. Then waits use FUTEX_WAIT_BITSET.
+// noWaitv says that there is no futex_waitv, because the kernel is older than 5.16 or a
+// seccomp filter that does not know it forbids it. Then waits use FUTEX_WAIT_BITSET.
 var noWaitv atomic.Bool
 
-// Wake wakes up to n of those who wait on a word of shared memory, in whatever
-// process, and returns how many there were. It does not access the word.
+// Wake wakes up to n threads that wait on a word of shared memory, in any process, and
+// returns how many it has woken. It does not access the word.
 func Wake(word *uint32, n int) (woken int) { return wake(word, n, 0) }
 
 func wake(word *uint32, n int, flag uintptr) (woken int) {
@@ -46,20 +46,20 @@ func wake(word *uint32, n int, flag uintptr) (woken int) {
 	return int(r)
 }
 
-// A Word is slept on while it has that value.
+// A Word is a word to sleep on as long as it has that value.
 type Word struct {
 	Addr  *uint32
 	Value uint32
 }
 
-// MaxWords is how many words one Wait can sleep on: futex_waitv takes 128, of
-// which one is the Stop's.
+// MaxWords is how many words one WaitAny can sleep on: futex_waitv takes 128, one of
+// which is the Stop's.
 const MaxWords = 127
 
-// A Stop ends Waits from another goroutine. Its zero value is ready; one Wait
-// at a time may use it.
+// A Stop ends Waits from another goroutine. Its zero value is ready for use. Only one
+// Wait may use it at a time.
 type Stop struct {
-	fired atomic.Uint32 // grows with each Fire; what futex_waitv waits on beside the word
+	fired atomic.Uint32 // grows with each Fire; futex_waitv waits on it too
 	// Without futex_waitv: the Moment of the Wait in progress, and its word.
 	moment  atomic.Uint32
 	waiting atomic.Pointer[uint32]
@@ -68,21 +68,22 @@ type Stop struct {
 // A Moment is a state of a Stop.
 type Moment uint32
 
-// Now must be called before the caller looks whether it should wait: a Fire
-// after that ends the Wait that gets the result, even before it began.
+// Now returns the present Moment. It must be called before the caller looks whether it
+// should wait: a Fire after Now ends the Wait that gets Now's result, even if that has
+// not begun yet.
 func (s *Stop) Now() Moment { return Moment(s.fired.Load()) }
 
-// Fire ends the Wait in progress, and one that is about to begin with a Moment
-// of before.
+// Fire ends the Wait in progress, and a Wait that begins later with a Moment from
+// before the Fire.
 func (s *Stop) Fire() {
 	now := s.fired.Add(1)
 	wake((*uint32)(unsafe.Pointer(&s.fired)), 1, futexPrivate)
-	// Without futex_waitv there is only the word itself to wake. The waiter
-	// stores it in waiting before it loads fired, we load waiting after we
-	// have added to fired: one of us sees the other. But it may not sleep yet
-	// when we wake it, so repeat that until it is gone, or has come back with
-	// a Moment that knows of us. Others who wait on the word wake for nothing
-	// and sleep again.
+	// Without futex_waitv we can only wake the word that the Wait sleeps on. The
+	// Wait stores it in waiting before it loads fired, and we load waiting after
+	// we have added to fired: one of us sees the other. But the Wait may not
+	// sleep yet when we wake it, so repeat that until it has ended, or another one
+	// has begun with a later Moment. Other threads that wait on the word wake up
+	// for nothing and sleep again.
 	for i := 0; ; i++ {
 		word := s.waiting.Load()
 		if word == nil || int32(s.moment.Load()-now) >= 0 {
@@ -97,12 +98,12 @@ func (s *Stop) Fire() {
 	}
 }
 
-// Wait sleeps while *word == value, unless s was fired since m. It returns nil
-// when it was woken, for whatever reason, or did not sleep, or EINTR after a
-// signal handler without SA_RESTART (all of Go's have it).
+// Wait sleeps while *word == value, unless s was fired since m. It returns nil if it was
+// woken, for whatever reason, or did not sleep, and EINTR after a signal handler
+// without SA_RESTART (all of Go's have it).
 //
-// It has no timeout: who wakes up to look at a clock loses the place in the
-// kernel's queue, and those who never do are always ahead.
+// It has no timeout: a waiter that wakes up to look at a clock loses its place in the
+// kernel's queue, and waiters that never do are always ahead of it.
 func (s *Stop) Wait(word *uint32, value uint32, m Moment) error {
 	err := s.WaitAny([]Word{{word, value}}, m, 0)
 	if err == syscall.EAGAIN {
@@ -111,10 +112,10 @@ func (s *Stop) Wait(word *uint32, value uint32, m Moment) error {
 	return err
 }
 
-// WaitAny is Wait on several words, as long as all have their values, and for no
-// longer than timeout, if that is not 0: then ETIMEDOUT. EAGAIN says that it did not
-// sleep, because a word had another value. Without futex_waitv it waits on the first
-// word alone.
+// WaitAny is Wait on several words: it sleeps while all of them have their values. If
+// timeout is not 0 it sleeps no longer than that, and then returns ETIMEDOUT. It returns
+// EAGAIN if it did not sleep because a word had another value. Without futex_waitv it
+// waits only on the first word.
 func (s *Stop) WaitAny(words []Word, m Moment, timeout time.Duration) error {
 	var end *unix.Timespec
 	if timeout > 0 {
@@ -150,18 +151,18 @@ func (s *Stop) waitv(words []Word, m Moment, end *unix.Timespec) syscall.Errno {
 	for i, w := range words {
 		waiters[i+1] = waiter{value: uint64(w.Value), address: uint64(uintptr(unsafe.Pointer(w.Addr))), flags: futex2Size32}
 	}
-	// The kernel wants 64 bits of time here on every machine.
+	// The kernel takes a timespec of 64-bit fields here on every machine.
 	var at *[2]int64
 	if end != nil {
 		at = &[2]int64{int64(end.Sec), int64(end.Nsec)}
 	}
 	_, _, errno := syscall.Syscall6(unix.SYS_FUTEX_WAITV, uintptr(unsafe.Pointer(&waiters)), uintptr(len(words)+1), 0,
 		uintptr(unsafe.Pointer(at)), unix.CLOCK_MONOTONIC, 0)
-	runtime.KeepAlive(s) // the kernel's view of it is an integer
+	runtime.KeepAlive(s) // the kernel got its address as an integer
 	return errno
 }
 
-// outcome makes an error of an errno.
+// outcome returns an errno as an error, nil for 0.
 func outcome(errno syscall.Errno) error {
 	if errno == 0 {
 		return nil

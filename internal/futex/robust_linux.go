@@ -11,14 +11,15 @@ import (
 	"github.com/procsem/semaphore/internal/testhook"
 )
 
-// A RobustEntry makes the kernel tell of the end of this process, however it ends,
-// in a word of shared memory: it sets OwnerDied and wakes one who sleeps on the word.
-// (set_robust_list(2); linux/Documentation/locking/robust-futexes.rst.)
+// A RobustEntry is an entry of the robust list: the kernel reports the exit of this
+// process, however it ends, in the entry's word of shared memory. It sets OwnerDied and
+// wakes one thread that waits on the word. (set_robust_list(2);
+// linux/Documentation/locking/robust-futexes.rst.)
 //
-// The kernel walks a list that a thread has registered, when that thread ends. Ours
-// lives as long as the process does: see startRobustThread. The list's nodes hold addresses, so
-// they are not in the shared memory, where others could bend them, but in private
-// memory, Distance before their words.
+// When a thread exits, the kernel walks the list that the thread has registered. Our
+// thread lives as long as the process does: see startRobustThread. The list's nodes
+// hold addresses, so they are not in the shared memory, where another process could
+// change them, but in private memory, Distance before their words.
 type RobustEntry struct {
 	word *atomic.Uint32
 	node *uintptr
@@ -26,25 +27,27 @@ type RobustEntry struct {
 	next *RobustEntry
 }
 
-// Distance is how far before its word a RobustEntry's node has to be.
+// Distance is how far before its word an entry's node has to be.
 const Distance = 320 << 10 // a multiple of all sizes that pages have
 
-// maxRobustEntries is less than the kernel walks, 2048 (ROBUST_LIST_LIMIT).
+// maxRobustEntries is less than the 2048 entries that the kernel walks
+// (ROBUST_LIST_LIMIT).
 const maxRobustEntries = 2000
 
-// robust is the list. Every change of it is one store of one word, so that the
-// kernel can walk it at any moment.
+// robust is the list. Every change of it is one store of one word, so the kernel can
+// walk it at any moment.
 var robust struct {
 	sync.Mutex
 	head    struct{ next, offset, pending uintptr } // struct robust_list_head
 	started bool
-	thread  uint32 // 0: there will be no news
+	thread  uint32 // 0: exits will not be reported
 	last    *RobustEntry
 	n       int
 }
 
-// Add writes the word, which must be 0 and at node+Distance. False: there will
-// be no news of this one.
+// Add puts the entry on the list and writes its word, which must be 0 and at
+// node+Distance. It reports false if the exit will not be reported there: then the word
+// stays 0.
 func (e *RobustEntry) Add(word *atomic.Uint32, node *uintptr) bool {
 	robust.Lock()
 	defer robust.Unlock()
@@ -56,9 +59,10 @@ func (e *RobustEntry) Add(word *atomic.Uint32, node *uintptr) bool {
 		return false
 	}
 	e.word, e.node, e.prev = word, node, robust.last
-	// The word last: one that is on the list without the thread's number the kernel
-	// passes by; but of one that says that news is due, and is not on the list, nobody
-	// would ever hear.
+	// The word is written last. If the process dies before that, the kernel passes by
+	// an entry on the list whose word has not the thread's number. But if a word said
+	// that the exit will be reported, and were not on the list, nobody would ever hear
+	// of the exit.
 	atomic.StoreUintptr(node, listEnd())
 	atomic.StoreUintptr(e.link(), uintptr(unsafe.Pointer(node)))
 	word.Store(robust.thread | Waiters)
@@ -70,7 +74,7 @@ func (e *RobustEntry) Add(word *atomic.Uint32, node *uintptr) bool {
 	return true
 }
 
-// Remove takes the word off the list, if it is on it.
+// Remove takes the entry off the list, if it is on it.
 func (e *RobustEntry) Remove() {
 	robust.Lock()
 	defer robust.Unlock()
@@ -90,7 +94,7 @@ func (e *RobustEntry) Remove() {
 	*e = RobustEntry{}
 }
 
-// link is the word that leads to o's node.
+// link returns the pointer to e's node: the list's head, or in the node before.
 func (e *RobustEntry) link() *uintptr {
 	if e.prev == nil {
 		return &robust.head.next
@@ -100,9 +104,9 @@ func (e *RobustEntry) link() *uintptr {
 
 func listEnd() uintptr { return uintptr(unsafe.Pointer(&robust.head.next)) }
 
-// mainThread is the number of the main thread if it has our list, else 0. Init runs
-// on it, and it never ends before the process does. With cgo it has glibc's list; in
-// a shared library init runs on some other thread.
+// mainThread is the number of the main thread if it has registered our list, otherwise
+// 0. Init runs on the main thread, which never exits before the process does. With cgo
+// it has glibc's list already; in a shared library init runs on some other thread.
 var mainThread uint32
 
 func init() {
@@ -113,7 +117,7 @@ func init() {
 	}
 }
 
-// register makes the list the calling thread's.
+// register registers the list for the calling thread.
 func register() bool {
 	robust.head.next = listEnd()
 	robust.head.offset = Distance
@@ -121,21 +125,21 @@ func register() bool {
 	return errno == 0
 }
 
-// startRobustThread returns the number of a thread with our list that lives as long as the
-// process, 0 if there can be none.
+// startRobustThread returns the number of a thread that has registered our list and
+// lives as long as the process, 0 if there can be none.
 func startRobustThread() (thread uint32) {
 	if mainThread != 0 {
 		return mainThread
 	}
 	registered := make(chan uint32, 1)
 	go func() {
-		// The thread sleeps in this call until the process ends. It is not
-		// locked to the goroutine, for which the runtime would start yet
-		// another thread: each one makes the process die slower. Should the
-		// goroutine move to another thread in between, its first one has
-		// the list, and ends only in a program that lets threads end
-		// (runtime.LockOSThread): then we would be thought to be dying, until
-		// our locks are looked at.
+		// The thread sleeps in the last system call until the process ends. The
+		// goroutine is not locked to it: for that the runtime would start yet
+		// another thread, and each one makes the process die more slowly. Should
+		// the goroutine move to another thread after it has registered, its first
+		// thread has the list, and exits only in a program that lets threads exit
+		// (runtime.LockOSThread). Then others see OwnerDied, and find from our
+		// lock that we are alive.
 		thread := 0
 		for thread == 0 || thread != unix.Gettid() { // moved while it registered
 			thread = unix.Gettid()

@@ -6,9 +6,9 @@ import (
 	"strings"
 )
 
-// On Windows names of files ignore case, do not end in a dot or a space, and lack
-// some characters. So lower-case letters, digits, "-", "_" and "." (not the last one)
-// stand for themselves, and all else, each byte of it, is %XX.
+// On Windows names of files ignore case, do not end in a dot or a space, and must not
+// contain some characters. So lower-case letters, digits, "-", "_" and "." (except at the
+// end) stand for themselves, and each other byte becomes %XX.
 
 func plain(name string, i int) bool {
 	switch c := name[i]; {
@@ -32,7 +32,8 @@ func escape(name string) string {
 	return b.String()
 }
 
-// unescape returns what escape was given; ok is false if it can't have been escape's.
+// unescape returns the name that escape was given; ok is false if escape returns no such
+// file name.
 func unescape(file string) (name string, ok bool) {
 	var b []byte
 	for i := 0; i < len(file); i++ {

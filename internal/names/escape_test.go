@@ -34,8 +34,8 @@ func TestEscape(t *testing.T) {
 	}
 }
 
-// Different names have different files, also where case is ignored, and all bytes
-// may be in one.
+// Different names have different files, even where case is ignored, and a name may
+// contain any byte.
 func TestEscapeKeepsApart(t *testing.T) {
 	seen := make(map[string]string)
 	for a := range 256 {

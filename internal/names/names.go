@@ -1,5 +1,4 @@
-// Package names says where semaphores are kept in files, and finds those that
-// are there.
+// Package names says in which files semaphores are stored, and lists those that exist.
 package names
 
 import (
@@ -12,22 +11,22 @@ import (
 	"strings"
 )
 
-// What the names of files begin with; the semaphore's name follows. All have the
-// length of glibc's, so that names have one limit.
+// The prefixes of file names; the semaphore's name follows. All are as long as glibc's,
+// so that one limit applies to all names.
 const (
 	Recoverable = "rec."
 	Flock       = "flk."
 	Glibc       = "sem."
 
-	// GlibcDir is where glibc has its own, whatever DirVariable says.
+	// GlibcDir is where glibc stores its semaphores, whatever DirVariable says.
 	GlibcDir = "/dev/shm"
 )
 
-// DirVariable is the environment variable that names another directory than the
+// DirVariable is the environment variable that names a directory to use instead of the
 // usual one.
 const DirVariable = "SEMAPHORE_DIR"
 
-// Dir is the directory of this package's own files.
+// Dir returns the directory of the files that this module defines itself.
 func Dir() (string, error) {
 	dir := os.Getenv(DirVariable)
 	if dir == "" {
@@ -42,25 +41,25 @@ func Dir() (string, error) {
 // FileName returns the name of the file of a semaphore.
 func FileName(prefix, name string) string { return prefix + encode(name) }
 
-// A File stands in the place of a semaphore, and may be one.
+// A File has the name of a semaphore's file, and may be one.
 type File struct {
 	Prefix string
 	Name   string // the semaphore's
 }
 
-// List returns what stands in the places of semaphores.
+// List returns the files that have names of semaphores' files.
 func List() ([]File, error) {
 	dir, err := Dir()
 	if err != nil {
 		return nil, err
 	}
 	files, err := list(dir, Recoverable, Flock)
-	// The usual directory exists where there are any semaphores.
+	// If the usual directory does not exist, it contains no semaphores.
 	if err != nil && (os.Getenv(DirVariable) != "" || !errors.Is(err, fs.ErrNotExist)) {
 		return nil, err
 	}
 	if runtime.GOOS != "linux" {
-		return files, nil // other systems' libcs don't tell
+		return files, nil // other systems' libcs don't list their semaphores
 	}
 	glibc, err := list(GlibcDir, Glibc)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {

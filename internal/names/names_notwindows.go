@@ -4,7 +4,7 @@ package names
 
 import "os"
 
-// usualDir does not ask $TMPDIR: macOS has one for each user.
+// usualDir does not use $TMPDIR: macOS has one for each user.
 func usualDir() (string, error) {
 	if info, err := os.Stat("/dev/shm"); err == nil && info.IsDir() {
 		return "/dev/shm", nil

@@ -6,9 +6,9 @@ import (
 	"path/filepath"
 )
 
-// usualDir is a directory that all users of the machine share. Who needs it first
-// makes it. What it inherits from its parent lets users create files there, and leave
-// those of others alone, as in a sticky /tmp.
+// usualDir is a directory that all users of the machine share. The first process that
+// needs it creates it. The rights that it inherits from its parent let users create files
+// there but not remove those of others, as in a sticky /tmp.
 func usualDir() (string, error) {
 	data := os.Getenv("ProgramData")
 	if !filepath.IsAbs(data) {

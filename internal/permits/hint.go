@@ -1,18 +1,22 @@
 package permits
 
-// The summary spares takers the search in a large table that is nearly full: of
-// each group of 64 words, but the first, it has a bit that is clear if none of
-// them is free. The first group is searched always; small tables have no other.
+// The summary spares takers the search in a large table that is nearly full. It has
+// a bit for each group of 64 words, except the first: the bit is clear if none of the
+// group's words is free. The first group is always searched; small tables have no
+// other.
 //
-// Who gives a word sees to it, after that, that its bit is set. Who finds none
-// free in a group clears the bit, and then searches the group once more: either
-// that search finds the word that was given meanwhile, or the giver finds the bit
-// clear. Between clearing and searching the bit may be wrong, and stay so if the
-// clearer dies or is stopped there. So before that it writes into its slot what it
-// is about to clear, and who finds no free word looks there. A giver that dies, or
-// is stopped, between freeing and offering has not yet given; the word is found
-// by whoever surveys all words: a waiter before it sleeps, the safety net, and who
-// looks for the dead.
+// A giver frees its word first, and then makes sure that the bit of its group is set.
+// A taker that finds no free word in a group clears the bit, and then searches the
+// group once more: either that search finds a word that was given meanwhile, or the
+// giver finds the bit clear and sets it. Between the clearing and the end of the
+// second search the bit may be wrong, and it stays wrong if the taker dies or is
+// stopped there. So before it clears the bit, the taker writes the group's number
+// into its slot, and takers that find no free word also search the groups that slots
+// name. A set bit may be wrong at any time; that costs a search.
+//
+// A giver that dies, or is stopped, after freeing the word and before setting the bit
+// has not given yet. Its word is found by every scan of all words: a waiter's before
+// it sleeps, the safety net's, and one that looks for dead owners.
 const groupSize = 64
 
 func groupOf(i int) int { return i / groupSize }
@@ -21,7 +25,7 @@ func (h *header) bit(g int) bool { return h.summary[g/64].Load()&(1<<(g%64)) != 
 
 func (h *header) setBit(g int) { h.summary[g/64].Or(1 << (g % 64)) }
 
-// offer lets takers find the word i, which is free.
+// offer makes sure that takers find the word i, which is free.
 func (h *header) offer(i int) {
 	if g := groupOf(i); g > 0 && !h.bit(g) {
 		h.setBit(g)
@@ -42,8 +46,8 @@ func (t *Table) search(g, n int) (i int, ok bool) {
 func (o *Owner) free(n int) (i int, ok bool) {
 	i, ok = o.find(n)
 	if !ok && n > groupSize {
-		// Somebody may have mended a bit and taken back his intention since we
-		// looked at the first and before we looked at the second.
+		// After we read a bit, and before we read the slots, another taker may have
+		// set that bit again and have cleared its slot's group number.
 		i, ok = o.find(n)
 	}
 	return i, ok
@@ -53,8 +57,8 @@ func (o *Owner) find(n int) (i int, ok bool) {
 	if i := int(o.home.Load()); i < n && o.words[i].Load() == 0 {
 		return i, true
 	}
-	// The first group last: it has no bit, and where there are others it is one of
-	// many.
+	// The first group comes last: it has no bit to spare us the search, and in a
+	// large table it is only one of many.
 	if i, ok := o.searchOthers(n); ok {
 		return i, true
 	}
@@ -92,10 +96,11 @@ func (o *Owner) searchOthers(n int) (i int, ok bool) {
 	return 0, false
 }
 
-// clear clears the bit of a group in which a search has found nothing.
+// clear clears the bit of a group in which a search has found nothing, and searches
+// the group again.
 func (o *Owner) clear(g, n int) (i int, ok bool) {
-	// The searches of one handle may run at the same time, but its slot has
-	// room for one intention.
+	// Searches of one handle may run at the same time, but its slot has room for
+	// one group number.
 	if !o.clearing.TryLock() {
 		return 0, false
 	}
@@ -103,8 +108,8 @@ func (o *Owner) clear(g, n int) (i int, ok bool) {
 	own := &o.slots[o.slot].clearing
 	own.Store(uint32(g) + 1)
 	o.summary[g/64].And(^uint64(1 << (g % 64)))
-	// All of the group's words, those above the limit too: the limit may be
-	// raised, and nobody would set the bit.
+	// Search all of the group's words, also those above the limit: the limit may be
+	// raised, and then nobody would set the bit.
 	i, ok = o.search(g, o.permitsInUse())
 	if ok {
 		o.setBit(g)

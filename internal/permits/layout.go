@@ -1,10 +1,10 @@
-// Package permits is the table of a recoverable semaphore: permits in memory that
-// processes share, each of them a word that says who has it. A permit is taken
-// by one compare-and-swap, which is its record too: there is no moment at which a
-// permit is taken and its owner unknown. See docs/recovery.md.
+// Package permits implements the table of a recoverable semaphore: permits in memory
+// that processes share, each of them a word that names its owner. A permit is taken
+// by one compare-and-swap, which also records the owner: there is no moment at which
+// a permit is taken and its owner unknown. See docs/recovery.md.
 //
-// The package knows nothing of files, locks and sleep. Its Host does, and says
-// who is alive.
+// The package knows nothing of files, locks and sleep. Its Host does, and says which
+// owners are alive.
 package permits
 
 import (
@@ -22,8 +22,9 @@ const (
 	MaxSlots = 4096
 )
 
-// The file: a page with the header, the slots, the permits. What lies beyond the
-// header's marks has never been used, and need not be backed by storage.
+// The file: a page with the header, then the slots, then the permits. Slots and
+// permits beyond the header's marks have never been used, and need not be backed by
+// storage.
 const (
 	headerSize = 4096
 	slotSize   = 64
@@ -36,12 +37,12 @@ const (
 	// SlotsEnd is where the slots end, and with them all liveness words.
 	SlotsEnd = wordsAt
 
-	// Bytes beyond the file's end, of which only the locks exist (ByteLocks,
-	// RangeLocks): that of the claim, and from SlotByte on one for each slot.
+	// Bytes beyond the file's end exist only as locks (ByteLocks, RangeLocks):
+	// one for the claim, and from SlotByte on one for each slot.
 	ClaimByte = Size
 	SlotByte  = Size + 1
 
-	// Version is the format's.
+	// Version is the version of the file's format.
 	Version = 1
 )
 
@@ -50,23 +51,24 @@ const (
 	reversed = 0x70726f6373656d01
 )
 
-// A header begins the file. What is written often has a cache line of its own.
+// A header is the beginning of the file. Fields that are written often have a cache
+// line of their own.
 type header struct {
 	magic   uint64
 	version uint32
-	locks   uint32 // Locks: how to see who is alive
-	id      uint64 // of this file, among all that ever had its name
+	locks   uint32 // Locks: which locks show that an owner is alive
+	id      uint64 // tells the file from others that ever had its name
 	_       [5]uint64
 
 	limit       atomic.Uint64 // see limit.go
 	permitsMark atomic.Uint32 // permits below it have storage
-	slotsMark   atomic.Uint32 // so do slots
+	slotsMark   atomic.Uint32 // slots below it have storage
 	_           [6]uint64
 
-	event   atomic.Uint32 // changes when waiters should look again
+	event   atomic.Uint32 // waiters sleep on it; changes when they should look again
 	_       uint32
 	waiters atomic.Uint64 // see waiters.go
-	tickets atomic.Uint64 // the last place in line given out
+	tickets atomic.Uint64 // the last ticket taken
 	_       [5]uint64
 
 	// Bit g of the summary, for g > 0, is clear if none of the permits 64g to
@@ -76,15 +78,15 @@ type header struct {
 
 // A slot is one open handle.
 type slot struct {
-	live     atomic.Uint32 // the robust futex: thread id, and the kernel's word that it died
+	live     atomic.Uint32 // the liveness word, a robust futex: thread id, futex.Waiters, futex.OwnerDied
 	state    atomic.Uint32 // slotFree or slotUsed
-	gen      atomic.Uint64 // the owner's generation; grows with each
+	gen      atomic.Uint64 // the owner's generation; each owner has a higher one
 	waits    atomic.Uint64 // the generation, while its server waits
-	ticket   atomic.Uint64 // its place in line
+	ticket   atomic.Uint64 // the server's ticket: its place in the order of waiters
 	doing    atomic.Uint32 // Step: for people and tests, never for decisions
 	clearing atomic.Uint32 // group+1 whose summary bit it is clearing
 	pid      atomic.Uint32 // for people, as are the times
-	reaped   atomic.Uint32 // the low half of the last generation found dead
+	reaped   atomic.Uint32 // the low half of the last generation that was reaped
 	started  atomic.Int64  // when the process started
 	opened   atomic.Int64  // when the handle was opened, Unix time in ns
 }
@@ -94,16 +96,17 @@ const (
 	slotUsed = 1
 )
 
-// exitWillBeReported reports whether somebody will report this owner's exit in its
-// liveness word, and has not yet: the kernel does, or on Windows the waiters that watch
-// the process (see processes.go). The bits of the word are futex.Waiters and
-// futex.OwnerDied.
+// exitWillBeReported reports whether this owner's exit will be reported in its
+// liveness word, and has not been yet: futex.Waiters is set, futex.OwnerDied is not.
+// The kernel reports, or on Windows the waiters that watch the process (see
+// processes.go). False means nothing: an owner whose exit was reported may live on as
+// another program, and one whose exit is not reported may live. Then the lock decides.
 func exitWillBeReported(live uint32) bool {
 	return live&(futex.Waiters|futex.OwnerDied) == futex.Waiters
 }
 
-// A permit's word is 0, or an owner: slot, generation, and whether it was taken
-// for a Permit (named) or for the handle.
+// A permit's word is 0, or it names an owner: slot, generation, and one bit that says
+// whether the permit was taken for a Permit (set) or for the handle (clear).
 const (
 	forPermitBit = 1
 	genShift     = 1
@@ -117,7 +120,8 @@ func ownerWord(slot int, gen uint64) uint64 { return uint64(slot)<<slotBits | ge
 func slotOf(word uint64) int   { return int(word >> slotBits) }
 func genOf(word uint64) uint64 { return word >> genShift & genMask }
 
-// Locks says by which locks the kernel tells who is alive.
+// Locks says which locks show that an owner is alive: the kernel drops them when its
+// process ends.
 type Locks uint32
 
 const (
@@ -125,18 +129,17 @@ const (
 	ByteLocks Locks = 1
 	// FileLocks are flocks of a file for each slot.
 	FileLocks Locks = 2
-	// RangeLocks are those of LockFileEx on a byte for each slot. Their owners
-	// are on Windows, where waiters sleep on what Linux knows nothing of.
+	// RangeLocks are locks of LockFileEx on a byte for each slot. Their owners are
+	// on Windows, where waiters sleep on objects that Linux does not have.
 	RangeLocks Locks = 3
 )
 
-// A Step is what a handle is doing at the moment, where that takes more than an
-// instruction.
+// A Step is what a handle is doing, if that takes more than one instruction.
 type Step uint32
 
 const (
 	Idle   Step = iota
-	Taking      // never written down: only Trace hears of it
+	Taking      // never written into the slot: only testhook.Trace gets it
 	Claiming
 	Waiting
 	Waking
@@ -169,7 +172,7 @@ func At(memory unsafe.Pointer) *Table {
 	}
 }
 
-// A Head is what a file begins with, for its creation and its check.
+// A Head is the beginning of a file, with which it is created and checked.
 type Head [headerSize / 8]uint64
 
 func (h *Head) header() *header { return (*header)(unsafe.Pointer(h)) }
@@ -177,7 +180,7 @@ func (h *Head) header() *header { return (*header)(unsafe.Pointer(h)) }
 // Bytes returns the head as the file has it.
 func (h *Head) Bytes() []byte { return unsafe.Slice((*byte)(unsafe.Pointer(h)), headerSize) }
 
-// NewHead returns the head of a new file. All else in it is zero.
+// NewHead returns the head of a new file. The rest of the file is zero.
 func NewHead(limit int, locks Locks, id uint64) *Head {
 	h := new(Head)
 	f := h.header()
@@ -191,7 +194,7 @@ func NewHead(limit int, locks Locks, id uint64) *Head {
 }
 
 // Check returns what is wrong with the head of a file of that size, "" if nothing
-// is. Of a file of another version the size says nothing.
+// is. The size of a file of another version is not checked.
 func (h *Head) Check(size int64) string {
 	f := h.header()
 	switch {
@@ -214,13 +217,14 @@ func (h *Head) Check(size int64) string {
 	return ""
 }
 
-// Locks says which locks the file's handles use.
+// Locks returns which locks the file's handles use.
 func (h *Head) Locks() Locks { return Locks(h.header().locks) }
 
-// ID tells the file from others that have, had or will have its name.
+// ID returns the number that tells the file from others that have, had or will have
+// its name.
 func (h *Head) ID() uint64 { return h.header().id }
 
-// Slots is how many slots are in use, or were.
+// Slots returns how many slots are in use, or were.
 func (h *Head) Slots() int { return h.header().slotsInUse() }
 
 // A Range is a part of the file.
@@ -241,8 +245,8 @@ func wordRange(from, to int) Range {
 	return Range{wordsAt + int64(from)*wordSize, wordsAt + int64(to)*wordSize}
 }
 
-// permitsInUse is how many words there are. However the file is damaged, it leads
-// to no access outside of it.
+// permitsInUse returns how many words there are. However the file is damaged, the
+// number leads to no access outside of it.
 func (h *header) permitsInUse() int { return min(int(h.permitsMark.Load()), MaxPermits) }
 
 func (h *header) slotsInUse() int { return min(int(h.slotsMark.Load()), MaxSlots) }

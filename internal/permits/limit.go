@@ -1,36 +1,37 @@
 package permits
 
-// The limit's word: the limit, whether it was set by SetLimit, how often the
-// word was set, and the flag that says that permits are still held which the
-// limit has no room for. All in one word, so that whoever reads it again and finds
-// it unchanged knows that nobody has set it in between.
+// The limit's word: the limit, whether SetLimit has set it, how often the word was
+// set, and the flag shrinking, which says that more permits may be held than the limit
+// has room for. All are in one word, so that a taker that reads it again and finds it
+// unchanged knows that the limit was not set in between.
 const (
 	limitMask    = 1<<16 - 1
-	limitSet     = 1 << 16 // by SetLimit
-	limitVersion = 1 << 17 // one
-	shrinking    = 1 << 63
+	limitSet     = 1 << 16 // the limit was set by SetLimit
+	limitVersion = 1 << 17 // added each time that the word is set
+	shrinking    = 1 << 63 // words above the limit may be held; may be set for nothing
 )
 
 func limitOf(l uint64) int { return int(l & limitMask) }
 
-// A taker may take any free word below the limit, as long as no word above it
-// is held: then no more than limit can be. Lowering the limit breaks that, for
-// those who hold a word above it keep it. So it sets the flag shrinking, and
-// while that is set a taker counts all held words, its own among them, after it
-// has taken one, and gives it back if they are too many.
+// As long as no word above the limit is held, a taker may take any free word below
+// it: then no more words than the limit can be held. Lowering the limit breaks that,
+// because a holder of a word above it keeps the word. So SetLimit sets the flag
+// shrinking, and while that is set a taker, after it has taken a word, counts all held
+// words, its own among them, and gives its word back if they are too many.
 //
-// That is enough. Of those who hold a permit at a moment, look at the one whose
-// compare-and-swap was the last. All others had theirs then and have it still, so
-// its count saw them all; it was not above the limit. (If two count at the same
-// time both may find one too many, and both give back, and try again.)
+// That is enough. Of the holders at a moment, look at the one whose compare-and-swap
+// was the last. All others had their words then and have them still, so its count saw
+// them all; the count was not above the limit. (If two takers count at the same time,
+// both may find one too many, give back, and try again.)
 //
-// The flag is cleared by a taker who sees no word held above the limit. Who has
-// read the word before it was set may take such a word even after that, but reads
-// the limit's word again after his compare-and-swap, finds it changed, and gives
-// it back. Clearing is a compare-and-swap of the whole word: the version in it
-// says that what the clearer has seen was of this limit.
+// The flag is cleared by a taker that sees no word held above the limit. A taker that
+// has read the limit's word before it was set may still take a word above the limit
+// after that; but it reads the limit's word again after its compare-and-swap, finds it
+// changed, and gives the word back. Clearing is a compare-and-swap of the whole word:
+// because of the version in it, it succeeds only if the words were seen under this
+// limit.
 
-// confirm decides whether the word i, just taken, may be kept.
+// confirm decides whether the word i, which was just taken, may be kept.
 func (o *Owner) confirm(i int) bool {
 	for {
 		now := o.limit.Load()
@@ -50,8 +51,8 @@ func (o *Owner) confirm(i int) bool {
 	}
 }
 
-// held counts the words that are not free, and returns the highest of them, -1 if
-// there is none.
+// held returns how many words are not free, and the highest of them, -1 if there is
+// none.
 func (t *Table) held() (n, highest int) {
 	highest = -1
 	for i := range t.permitsInUse() {
@@ -63,10 +64,10 @@ func (t *Table) held() (n, highest int) {
 	return n, highest
 }
 
-// shrink is what a taker does first while the flag is set. It reports whether
-// there is room, and the limit's word, from which it has taken the flag if it is
-// not needed any more. Only who finds room may take a word to count again: if
-// all did, they would wake each other for ever with words given back.
+// shrink is what a taker does first while the flag is set. It returns the limit's
+// word, in which it has cleared the flag if that is not needed any more, and whether
+// there is room. Only a taker that finds room may take a word and count again: if all
+// did, they would wake each other for ever with words that they give back.
 func (o *Owner) shrink(l uint64) (now uint64, room bool) {
 	held, highest := o.held()
 	if highest < limitOf(l) {
@@ -87,22 +88,22 @@ func (t *Table) Limit() (n int, set bool) {
 	return min(limitOf(l), t.permitsInUse()), l&limitSet != 0
 }
 
-// SetLimit sets the limit; set says that it is an operator's word. The caller has
-// the lock of the claim. Who dies in here leaves the old limit or the new one;
-// dying before those are woken for whom there is room now, it leaves that to
-// their safety net.
+// SetLimit sets the limit; set says that an operator has chosen it. The caller has
+// the lock of the claim. A process that dies in here leaves the old limit or the new
+// one; if it dies before it has woken the waiters for which there is room now, their
+// safety net finds that out.
 func (o *Owner) SetLimit(n int, set bool) error {
 	mark := o.permitsInUse()
 	if n > mark {
 		if err := o.host.Allocate(wordRange(mark, n)); err != nil {
 			return err
 		}
-		o.permitsMark.Store(uint32(n)) // before the limit: words below that have storage
+		o.permitsMark.Store(uint32(n)) // before the limit: words below the limit have storage
 		mark = n
 	}
 	old := o.limit.Load()
-	// After the mark, so that whoever clears a bit has searched the new words too,
-	// and each time, for somebody may have died here.
+	// After the mark: a taker that clears one of these bits from now on has searched
+	// the new words too. And each time, because an earlier SetLimit may have died here.
 	for g := groupOf(limitOf(old)); g <= groupOf(n); g++ {
 		o.setBit(g)
 	}

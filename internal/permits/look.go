@@ -5,8 +5,8 @@ import (
 	"unsafe"
 )
 
-// Read returns a copy of the table in a file, for people to look at. It takes
-// no slot and changes nothing.
+// Read returns a copy of the table in a file, to be shown to people. It takes no slot
+// and changes nothing.
 func Read(f io.ReaderAt) (*Table, error) {
 	copied := make([]uint64, Size/8)
 	if _, err := f.ReadAt(unsafe.Slice((*byte)(unsafe.Pointer(&copied[0])), Size), 0); err != nil {
@@ -25,8 +25,8 @@ func (t *Table) HoldsOrWaits(s int) bool {
 	return t.slots[s].waits.Load() != 0
 }
 
-// LockOf returns the byte of the file whose lock says that a handle is alive, of
-// the handle that was opened by that process at that time.
+// LockOf returns the byte of the file whose lock shows that a handle is alive: the
+// handle that the process pid opened at that time.
 func (t *Table) LockOf(pid int, opened int64) (at int64, ok bool) {
 	if Locks(t.locks) != ByteLocks {
 		return 0, false

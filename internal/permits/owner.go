@@ -11,45 +11,46 @@ import (
 	"github.com/procsem/semaphore/internal/testhook"
 )
 
-// A Host is what a table needs of the system.
+// A Host is what a table needs from the system.
 type Host interface {
 	// Lock takes the slot's lock, which the kernel drops when the handle's
-	// process ends, or reports that somebody has it.
+	// process ends. It reports false if another handle has it.
 	Lock(slot int) (bool, error)
-	// Alive reports whether somebody else has the slot's lock.
+	// Alive reports whether another handle has the slot's lock.
 	Alive(slot int) (bool, error)
-	// Allocate gives a part of the file storage.
+	// Allocate backs a part of the file with storage.
 	Allocate(Range) error
-	// Wake wakes up to n of those who sleep on a word, and returns how many
-	// there were.
+	// Wake wakes up to n of the waiters that sleep on a word, and returns how many
+	// it has woken.
 	Wake(word *uint32, n int) int
 }
 
 // An Owner is an open handle: a slot of the table, and a generation of it.
 type Owner struct {
 	Table
-	table *Table // the one that keeps the memory
+	table *Table // the memory stays mapped while this is reachable
 	host  Host
 	slot  int
 	gen   uint64
-	word  uint64 // what a permit of the handle's holds
+	word  uint64 // the word of a permit that was taken for the handle
 
-	// home is the word that was taken or given last: the next search begins
-	// there, where the cache has it.
+	// home is the word that was taken or given last. The next search begins there,
+	// because the processor's cache has it.
 	home atomic.Uint32
 
-	// slow is held where words of the handle are taken and given other than at
-	// home, and where home changes. Under it only the word at home changes, so
-	// whoever then finds no word of the handle's knows that it has none; without
-	// it one could be taken behind the searcher's back while the one that he
-	// has not come to is given.
+	// slow is held while words of the handle other than home's are taken or given,
+	// and while home changes. So while a search holds it, only home's word can
+	// change, and if the search finds no word of the handle, the handle has none.
+	// Without it a word that the search has passed could be taken while the word
+	// that it has not reached is given.
 	slow sync.Mutex
 
-	clearing sync.Mutex
+	clearing sync.Mutex // held while the slot names a group; see clear
 }
 
-// An Identity is what people want to know of a handle: its process, when that was
-// started, as the host counts time, and when the handle was opened (Unix, ns).
+// An Identity is what people want to know about a handle: its process, when the
+// process was started, as the host counts time, and when the handle was opened (Unix
+// time in ns).
 type Identity struct {
 	PID             int
 	Started, Opened int64
@@ -62,19 +63,21 @@ func addressOf(w *atomic.Uint32) *uint32 { return (*uint32)(unsafe.Pointer(w)) }
 
 // How many locks Claim tries before it goes on to the next kind of slot.
 const (
-	maxSilentTries = 8 // of occupied slots whose owner's exit is not reported
-	maxNewTries    = 8 // of slots that were never used: a claimer that died before it counted
-	// the slot may have left the lock to a child
+	// Of occupied slots whose owner's exit will not be reported.
+	maxUnreportedTries = 8
+	// Of slots that were never used: a process that died in Claim, before it moved the
+	// mark, may have left the slot's lock to a child.
+	maxNewTries = 8
 )
 
 // Claim takes a slot for a new handle. The caller has the lock of the claim.
 //
-// A slot gets a new owner only from whoever takes its lock, and with a new
-// generation. Who dies in here leaves a slot without a lock: free, or in use by
-// somebody dead.
-func (t *Table) Claim(host Host, who Identity) (*Owner, error) {
+// Only the handle that has a slot's lock becomes its owner, and with a new generation.
+// A process that dies in here leaves a slot that nobody has locked: a free one, or one
+// whose owner is dead.
+func (t *Table) Claim(host Host, id Identity) (*Owner, error) {
 	mark := t.slotsInUse()
-	trouble := ErrFull // what was wrong with the slots that could not be had
+	trouble := ErrFull // why no slot could be taken
 	try := func(s int) bool {
 		locked, err := host.Lock(s)
 		if err != nil {
@@ -82,59 +85,58 @@ func (t *Table) Claim(host Host, who Identity) (*Owner, error) {
 		}
 		return locked
 	}
-	// First those that nobody seems to have, then some of whose owners no news is due
-	// (who died in here, or while closing, leaves nothing that tells), then a new one,
-	// then all others.
+	// First try the slots that seem to have no living owner; then some whose owner's
+	// exit will not be reported (the kernel does not report the exit of a process that
+	// died in here or while closing); then a new slot; then all others.
 	for s := range mark {
 		if !t.occupied(s) && try(s) {
-			return t.occupy(host, who, s), nil
+			return t.occupy(host, id, s), nil
 		}
 	}
-	silent, first := maxSilentTries, 0
+	tries, first := maxUnreportedTries, 0
 	if t.exitsUnreported() && mark > 0 {
-		first = rand.IntN(mark) // so that each has its turn
+		first = rand.IntN(mark) // so that every slot is tried sometime
 	}
-	for i := 0; i < mark && silent > 0; i++ {
+	for i := 0; i < mark && tries > 0; i++ {
 		s := (first + i) % mark
 		if t.occupied(s) && (t.exitsUnreported() || !exitWillBeReported(t.slots[s].live.Load())) {
 			if try(s) {
-				return t.occupy(host, who, s), nil
+				return t.occupy(host, id, s), nil
 			}
-			silent--
+			tries--
 		}
 	}
-	// (More than one: who died in here may have left its lock to a child.)
 	for s := mark; s < min(mark+maxNewTries, MaxSlots); s++ {
 		if err := host.Allocate(slotRange(s, s+1)); err != nil {
 			trouble = err
 		} else if try(s) {
 			t.slotsMark.Store(uint32(s) + 1)
-			return t.occupy(host, who, s), nil
+			return t.occupy(host, id, s), nil
 		}
 	}
 	for s := range mark {
 		if t.occupied(s) && try(s) {
-			return t.occupy(host, who, s), nil
+			return t.occupy(host, id, s), nil
 		}
 	}
 	return nil, trouble
 }
 
-// occupied reports whether a slot has an owner of whose death nobody knows.
+// occupied reports whether a slot has an owner that is not known to be dead.
 func (t *Table) occupied(s int) bool {
 	slot := &t.slots[s]
 	return slot.state.Load() == slotUsed && slot.live.Load()&futex.OwnerDied == 0 && slot.reaped.Load() != uint32(slot.gen.Load())
 }
 
-// Occupied reports whether a slot, but for the owner's own, may have an owner who
-// lives. One that the kernel has told dead does if it lives on as another program.
+// Occupied reports whether a slot other than the owner's own may have a living owner.
+// An owner whose exit the kernel has reported may live on as another program (exec).
 func (o *Owner) Occupied(s int) bool {
 	slot := &o.slots[s]
 	return s != o.slot && slot.state.Load() == slotUsed && slot.reaped.Load() != uint32(slot.gen.Load())
 }
 
-// Inherit frees all slots but the owner's own. The caller has the lock of the claim,
-// and knows that nobody else lives.
+// Inherit frees all slots except the owner's own. The caller has the lock of the claim,
+// and knows that no other owner is alive.
 func (o *Owner) Inherit() {
 	o.Reap(true)
 	for s := range o.slotsInUse() {
@@ -145,9 +147,10 @@ func (o *Owner) Inherit() {
 	}
 }
 
-// occupy makes a locked slot the caller's. With the new generation all words
-// of its earlier owners are those of dead ones, whoever meets them.
-func (t *Table) occupy(host Host, who Identity, s int) *Owner {
+// occupy makes a slot that the caller has locked the caller's. From the new generation
+// on, all words of the slot's earlier owners are stale, for every process that reads
+// them.
+func (t *Table) occupy(host Host, id Identity, s int) *Owner {
 	slot := &t.slots[s]
 	gen := slot.gen.Load()&genMask + 1
 	if gen > genMask {
@@ -155,13 +158,14 @@ func (t *Table) occupy(host Host, who Identity, s int) *Owner {
 	}
 	o := &Owner{Table: *t, table: t, host: host, slot: s, gen: gen, word: ownerWord(s, gen)}
 	dead := slot.state.Load() == slotUsed
-	slot.pid.Store(uint32(who.PID))
-	slot.started.Store(who.Started)
-	slot.opened.Store(who.Opened)
-	// The generation before the state: who could not find the lock of the owner
-	// before us, because he has left, must not take us for him. And before the
-	// liveness word: while the words are still the earlier owner's, it says that he
-	// died, and who finds his lock held, by us, looks again soon.
+	slot.pid.Store(uint32(id.PID))
+	slot.started.Store(id.Started)
+	slot.opened.Store(id.Opened)
+	// The generation before the state: a process that could not check the lock of the
+	// slot's earlier owner, because that has left and its lock's file is gone, must not
+	// take us for it. And before the liveness word: until the generation changes, the
+	// permits are the earlier owner's, and the liveness word says that it died, so that
+	// a waiter that finds its lock held, by us, looks again soon.
 	slot.gen.Store(gen)
 	slot.live.Store(0)
 	slot.state.Store(slotUsed)
@@ -170,8 +174,9 @@ func (t *Table) occupy(host Host, who Identity, s int) *Owner {
 	o.restore(slot.clearing.Load())
 	freed := o.sweep(func(w uint64) bool { return slotOf(w) == s && genOf(w) != gen })
 	if dead {
-		// It may have given a permit and died before it told anybody; and who
-		// has seen its word before finds us in its slot, alive.
+		// The earlier owner may have given a permit and have died before it notified
+		// a waiter; and a waiter that saw the permit's word before that finds a living
+		// owner in the slot: us.
 		freed = max(freed, 1)
 	}
 	o.Notify(freed)
@@ -180,7 +185,7 @@ func (t *Table) occupy(host Host, who Identity, s int) *Owner {
 	return o
 }
 
-// Slots is how many slots are in use, or were.
+// Slots returns how many slots are in use, or were.
 func (t *Table) Slots() int { return t.slotsInUse() }
 
 // Slot returns the number of the owner's slot.
@@ -189,7 +194,7 @@ func (o *Owner) Slot() int { return o.slot }
 // Live returns the owner's liveness word.
 func (o *Owner) Live() *atomic.Uint32 { return &o.slots[o.slot].live }
 
-// Do says what the owner is doing.
+// Do writes what the owner is doing into its slot.
 func (o *Owner) Do(s Step) { o.do(s) }
 
 func (o *Owner) do(s Step) (before Step) {
@@ -205,8 +210,9 @@ func trace(s Step) {
 }
 
 // TakeHome takes the permit that was given last, for the handle, and returns its
-// number, -1 if it is not free. It is the start of Take, with no call in it: if
-// sure is false, Confirm has to decide whether the permit may be kept.
+// number, or -1 if it is not free. It is the beginning of Take, without a call in it, so
+// that it can be inlined: if sure is false, the caller must ask Confirm whether the
+// permit may be kept.
 func (o *Owner) TakeHome() (i int, sure bool) {
 	home := uint16(o.home.Load())
 	l := o.limit.Load()
@@ -216,7 +222,8 @@ func (o *Owner) TakeHome() (i int, sure bool) {
 	return int(home), o.limit.Load() == l
 }
 
-// Confirm decides about a permit that TakeHome has taken.
+// Confirm decides whether the permit that TakeHome has taken may be kept. If not, it
+// gives the permit back.
 func (o *Owner) Confirm(i int) (kept bool) {
 	if o.confirm(i) {
 		return true
@@ -225,8 +232,8 @@ func (o *Owner) Confirm(i int) (kept bool) {
 	return false
 }
 
-// undo gives back what was just taken. Another goroutine of the handle may have
-// given that very word meanwhile, instead of its own: then that one is ours.
+// undo gives back a word that was just taken. Another goroutine of the handle may have
+// given that word meanwhile, instead of the one that it took: then undo gives that one.
 func (o *Owner) undo(i int, word uint64) {
 	if !o.put(i, word) && word == o.word {
 		o.Give()
@@ -284,11 +291,11 @@ func (o *Owner) Free() bool {
 	return false
 }
 
-// put frees a word that holds word, and tells a waiter. False: it holds something
-// else.
+// put frees the word i, which holds word, and notifies a waiter. It reports false if
+// the word i holds something else.
 //
-// Whoever dies between the two has not told anybody; but as a holder it was
-// watched, and its death makes them look.
+// A process that dies between the two has notified no waiter. But it was a holder, so
+// waiters watch its liveness word, and its death makes them look.
 func (o *Owner) put(i int, word uint64) bool {
 	if word>>genShift != o.word>>genShift || !o.words[i].CompareAndSwap(word, 0) {
 		return false
@@ -297,15 +304,15 @@ func (o *Owner) put(i int, word uint64) bool {
 	return true
 }
 
-// Announce makes known that the word i was given.
+// Announce lets takers find the word i, which was just freed, and notifies a waiter.
 func (o *Owner) Announce(i int) {
 	o.offer(i)
 	o.Notify(1)
 }
 
-// GiveHome gives back the permit that was taken last, if it was taken for the
-// handle, and returns its number, else -1. It is the start of Give, with no call in
-// it: if quiet is false, Announce must be called.
+// GiveHome gives back the permit that was taken last, if it was taken for the handle,
+// and returns its number, otherwise -1. It is the beginning of Give, without a call in
+// it, so that it can be inlined: if quiet is false, the caller must call Announce.
 func (o *Owner) GiveHome() (i int, quiet bool) {
 	home := uint16(o.home.Load())
 	if !o.words[home].CompareAndSwap(o.word, 0) {
@@ -314,8 +321,8 @@ func (o *Owner) GiveHome() (i int, quiet bool) {
 	return int(home), home < groupSize && uint32(o.waiters.Load()) == 0
 }
 
-// Give gives back a permit that was taken for the handle, whichever; false: it
-// has none.
+// Give gives back any permit that was taken for the handle. It reports false if the
+// handle has none.
 func (o *Owner) Give() bool {
 	o.slow.Lock()
 	for {
@@ -333,8 +340,8 @@ func (o *Owner) Give() bool {
 	}
 }
 
-// mine finds a word that was taken for the handle; slow is held. Who takes many
-// takes them in ascending order, mostly, so it looks downwards from the last one.
+// mine returns a word that was taken for the handle; the caller holds slow. Several
+// words are mostly taken in ascending order, so it looks downwards from the last one.
 func (o *Owner) mine() (i int, ok bool) {
 	n := o.permitsInUse()
 	home := min(int(o.home.Load()), n-1)
@@ -350,18 +357,20 @@ func (o *Owner) mine() (i int, ok bool) {
 	return 0, false
 }
 
-// GiveAt gives back the permit i that was taken for a Permit; false: it is not
-// held any more.
+// GiveAt gives back the permit i, which was taken for a Permit. It reports false if
+// the permit is not held any more.
 func (o *Owner) GiveAt(i int) bool { return o.put(i, o.word|forPermitBit) }
 
-// HandOver makes a permit that is to be given that of another taker of the same
-// handle: it goes from the handle, or from the Permit that has the word i, to
-// either. ErrNotHeld: it is not held. ErrGive: it must be given instead.
+// HandOver hands a permit that is being given over to another taker of the same
+// handle: from the handle, or from the Permit that has the word i (fromPermit), to the
+// handle or to a Permit (toPermit). It returns ErrNotHeld if the permit is not held,
+// and ErrGive if it must be given instead.
 //
-// What is taken for the handle is not told apart: it has so many permits as there
-// are words of it. So that one goroutine gives and another takes needs no change
-// of a word, only that there is one. A Permit has its own word: it must not get one
-// above the limit, which somebody has just taken and is about to undo.
+// The permits taken for the handle are not told apart: the handle has as many permits
+// as there are words with its owner word. So if one goroutine gives such a permit and
+// another one takes it, no word has to change; there only has to be one. A Permit has
+// a word of its own: it must not get one above the limit, which a taker has just taken
+// and is about to undo.
 func (o *Owner) HandOver(i int, fromPermit, toPermit bool) (to int, err error) {
 	o.slow.Lock()
 	defer o.slow.Unlock()
@@ -389,20 +398,20 @@ func (o *Owner) HandOver(i int, fromPermit, toPermit bool) (to int, err error) {
 	}
 }
 
-// What HandOver answers otherwise.
+// The errors of HandOver.
 var (
 	ErrNotHeld = errors.New("not held")
 	ErrGive    = errors.New("cannot be handed over")
 )
 
-// GiveAll gives back all that the handle holds, for itself and for Permits.
+// GiveAll gives back all permits that were taken for the handle and for its Permits.
 func (o *Owner) GiveAll() (n int) {
 	n = o.sweep(func(w uint64) bool { return w>>genShift == o.word>>genShift })
 	o.Notify(n)
 	return n
 }
 
-// sweep frees words, and mends the summary.
+// sweep frees the words that are wanted, and sets the summary bits of all free words.
 func (t *Table) sweep(want func(word uint64) bool) (freed int) {
 	for i := range t.permitsInUse() {
 		w := t.words[i].Load()
@@ -424,8 +433,8 @@ func (t *Table) restore(clearing uint32) {
 	}
 }
 
-// Vacate leaves the slot: all permits are given back before the caller drops the
-// lock, and has taken the liveness word off the kernel's list.
+// Vacate gives back all permits and frees the slot. The caller has removed the
+// liveness word from the robust list, and drops the lock afterwards.
 func (o *Owner) Vacate() {
 	o.GiveAll()
 	slot := &o.slots[o.slot]

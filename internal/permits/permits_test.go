@@ -12,9 +12,9 @@ import (
 	"github.com/procsem/semaphore/internal/testhook"
 )
 
-// A world is a table in this process's memory, whose handles die by losing their
-// locks. Interleavings are made by hand: a test does with the words what a handle
-// would do up to some instruction, and then lets others go on.
+// A world is a table in this process's memory. Its handles die by losing their locks.
+// The tests make interleavings by hand: a test does with the words what a handle would
+// do up to some instruction, and then lets other handles go on.
 type world struct {
 	t     *testing.T
 	table *Table
@@ -22,7 +22,7 @@ type world struct {
 	mu    sync.Mutex
 	locks map[int]*process
 	full  bool // no storage is left
-	slept int  // how many sleep
+	slept int  // how many waiters sleep
 	woken int
 }
 
@@ -92,7 +92,7 @@ func (w *world) dies(o *Owner) {
 	delete(w.locks, o.slot)
 }
 
-// takes wants n permits taken for the handle, and not one more.
+// takes takes n permits for the handle, and fails unless there are exactly so many.
 func (w *world) takes(o *Owner, n int) {
 	w.t.Helper()
 	for i := range n {
@@ -101,7 +101,7 @@ func (w *world) takes(o *Owner, n int) {
 		}
 	}
 	if i, ok := o.Take(false); ok {
-		w.t.Fatalf("permit %d taken beyond the %d that there should be", i, n)
+		w.t.Fatalf("permit %d taken after the %d that there should be", i, n)
 	}
 }
 
@@ -111,17 +111,17 @@ func TestTakeAndGive(t *testing.T) {
 		a, b := w.open(), w.open()
 		w.takes(a, limit)
 		if b.Give() {
-			t.Fatal("gave what another has")
+			t.Fatal("gave a permit that another handle holds")
 		}
 		for range limit {
 			if i, quiet := a.GiveHome(); i < 0 && !a.Give() {
-				t.Fatal("could not give what it has")
+				t.Fatal("could not give a permit that it holds")
 			} else if i >= 0 && !quiet {
 				a.Announce(i)
 			}
 		}
 		if a.Give() {
-			t.Error("gave more than it had")
+			t.Error("gave more permits than it held")
 		}
 		w.takes(b, limit)
 		if n := b.GiveAll(); n != limit {
@@ -130,8 +130,9 @@ func TestTakeAndGive(t *testing.T) {
 	}
 }
 
-// What the dead held comes back once, whoever looks, and not from the living.
-func TestRecovery(t *testing.T) {
+// Each permit of a dead owner comes back once, however many scan, and none of a living
+// owner.
+func TestReap(t *testing.T) {
 	w := newWorld(t, 200)
 	dead, alive, c := w.open(), w.open(), w.open()
 	for range 80 {
@@ -140,11 +141,11 @@ func TestRecovery(t *testing.T) {
 		alive.Take(false)
 	}
 	if c.Suspects() {
-		t.Error("suspects while all live")
+		t.Error("suspects, though all owners live")
 	}
 	w.dies(dead)
 	if !c.Suspects() {
-		t.Error("no suspects though one is dead")
+		t.Error("no suspects, though one owner is dead")
 	}
 	freed := c.Reap(false).Freed + alive.Reap(false).Freed
 	const held = 134 // two of three, of 200
@@ -152,21 +153,21 @@ func TestRecovery(t *testing.T) {
 		t.Errorf("%d came back, want %d", freed, held)
 	}
 	if c.Suspects() {
-		t.Error("suspects though the dead are buried")
+		t.Error("suspects, though the dead owner was reaped")
 	}
 	w.takes(c, held)
 	if w.open().slot != dead.slot {
-		t.Error("the slot of the dead was not used again")
+		t.Error("the slot of the dead owner was not used again")
 	}
 }
 
-// A cleaner that has slept takes nothing from the slot's next owner.
+// A process that was stopped while it reaped takes nothing from the slot's next owner.
 func TestLateCleaner(t *testing.T) {
 	w := newWorld(t, 2)
 	dead, cleaner := w.open(), w.open()
 	dead.Take(false)
 	w.dies(dead)
-	next := w.open() // sweeps, as the claimer of the same slot
+	next := w.open() // claims the same slot, and sweeps
 	if next.slot != dead.slot || next.gen == dead.gen {
 		t.Fatalf("slot %d generation %d after slot %d generation %d", next.slot, next.gen, dead.slot, dead.gen)
 	}
@@ -184,8 +185,8 @@ func TestLateCleaner(t *testing.T) {
 	}
 }
 
-// Who dies between freeing a word and offering it hides it from takers, until
-// somebody surveys.
+// A giver that dies between freeing a word and offering it hides it from takers, until
+// the next scan.
 func TestGiverDiesBeforeOffering(t *testing.T) {
 	w := newWorld(t, 128)
 	a, b, c := w.open(), w.open(), w.open()
@@ -199,12 +200,13 @@ func TestGiverDiesBeforeOffering(t *testing.T) {
 	w.table.words[i].CompareAndSwap(b.word, 0)
 	w.dies(b)
 	if f := c.Scan(false, nil); !f.Free {
-		t.Error("the survey sees no free word")
+		t.Error("the scan sees no free word")
 	}
 	w.takes(c, 1)
 }
 
-// A clearer that dies, before or after its slot has been claimed, hides nothing.
+// A taker that dies while it clears a bit hides no word, whether or not its slot has been
+// claimed since.
 func TestClearerDies(t *testing.T) {
 	for _, claimed := range []bool{false, true} {
 		w := newWorld(t, 128)
@@ -213,7 +215,7 @@ func TestClearerDies(t *testing.T) {
 		w.table.words[100].CompareAndSwap(a.word, 0)
 		w.table.slots[b.slot].clearing.Store(1 + 1)
 		w.table.summary[0].And(^uint64(2))
-		w.takes(c, 1) // the intention says where to look
+		w.takes(c, 1) // the slot names the group to search
 		c.Give()
 		w.table.summary[0].And(^uint64(2))
 		w.dies(b)
@@ -226,12 +228,12 @@ func TestClearerDies(t *testing.T) {
 	}
 }
 
-// Words that come with a higher limit are found, though a taker has just found
-// nothing in their group.
+// Takers find the words that a higher limit adds, though a taker has just found none in
+// their group.
 func TestRaiseAgainstClear(t *testing.T) {
 	w := newWorld(t, 100)
 	a := w.open()
-	w.takes(a, 100) // and clears the bit
+	w.takes(a, 100) // the last search clears the bit
 	if err := a.SetLimit(110, true); err != nil {
 		t.Fatal(err)
 	}
@@ -257,15 +259,15 @@ func TestSetLimitWithoutStorage(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	if n, set := w.table.Limit(); n != 3 || set {
-		t.Errorf("limit %d, set %v, after a SetLimit that failed", n, set)
+		t.Errorf("limit %d, set %v, after a SetLimit that has failed", n, set)
 	}
 	if err := a.SetLimit(2, true); err != nil {
 		t.Error(err)
 	}
 }
 
-// Lowering the limit: those above it keep their permits, and nobody gets one until
-// they fit, wherever the free words are.
+// After the limit was lowered holders keep their permits, and no taker gets one until
+// there is room, wherever the free words are.
 func TestShrinking(t *testing.T) {
 	w := newWorld(t, 4)
 	low, high, c := w.open(), w.open(), w.open()
@@ -280,48 +282,49 @@ func TestShrinking(t *testing.T) {
 	w.takes(c, 1)
 	high.Give()
 	if !w.table.Shrinking() {
-		t.Error("the flag went before anybody saw that it was not needed")
+		t.Error("the flag was cleared before a taker saw that it was not needed")
 	}
 	w.takes(low, 1)
 	if w.table.Shrinking() {
-		t.Error("the flag stays")
+		t.Error("the flag is still set")
 	}
 }
 
-// While the limit shrinks several takers may have seen the room that is for one.
+// While the limit shrinks, several takers may have seen the room that is for one.
 func TestTakersCountAfterwards(t *testing.T) {
 	w := newWorld(t, 4)
 	high, a, b := w.open(), w.open(), w.open()
 	a.SetLimit(2, true)
-	w.table.words[3].CompareAndSwap(0, high.word) // from before
+	w.table.words[3].CompareAndSwap(0, high.word) // held since before the limit was lowered
 	w.takes(a, 1)
-	w.table.words[1].CompareAndSwap(0, b.word) // saw one held, too
+	w.table.words[1].CompareAndSwap(0, b.word) // it saw one held, too
 	if b.Confirm(1) {
-		t.Error("a third one got in with a limit of two")
+		t.Error("a third permit was taken with a limit of two")
 	}
 	if held, _ := w.table.held(); held != 2 {
 		t.Errorf("%d held", held)
 	}
 }
 
-// A taker who has read the limit before it was lowered finds out after its
-// compare-and-swap, also when the flag has gone meanwhile.
+// A taker that has read the limit before it was lowered finds that out after its
+// compare-and-swap, even if the flag was cleared meanwhile.
 func TestTakeAgainstLowering(t *testing.T) {
 	w := newWorld(t, 4)
 	a, b, c := w.open(), w.open(), w.open()
 	b.Take(false)
 	c.SetLimit(2, true)
 	w.takes(c, 1)                              // clears the flag
-	w.table.words[3].CompareAndSwap(0, a.word) // read a limit of 4
+	w.table.words[3].CompareAndSwap(0, a.word) // it has read a limit of 4
 	if a.Confirm(3) {
 		t.Error("a permit above the limit was kept")
 	}
 	if w.table.words[3].Load() != 0 {
-		t.Error("and not given back")
+		t.Error("the permit above the limit was not given back")
 	}
 }
 
-// A word in flight above the limit must not become a Permit's by a hand-over.
+// A hand-over must not make a word above the limit, which a taker is about to undo, that
+// of a Permit.
 func TestHandOverAgainstLowering(t *testing.T) {
 	w := newWorld(t, 4)
 	a, b, c := w.open(), w.open(), w.open()
@@ -344,25 +347,25 @@ func TestHandOver(t *testing.T) {
 	w := newWorld(t, 2)
 	a := w.open()
 	if _, err := a.HandOver(0, false, false); err != ErrNotHeld {
-		t.Errorf("handed over what is not held: %v", err)
+		t.Errorf("handed over a permit that is not held: %v", err)
 	}
 	a.Take(false)
 	i, err := a.HandOver(0, false, true)
 	if err != nil || a.Give() {
-		t.Errorf("%v; the handle's permit is still there: %v", err, err == nil)
+		t.Errorf("%v; the handle still has the permit: %v", err, err == nil)
 	}
 	if _, err := a.HandOver(i, true, true); err != nil {
 		t.Error(err)
 	}
 	if _, err := a.HandOver(i, true, false); err != nil || a.GiveAt(i) || !a.Give() {
-		t.Errorf("%v, or the Permit has it still", err)
+		t.Errorf("%v, or the Permit still has it", err)
 	}
 	if _, err := a.HandOver(i, true, true); err != ErrNotHeld {
-		t.Errorf("handed over what was given: %v", err)
+		t.Errorf("handed over a permit that was given: %v", err)
 	}
 }
 
-// Waiters that die stay counted until somebody gives and wakes nobody.
+// A waiter that dies stays counted until a giver wakes nobody.
 func TestWaitersAreHealed(t *testing.T) {
 	w := newWorld(t, 1)
 	holder, dead, alive := w.open(), w.open(), w.open()
@@ -378,25 +381,25 @@ func TestWaitersAreHealed(t *testing.T) {
 	w.takes(alive, 1)
 	alive.Leave()
 	if n := w.table.Waiters(); n != 1 {
-		t.Errorf("%d counted, want the dead one", n)
+		t.Errorf("%d counted, want only the dead one", n)
 	}
 	alive.Give() // wakes nobody
 	if n := w.table.Waiters(); n != 0 {
 		t.Errorf("%d counted", n)
 	}
-	// Never below those who live: one has said that it waits and not yet
-	// counted itself, one has uncounted itself and not yet unsaid it.
+	// The number is never below that of the living waiters: here one slot says that
+	// its owner waits, and the owner has not counted itself yet.
 	alive.slots[alive.slot].waits.Store(alive.gen)
 	holder.Join()
 	holder.Heal(w.table.waiters.Load())
 	if n := w.table.Waiters(); n < 1 {
-		t.Errorf("%d counted while one waits", n)
+		t.Errorf("%d counted, though one waits", n)
 	}
 }
 
-// Who died after it had freed a word, and before it told anybody, may have its slot
-// claimed before anybody has looked whether it lives.
-func TestClaimTellsForTheDead(t *testing.T) {
+// The slot of an owner that died after it had freed a word, and before it notified a
+// waiter, may be claimed before any other process has looked whether it lives.
+func TestClaimNotifiesForTheDead(t *testing.T) {
 	w := newWorld(t, 1)
 	dead, waiter := w.open(), w.open()
 	dead.Take(false)
@@ -412,7 +415,7 @@ func TestClaimTellsForTheDead(t *testing.T) {
 	}
 }
 
-// Whoever leaves tells another one of what it may have been told alone.
+// A waiter that leaves notifies another one of what it alone may have been notified of.
 func TestLeavePassesOn(t *testing.T) {
 	w := newWorld(t, 1)
 	holder, leaver, other := w.open(), w.open(), w.open()
@@ -422,38 +425,38 @@ func TestLeavePassesOn(t *testing.T) {
 	other.Join()
 	w.slept = 2
 	if !leaver.Leave() {
-		t.Error("it does not know of the other one")
+		t.Error("Leave does not report the other waiter")
 	}
 	leaver.PassOn(nil, false, recent)
 	if w.woken != 0 {
-		t.Error("it told of nothing")
+		t.Error("it notified another waiter of nothing")
 	}
 	leaver.Join()
-	holder.Give() // wakes the leaver, as it may be
+	holder.Give() // may have woken the leaver
 	w.woken = 0
 	leaver.Leave()
 	leaver.PassOn(nil, false, recent)
 	if w.woken != 1 {
-		t.Errorf("%d were told of the free permit", w.woken)
+		t.Errorf("%d were notified of the free permit", w.woken)
 	}
 	w.takes(holder, 1)
 	leaver.Join()
-	live := holder.Live().Swap(futex.Waiters | futex.OwnerDied) // the lock is held still
+	live := holder.Live().Swap(futex.Waiters | futex.OwnerDied) // its lock is still held
 	w.woken, w.slept = 0, 1
 	leaver.Leave()
 	leaver.PassOn([]Word{{addressOf(holder.Live()), live}}, false, recent)
 	if w.woken != 1 {
-		t.Errorf("%d were told of the death", w.woken)
+		t.Errorf("%d were notified of the death", w.woken)
 	}
-	// Woken, and too late: whoever was faster is watched by nobody.
+	// It was woken too late: perhaps nobody watches the owner that took the permit.
 	w.woken, w.slept = 0, 1
 	leaver.PassOn(nil, true, recent)
 	if w.woken != 1 {
-		t.Errorf("%d were told that there is somebody new to watch", w.woken)
+		t.Errorf("%d were notified that there is a new holder to watch", w.woken)
 	}
 }
 
-// A waiter watches holders, and those who wait, the latest first.
+// A waiter watches the holders, and of the other waiters those with the latest tickets.
 func TestWatch(t *testing.T) {
 	w := newWorld(t, 2)
 	a, b := w.open(), w.open()
@@ -471,7 +474,7 @@ func TestWatch(t *testing.T) {
 	last.Join()
 	last.TakeTicket()
 	if *w.table.Tickets() == before {
-		t.Error("a place was taken, and the word of places is the same")
+		t.Error("a ticket was taken, and the word of Tickets is the same")
 	}
 	watched := make(map[*uint32]bool)
 	for _, word := range last.Scan(false, make([]Word, 0, 100)).Watch {
@@ -483,7 +486,7 @@ func TestWatch(t *testing.T) {
 		want = append(want, len(want) < 2 || len(want) >= 2+40-neighbours)
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("watched: holders, then waiters by place (-want +got):\n%s", diff)
+		t.Errorf("watched: holders, then waiters by ticket (-want +got):\n%s", diff)
 	}
 }
 
@@ -494,14 +497,14 @@ func TestClaim(t *testing.T) {
 		all = append(all, w.open())
 	}
 	if _, err := w.table.Claim(&process{w}, Identity{}); err != ErrFull {
-		t.Errorf("a handle too many: %v", err)
+		t.Errorf("one handle too many: %v", err)
 	}
 	all[77].Vacate()
 	delete(w.locks, 77)
 	if o := w.open(); o.slot != 77 || o.gen == all[77].gen {
 		t.Errorf("slot %d, generation %d", o.slot, o.gen)
 	}
-	// Nobody has heard of this one's death.
+	// The exit of this one is not known.
 	delete(w.locks, 1234)
 	w.full = true
 	if o := w.open(); o.slot != 1234 {
@@ -515,10 +518,9 @@ func TestClaim(t *testing.T) {
 	}
 }
 
-// The file's format: programs of every version and word size agree on it.
-// Who dies while it claims a slot, or leaves it, leaves one that looks like that of a
-// living handle without news. The next one has it.
-func TestClaimOfSilentSlot(t *testing.T) {
+// A process that dies while it claims a slot, or vacates it, leaves one that looks like
+// that of a living handle whose exit will not be reported. The next claim takes it.
+func TestClaimOfUnreportedSlot(t *testing.T) {
 	w := newWorld(t, 1)
 	alive, dead := w.open(), w.open()
 	dead.Live().Store(0)
@@ -529,10 +531,11 @@ func TestClaimOfSilentSlot(t *testing.T) {
 		t.Errorf("slot %d of %d, want that of the dead one, %d", o.slot, w.table.Slots(), dead.slot)
 	}
 	if alive.Suspects() {
-		t.Error("suspects though all live")
+		t.Error("suspects, though all owners live")
 	}
 }
 
+// The file's format: programs of every version and word size agree on it.
 func TestFormat(t *testing.T) {
 	var s slot
 	var h header
@@ -570,10 +573,10 @@ func TestFormat(t *testing.T) {
 	}
 }
 
-// stopAt does something, and in the middle of it, where the nth step of it is traced,
-// what another process does meanwhile; or after it, if it has no such step. The
-// steps of one operation are few. A mistake that is planted to be found here brings
-// along the step at which it shows: see internal/planted.
+// stopAt calls do, and at the nth step that do traces it calls other, which does what
+// another process does meanwhile; if do has fewer steps it calls other afterwards, and
+// reports false. Operations have few steps. A mutant that is to be found here brings
+// along the step at which it shows (internal/planted).
 func stopAt(n int, do, other func()) (stopped bool) {
 	testhook.Trace = func(uint32) {
 		if n--; n == -1 {
@@ -589,8 +592,8 @@ func stopAt(n int, do, other func()) (stopped bool) {
 	return stopped
 }
 
-// Wherever a waiter comes in while somebody gives, either it finds the permit, or
-// the giver finds it.
+// At whatever step of a give a waiter comes, either it finds the permit, or the giver
+// finds it counted.
 func TestGiveAgainstWait(t *testing.T) {
 	for how, give := range map[string]func(o *Owner, i int){
 		"Give": func(o *Owner, _ int) { o.Give() },
@@ -614,14 +617,14 @@ func TestGiveAgainstWait(t *testing.T) {
 				_, got = waiter.Take(false)
 			})
 			if !got && *w.table.Event() == event {
-				t.Errorf("%s: a waiter that came at its step %d sleeps on", how, n)
+				t.Errorf("%s: a waiter that came at step %d sleeps on", how, n)
 			}
 		}
 	}
 }
 
-// Wherever the limit is lowered while somebody takes, he has taken before, or gets
-// nothing that the limit has no room for.
+// At whatever step of a take the limit is lowered, either the permit was taken before,
+// or the taker keeps none for which the limit has no room.
 func TestLoweringAtEachStep(t *testing.T) {
 	for how, take := range map[string]func(o *Owner){
 		"Take": func(o *Owner) { o.Take(false) },
@@ -639,16 +642,16 @@ func TestLoweringAtEachStep(t *testing.T) {
 			a.home.Store(3)
 			more = stopAt(n, func() { take(a) }, func() {
 				c.SetLimit(2, true)
-				c.Take(false) // takes the flag away, if it is not needed
+				c.Take(false) // clears the flag, if it is not needed
 			})
 			if held, _ := w.table.held(); more && held > 2 {
-				t.Errorf("%s: %d held of 2 after lowering at its step %d", how, held, n)
+				t.Errorf("%s: %d held of 2 after lowering at step %d", how, held, n)
 			}
 		}
 	}
 }
 
-// Healing does not overlook who joins meanwhile.
+// Heal does not overlook a waiter that joins meanwhile.
 func TestHealAgainstJoin(t *testing.T) {
 	for n, more := 0, true; more; n++ {
 		w := newWorld(t, 1)
@@ -658,18 +661,18 @@ func TestHealAgainstJoin(t *testing.T) {
 		healer.Reap(false)
 		more = stopAt(n, func() { healer.Heal(w.table.waiters.Load()) }, alive.Join)
 		if w.table.Waiters() == 0 {
-			t.Errorf("a waiter that came at step %d of healing is not counted", n)
+			t.Errorf("a waiter that came at step %d of Heal is not counted", n)
 		}
 	}
 }
 
-// And wherever somebody heals while a waiter joins or leaves, it is counted exactly as
-// long as it should be.
+// At whatever step of Join or Leave another process heals, the waiter is counted exactly
+// as long as it should be.
 func TestJoinAndLeaveAgainstHealing(t *testing.T) {
 	for n, more := 0, true; more; n++ {
 		w := newWorld(t, 1)
 		healer, o := w.open(), w.open()
-		healer.Take(false) // so that leaving tells nobody, and heals nothing
+		healer.Take(false) // so that Leave notifies nobody, and heals nothing
 		heal := func() { healer.Heal(w.table.waiters.Load()) }
 		more = stopAt(n, o.Join, heal)
 		if got := w.table.Waiters(); got != 1 {
@@ -682,8 +685,8 @@ func TestJoinAndLeaveAgainstHealing(t *testing.T) {
 	}
 }
 
-// Who takes away the flag of a lowered limit has looked at that one, not at an earlier
-// one of the same number.
+// A taker that clears the flag of a lowered limit has counted under that limit, not under
+// an earlier one of the same number.
 func TestLoweringTwice(t *testing.T) {
 	for n, more := 0, true; more; n++ {
 		w := newWorld(t, 4)
@@ -704,8 +707,8 @@ func TestLoweringTwice(t *testing.T) {
 	}
 }
 
-// A clearer that is killed between clearing a bit and looking again hides no word
-// that was given before it cleared.
+// A taker that is killed between clearing a bit and searching again hides no word that
+// was given before it cleared the bit.
 func TestClearerIsKilled(t *testing.T) {
 	w := newWorld(t, 128)
 	a, clearer, c := w.open(), w.open(), w.open()
@@ -725,13 +728,12 @@ func TestClearerIsKilled(t *testing.T) {
 	}
 }
 
-// Whoever gives back what others held tells those who wait, as many as there are
-// permits.
-func TestRecoveryTells(t *testing.T) {
-	for how, recovers := range map[string]func(w *world, o *Owner){
+// Whatever gives back permits of others notifies as many waiters as there are permits.
+func TestReapingNotifies(t *testing.T) {
+	for how, reap := range map[string]func(w *world, o *Owner){
 		"Reap":  func(_ *world, o *Owner) { o.Reap(false) },
 		"Claim": func(w *world, _ *Owner) { w.open() },
-		"SetLimit, of an operator who makes room": func(_ *world, o *Owner) {
+		"SetLimit, which makes room": func(_ *world, o *Owner) {
 			o.SetLimit(5, true)
 		},
 		"GiveAll": func(_ *world, o *Owner) { o.GiveAll() },
@@ -747,29 +749,29 @@ func TestRecoveryTells(t *testing.T) {
 		w.slept = 2
 		want := 2
 		switch how {
-		case "SetLimit, of an operator who makes room":
+		case "SetLimit, which makes room":
 			want = 1
 		case "Reap", "Claim":
 			w.dies(dead)
 		}
 		event := *w.table.Event()
-		recovers(w, o)
+		reap(w, o)
 		if w.woken != want || *w.table.Event() == event {
-			t.Errorf("%s: %d of two who sleep were woken, want %d", how, w.woken, want)
+			t.Errorf("%s: %d of two sleeping waiters were woken, want %d", how, w.woken, want)
 		}
 	}
 }
 
-// The kernel's news of a death decides nothing: as long as the lock is held another
-// thread of the dying process may be at work.
-func TestNewsBeforeTheLock(t *testing.T) {
+// The kernel's report of an exit does not decide: as long as the lock is held, another
+// thread of the dying process may still run.
+func TestReportBeforeTheLock(t *testing.T) {
 	w := newWorld(t, 1)
 	dying, o := w.open(), w.open()
 	dying.Take(false)
 	dying.Live().Store(futex.Waiters | futex.OwnerDied)
 	f := o.Reap(true)
 	if f.Freed != 0 || f.Held != 1 || len(f.Dying) != 1 || f.Dying[0] != (DyingOwner{dying.slot, dying.gen}) {
-		t.Errorf("%+v, want one held, and known to be dying", f)
+		t.Errorf("%+v, want one held, by a dying owner", f)
 	}
 	w.takes(o, 0)
 	w.dies(dying)

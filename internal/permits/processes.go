@@ -6,25 +6,30 @@ import (
 	"github.com/procsem/semaphore/internal/futex"
 )
 
-// Where no kernel writes liveness words (RangeLocks), the waiters do it: they sleep
-// on the processes of those whose words they watch, and whoever finds that one has
-// ended marks its words as dead. All else goes by the words as it does where the
-// kernel has marked them, and the lock stays the truth: a mark that is wrong costs
-// somebody a look.
+// Where the kernel does not write liveness words (RangeLocks), the waiters do: they
+// wait for the exit of the processes whose liveness words they watch, and a waiter that
+// finds that a process has ended sets OwnerDied in its words. Everything else uses the
+// words as if the kernel had written them, and the lock decides: a bit that was set
+// wrongly costs a look at the lock.
 //
-// Of the death of one whom nobody watches nothing is written. It holds no permit, as long
-// as anybody waits; its slot is left for somebody who claims one, and if it waited a
-// giver whom nobody hears finds that it does not.
+// The exit of a process that nobody watches is not reported. It holds no permit as long
+// as there are waiters, for waiters watch holders. Its slot is found by a process that
+// claims one; and if it was a waiter, a giver that wakes nobody finds that it is dead
+// (reapWaiters).
+
+// exitsUnreported reports whether there may be owners whose exit nobody reports,
+// although their liveness word has futex.Waiters.
 func (t *Table) exitsUnreported() bool { return Locks(t.locks) == RangeLocks }
 
-// ExpectReport makes the owner's liveness word one of whose death others will be told:
-// they watch its process, as its Identity names it.
+// ExpectReport writes into the owner's liveness word that its exit will be reported:
+// waiters watch its process, which its Identity names. The word's other bits are the
+// generation's, so that Mark does not change the word of the slot's next owner.
 func (o *Owner) ExpectReport() {
 	o.Live().Store(futex.Waiters | uint32(o.gen)&^uint32(futex.Waiters|futex.OwnerDied))
 }
 
-// reapWaiters finds the dead among those who wait, where nobody may have told of them:
-// Heal would take them for waiters. It returns for how many others to tell.
+// reapWaiters reaps dead waiters whose exit may not have been reported: Heal would
+// count them. It returns how many waiters to notify.
 func (o *Owner) reapWaiters() (n int) {
 	if !o.exitsUnreported() {
 		return 0
@@ -35,28 +40,28 @@ func (o *Owner) reapWaiters() (n int) {
 			o.visit(s, true, true, &f)
 		}
 	}
-	if f.Again { // as for Scan
+	if f.Again { // one may have given a permit and notified nobody; see visit
 		return max(1, f.Freed)
 	}
 	return 0
 }
 
-// A Process is one that has the table open, as it named itself.
+// A Process is a process that has the table open, as its handle's Identity names it.
 type Process struct {
 	PID     int
 	Started int64
 }
 
-// ProcessOf returns the process that a word which Scan has found was about. If the
-// slot is just changing hands, it may be that of either owner: then the word has
-// changed, or will, and Mark finds that out.
+// ProcessOf returns the process whose exit a liveness word reports that Scan has
+// returned. While the slot gets a new owner it may be the process of either: then the
+// liveness word has changed or will, and Mark does nothing.
 func (t *Table) ProcessOf(w Word) Process {
 	slot := t.slotAt(w)
 	return Process{int(slot.pid.Load()), slot.started.Load()}
 }
 
-// Mark marks a word which Scan has found as that of somebody dead, if it is still
-// what it was.
+// Mark sets OwnerDied in a liveness word that Scan has returned, if the word has still
+// the same value.
 func (t *Table) Mark(w Word) {
 	t.slotAt(w).live.CompareAndSwap(w.Value, w.Value|futex.OwnerDied)
 }

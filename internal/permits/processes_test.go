@@ -2,9 +2,9 @@ package permits
 
 import "testing"
 
-// With RangeLocks nobody marks words but those who watch.
+// With RangeLocks only the waiters that watch an owner report its exit.
 
-// ends is what happens to a handle whose process ends, with nobody to write it down.
+// ends is what happens to a handle whose process ends, if nobody reports that.
 func (w *world) ends(o *Owner) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -21,7 +21,7 @@ func (w *world) openOf(pid int) *Owner {
 	return o
 }
 
-// A word leads to the process, and marked it is as if the kernel had marked it.
+// A liveness word leads to its process, and Mark has the effect of the kernel's report.
 func TestMark(t *testing.T) {
 	w := newWorldOf(t, 1, RangeLocks)
 	holder, waiter := w.openOf(11), w.openOf(12)
@@ -30,18 +30,18 @@ func TestMark(t *testing.T) {
 	if len(watch) != 1 || w.table.ProcessOf(watch[0]) != (Process{11, 11_000}) {
 		t.Fatalf("watches %v", watch)
 	}
-	w.table.Mark(watch[0]) // by mistake: the lock is the truth
+	w.table.Mark(watch[0]) // by mistake: the lock decides
 	if f := waiter.Scan(false, nil); f.Freed != 0 || len(f.Dying) != 1 {
-		t.Errorf("%+v of one who was marked and lives", f)
+		t.Errorf("%+v of an owner that was marked and lives", f)
 	}
 	w.ends(holder)
 	if f := waiter.Scan(false, nil); f.Freed != 1 {
-		t.Errorf("%+v of one who was marked and is dead", f)
+		t.Errorf("%+v of an owner that was marked and is dead", f)
 	}
 	w.takes(waiter, 1)
 }
 
-// Who comes late marks nobody else.
+// A Mark that comes late does not mark the slot's next owner.
 func TestMarkIsLate(t *testing.T) {
 	w := newWorldOf(t, 1, RangeLocks)
 	dead, waiter := w.openOf(11), w.openOf(12)
@@ -59,8 +59,8 @@ func TestMarkIsLate(t *testing.T) {
 	}
 }
 
-// The slots of those whose death nobody has seen are used again.
-func TestSilentDeaths(t *testing.T) {
+// The slots of owners whose exit was not reported are used again.
+func TestUnreportedExits(t *testing.T) {
 	w := newWorldOf(t, 1, RangeLocks)
 	w.openOf(1)
 	for range 1000 {
@@ -71,8 +71,8 @@ func TestSilentDeaths(t *testing.T) {
 	}
 }
 
-// A waiter who died with nobody to see it is not counted for ever.
-func TestSilentWaiters(t *testing.T) {
+// A dead waiter whose exit was not reported is not counted for ever.
+func TestUnreportedWaiters(t *testing.T) {
 	w := newWorldOf(t, 1, RangeLocks)
 	holder, dead := w.openOf(1), w.openOf(2)
 	w.takes(holder, 1)

@@ -6,30 +6,33 @@ import (
 	"github.com/procsem/semaphore/internal/futex"
 )
 
-// Giving back what the dead held needs no lock. Each word goes, by a
-// compare-and-swap, from exactly that owner (slot and generation) to 0. Several may
-// do it at once, and any of them may be stopped or die in the middle: each permit
-// comes back once, and the rest is found by the next one. Who sleeps through it
-// all can't take from a slot's new owner, whose generation is another.
+// Reaping, which is giving back what a dead owner held, needs no lock. Each word goes,
+// by a compare-and-swap, from exactly that owner (slot and generation) to 0. Several
+// processes may reap at once, and any of them may be stopped or die in the middle: each
+// permit comes back once, and the next scan finds the rest. A process that was stopped
+// in the middle and goes on much later can't take permits from the slot's new owner,
+// which has another generation.
 //
-// An owner takes its slot's lock before its first permit, and gives its permits
-// back before it drops it. So a word that was read as that of an owner whose
-// slot's lock is free afterwards is a dead one's; and so is one whose generation
-// is not its slot's any more, for that changes only by whoever has the lock.
+// An owner takes its slot's lock before its first permit, and gives all permits back
+// before it drops the lock. So if a word names an owner, and the lock of its slot is
+// free after the word was read, the owner is dead. It is also dead if the word's
+// generation is not its slot's any more, for only the process that has the slot's lock
+// changes the generation.
 
-// Findings are what a Scan found.
+// Findings are the result of a Scan.
 type Findings struct {
-	Held  int  // permits held by the living
+	Held  int  // permits that living owners hold
 	Free  bool // there is a free permit
-	Freed int  // permits of the dead given back
-	Again bool // an owner was found dead: what was seen of it before may be old
+	Freed int  // permits of dead owners that were given back
+	Again bool // an owner was reaped: what was seen of it before may be outdated
 	Dying []DyingOwner
-	Watch []Word
-	Err   error // of the Host, the last one
+	Watch []Word // liveness words to sleep on
+	Err   error  // the last error of the Host
 }
 
-// A DyingOwner is an owner that the kernel has told dead, but whose lock is held: it is
-// still being taken apart, or has become another program, or a child has its file.
+// A DyingOwner is an owner whose exit the kernel has reported, but whose lock is still
+// held: the kernel is not done with the process, or it has become another program
+// (exec), or a child has its file.
 type DyingOwner struct {
 	Slot int
 	Gen  uint64
@@ -41,17 +44,17 @@ type set [MaxSlots / 64]uint64
 func (s *set) add(i int)      { s[i/64] |= 1 << (i % 64) }
 func (s *set) has(i int) bool { return s[i/64]&(1<<(i%64)) != 0 }
 
-// Scan looks at all permits and at all who hold or wait, and gives back what the
-// dead held. Only those are asked for who may be dead: the living whose death the
-// kernel will tell are not, unless all is set and they hold. The words by which it will, of
-// the holders and of those next in line, are appended to watch as far as there is
-// room.
+// Scan looks at all permits and at all holders and waiters, and reaps the dead ones. It
+// asks only for the locks of owners that may be dead: if the kernel will report an
+// owner's exit, it asks only if all is set and the owner is a holder. The liveness words
+// in which exits will be reported, those of the holders and of the waiters with the
+// latest tickets, are appended to watch as far as there is room.
 //
-// A death after a liveness word was read changes it, so whoever sleeps while all
-// of them are as they were read misses none.
+// An exit after a liveness word was read changes the word. So a waiter that sleeps only
+// while all words have the values that were read misses no exit.
 //
-// Scan tells nobody of the permits that it has given back: the caller has to, by
-// Tell.
+// Scan notifies nobody of the permits that it has given back: the caller must call
+// Notify.
 func (o *Owner) Scan(all bool, watch []Word) Findings {
 	f := Findings{Watch: watch}
 	var holders set
@@ -97,16 +100,17 @@ func (o *Owner) Scan(all bool, watch []Word) Findings {
 	return f
 }
 
-// Reap is Scan that tells.
+// Reap is Scan, and notifies waiters of the permits that came back.
 func (o *Owner) Reap(all bool) Findings {
 	f := o.Scan(all, nil)
 	o.Notify(f.Freed)
 	return f
 }
 
-// room looks for a free word below the limit, without the summary's help, and
-// mends that. Whoever died, or is stopped, between freeing a word and its offer has
-// left a word that takers do not find.
+// room reports whether there is a free word below the limit. It does not use the
+// summary, and sets the bit of the word that it finds: a giver that died, or is
+// stopped, between freeing a word and offering it has left a word that takers don't
+// find.
 func (t *Table) room() bool {
 	n, _ := t.Limit()
 	for i := range n {
@@ -118,15 +122,15 @@ func (t *Table) room() bool {
 	return false
 }
 
-// stale reports whether a word's generation is not its slot's. The mark is read
-// after the word: an owner's slot is below it before it takes its first permit.
+// stale reports whether a word's generation is not its slot's. The mark is read after
+// the word: an owner's slot is below the mark before the owner takes its first permit.
 func (o *Owner) stale(w uint64) bool {
 	s := slotOf(w)
 	return s >= o.slotsInUse() || o.slots[s].gen.Load() != genOf(w)
 }
 
-// visit finds out whether a slot's owner lives, and buries it if not. It matters when
-// it dies if it holds or waits.
+// visit finds out whether a slot's owner is alive, and reaps it if not. matters says
+// that it holds or waits, so that a waiter has to know when it dies.
 func (o *Owner) visit(s int, all, matters bool, f *Findings) {
 	slot := &o.slots[s]
 	gen := slot.gen.Load()
@@ -145,7 +149,7 @@ func (o *Owner) visit(s int, all, matters bool, f *Findings) {
 	alive, err := o.host.Alive(s)
 	if err != nil {
 		if slot.state.Load() == slotUsed && slot.gen.Load() == gen {
-			f.Err = err // and not because it was just closed
+			f.Err = err // unless the handle was just closed
 		}
 		return
 	}
@@ -155,22 +159,24 @@ func (o *Owner) visit(s int, all, matters bool, f *Findings) {
 		}
 		return
 	}
-	// It may have given a permit after we saw its word, and died before it told
-	// anybody; and its death will not be told again. So we have to look again.
+	// It may have given a permit after we read the permit's word, and have died before
+	// it notified a waiter; and its exit will not be reported again. So the caller has
+	// to look again.
 	f.Again = true
 	freed := o.reapOwner(s, gen)
 	f.Freed += freed
 	f.Held -= freed
 }
 
-// reapOwner gives back what a dead owner held, and strikes it off the waiters.
+// reapOwner gives back what a dead owner held, and writes into its slot that it does
+// not wait and that it was reaped.
 func (o *Owner) reapOwner(s int, gen uint64) (freed int) {
 	defer o.do(o.do(Reaping))
 	slot := &o.slots[s]
 	owner := ownerWord(s, gen) >> genShift
 	freed = o.sweep(func(w uint64) bool { return w>>genShift == owner })
 	if slot.gen.Load() == gen {
-		// If the slot has a new owner by now, this sets a bit for nothing.
+		// If the slot has got a new owner since, this sets a bit for nothing.
 		o.restore(slot.clearing.Load())
 	}
 	slot.waits.CompareAndSwap(gen, 0)
@@ -180,8 +186,8 @@ func (o *Owner) reapOwner(s int, gen uint64) (freed int) {
 	return freed
 }
 
-// Suspects reports whether there are handles that may be dead and were not buried
-// yet. It looks at no permit, so it is quick in a large table.
+// Suspects reports whether there are owners that may be dead and were not reaped yet.
+// It looks at no permit, so it is quick in a large table.
 func (o *Owner) Suspects() bool {
 	for s := range o.slotsInUse() {
 		slot := &o.slots[s]
@@ -192,7 +198,7 @@ func (o *Owner) Suspects() bool {
 	return false
 }
 
-// A Holder is a handle, and what it holds.
+// A Holder is a handle and what it holds.
 type Holder struct {
 	Identity
 	Permits int
@@ -200,8 +206,8 @@ type Holder struct {
 	Doing   Step
 }
 
-// Holders lists the handles whose slot is in use. The dead are among them until
-// somebody has their slot.
+// Holders returns the handles whose slot is in use. Dead ones are among them until
+// their slot has a new owner.
 func (t *Table) Holders() []Holder {
 	held := make(map[int]int)
 	for i := range t.permitsInUse() {

@@ -7,18 +7,18 @@ import (
 	"github.com/procsem/semaphore/internal/futex"
 )
 
-// The number of waiters is in the low half of its word; the high half changes
-// with every change. Who waits writes so into its slot first, then counts itself,
-// then looks, then sleeps while the event is what it was before the look; who
-// gives frees the word, then reads the number, and if it is not 0 changes the event
-// and wakes. Both halves of that are in the one order that all atomic operations
-// have: either the look finds the word free, or the giver finds the waiter
-// counted, and then the event has changed since the waiter read it (it will not
-// sleep, or is woken).
+// The number of waiters is in the low half of its word; the high half changes with
+// every change of the number. A waiter first writes into its slot that it waits, then
+// counts itself, then reads the event, then looks for a permit, then sleeps while the
+// event is what it has read. A giver first frees the permit's word, then reads the
+// number of waiters, and if that is not 0 changes the event and wakes a waiter. All
+// atomic operations are in one order, so either the waiter's look finds the word free,
+// or the giver finds the waiter counted; and then the event changes after the waiter
+// has read it, so the waiter does not fall asleep or is woken.
 //
-// A waiter that dies stays counted. The number may so be too high, which costs
-// each giver a system call that wakes nobody, but never too low, which would lose
-// wake-ups. Who has woken nobody heals it: see Heal.
+// A waiter that dies stays counted. So the number may be too high, which costs each
+// giver a system call that wakes nobody, but it is never too low, which would lose
+// wake-ups. A giver that has woken nobody heals the number: see Heal.
 const (
 	oneWaiter = 1
 	oneChange = 1 << 32
@@ -26,13 +26,14 @@ const (
 
 func waitersOf(w uint64) int { return int(uint32(w)) }
 
-// Join makes the owner a waiter.
+// Join makes the owner a waiter: its slot says so before it is counted.
 func (o *Owner) Join() {
 	o.slots[o.slot].waits.Store(o.gen)
 	o.waiters.Add(oneChange + oneWaiter)
 }
 
-// Poll says in the owner's slot that it waits, or not, where nobody can be woken.
+// Poll writes into the owner's slot whether it waits, for a waiter that polls: it is
+// not counted, since it cannot be woken.
 func (o *Owner) Poll(waits bool) {
 	if waits {
 		o.slots[o.slot].waits.Store(o.gen)
@@ -41,8 +42,8 @@ func (o *Owner) Poll(waits bool) {
 	}
 }
 
-// Leave is the end of that. It reports whether others wait: then the caller has to
-// PassOn what it may have been told.
+// Leave makes the owner no waiter any more: it is uncounted before its slot says so. It
+// reports whether there are other waiters: then the caller has to call PassOn.
 func (o *Owner) Leave() (others bool) {
 	o.do(Idle)
 	w := o.waiters.Add(oneChange - oneWaiter)
@@ -50,15 +51,16 @@ func (o *Owner) Leave() (others bool) {
 	return waitersOf(w) != 0
 }
 
-// PassOn tells another waiter what the owner was told and has not used: a wake-up, or
-// the news of a death. It may have been woken for several reasons at once, and have
-// seen one of them only. A word that is free, and a death that it can't settle, is
-// the business of another one now.
+// PassOn notifies another waiter of what the owner, which waits no more, was notified of
+// and has not used: a wake-up, or the report of an exit. The owner may have been woken
+// for several reasons at once, and have seen only one of them. If there is a free
+// permit, or an owner that is dying, another waiter has to take care of it now.
 //
-// slept are the words that it has slept on: of a death whose word it has not slept on,
-// or that has not changed since, it was not told. woken says that an event was for it,
-// and that it took nothing: whoever took the permit in its stead is watched by
-// nobody yet. dying picks those of the mortals that are looked at often.
+// slept are the liveness words that the owner has slept on, with their values before:
+// the report of an exit can have woken this waiter, instead of another one, only if one
+// of them has changed. woken says that an event has woken the owner, and that it took
+// no permit: then another process took that permit, which perhaps no sleeping waiter
+// watches yet. dying reports whether one of these owners needs to be looked at often.
 func (o *Owner) PassOn(slept []Word, woken bool, dying func([]DyingOwner) bool) {
 	scan := false
 	for _, word := range slept {
@@ -92,7 +94,7 @@ func (t *Table) Event() *uint32 { return addressOf(&t.event) }
 // Waiters returns how many waiters are counted.
 func (t *Table) Waiters() int { return waitersOf(t.waiters.Load()) }
 
-// Notify makes up to n waiters look again.
+// Notify wakes up to n waiters, which then look for permits again.
 func (o *Owner) Notify(n int) {
 	for n > 0 {
 		w := o.waiters.Load()
@@ -103,23 +105,23 @@ func (o *Owner) Notify(n int) {
 		if o.host.Wake(o.Event(), n) > 0 {
 			return
 		}
-		// Nobody slept. Those who are counted are awake and will look, or dead.
+		// No waiter slept. The counted ones are awake and will look, or dead.
 		n = o.Scan(false, nil).Freed + o.reapWaiters()
 		o.Heal(w)
 	}
 }
 
-// Counted returns the number of waiters, for Heal.
+// Counted returns the word with the number of waiters, for Heal.
 func (t *Table) Counted() uint64 { return t.waiters.Load() }
 
-// Heal brings the number of waiters down to that of the slots which say that they
-// wait, if it is still w.
+// Heal reduces the number of waiters to the number of slots that say that their owner
+// waits, if the number's word is still w.
 //
-// It never makes it too low. Who is counted in w, and alive, has said so in its
-// slot before, and unsays it only after it has uncounted itself, which changes w.
-// So if the compare-and-swap succeeds each of them was among those seen. (Who
-// has said it and not yet counted itself is then counted twice, until the next
-// healing.)
+// It never makes the number too low. A living waiter that is counted in w has written
+// so into its slot before it counted itself, and takes that back only after it has
+// uncounted itself, which changes w. So if the compare-and-swap succeeds, each of them
+// was among the slots seen. (A waiter that has written it, and has not counted itself
+// yet, is then counted twice, until the next Heal.)
 func (o *Owner) Heal(w uint64) {
 	n := 0
 	for s := range o.slotsInUse() {
@@ -132,24 +134,25 @@ func (o *Owner) Heal(w uint64) {
 	}
 }
 
-// neighbours is how many of those who wait a waiter watches. Who holds is watched
-// by all, but who takes a permit later than the others fell asleep was then only a
-// waiter. Sleepers are woken in their order, so the one in front of me in line is
-// the last one to get a permit before me, and the one before that the last but one.
+// neighbours is how many other waiters a waiter watches. All waiters watch all holders;
+// but an owner that takes its permit after they fell asleep was only a waiter then.
+// Sleeping waiters are woken in their order, so the waiter with the ticket before ours
+// is the last one that gets a permit before us, the one before that the last but one,
+// and so on.
 const neighbours = 24
 
-// A Word is a liveness word, and its value while its owner lives.
+// A Word is a liveness word, and the value that it has while its owner lives.
 type Word struct {
 	Addr  *uint32
 	Value uint32
 }
 
-// line keeps the latest places in line.
+// line keeps the slots with the latest tickets.
 type line struct {
 	slots   [neighbours]int32
 	tickets [neighbours]uint64
 	n       int
-	least   int // of places
+	least   int // index of the least ticket, if all neighbours are there
 }
 
 func (l *line) add(slot int, ticket uint64) {
@@ -167,10 +170,11 @@ func (l *line) add(slot int, ticket uint64) {
 	}
 }
 
-// Tickets returns a word that changes when somebody takes a place. Whoever watches
-// those whom it saw must not fall asleep behind one whom it did not see.
+// Tickets returns a word that changes when a waiter takes a ticket. A waiter sleeps on it
+// too: it watches the waiters that it saw, so it must not fall asleep behind one that it
+// did not see.
 func (t *Table) Tickets() *uint32 { return futex.LowHalf(&t.tickets) }
 
-// TakeTicket puts the owner at the end of the line, where the kernel puts who falls
-// asleep.
+// TakeTicket gives the owner the latest ticket, because the kernel puts a waiter that
+// falls asleep at the end of its queue.
 func (o *Owner) TakeTicket() { o.slots[o.slot].ticket.Store(o.tickets.Add(1)) }

@@ -18,8 +18,8 @@ import (
 
 var engines = []semaphore.Engine{semaphore.EngineAuto, semaphore.EngineLibc, semaphore.EngineNative, semaphore.EngineFlock, semaphore.EngineRecoverable}
 
-// eachEngine runs f with a function that opens a semaphore. Nothing may refer
-// to the handle but f: a closed one that is still referred to keeps its memory.
+// eachEngine runs f with a function that opens a semaphore. Only f may refer to the
+// handle: a closed one that is still referred to keeps its memory.
 func eachEngine(t *testing.T, f func(t *testing.T, open func() *semaphore.Semaphore)) {
 	for _, e := range engines {
 		t.Run(e.String(), func(t *testing.T) {
@@ -44,8 +44,8 @@ func eachEngine(t *testing.T, f func(t *testing.T, open func() *semaphore.Semaph
 	}
 }
 
-// settles waits until the usage is back at what it was, but for a few that
-// the runtime may need.
+// settles waits until the usage is what it was before, except for a few that the runtime
+// may need.
 func settles(t *testing.T, before proc.Usage) {
 	t.Helper()
 	const slack = 10
@@ -65,7 +65,7 @@ func settles(t *testing.T, before proc.Usage) {
 
 func TestOpenAndCloseLeakNothing(t *testing.T) {
 	eachEngine(t, func(t *testing.T, open func() *semaphore.Semaphore) {
-		open().Close() // what stays for good comes with the first
+		open().Close() // what is allocated once and for all
 		before, err := proc.UsageOf(os.Getpid())
 		if err != nil {
 			t.Fatal(err)
@@ -115,7 +115,7 @@ func TestCancelledWaitersLeakNothing(t *testing.T) {
 			cancel()
 			for range 50 {
 				if err := <-done; err == nil {
-					t.Fatal("a wait got the permit that is taken")
+					t.Fatal("a wait got the permit, which is taken")
 				}
 			}
 			s.Close()

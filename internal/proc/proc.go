@@ -1,6 +1,5 @@
-// Package proc reads what the system knows of processes. It is the one
-// importer of gopsutil, which must not come into the module graph of programs
-// that import the semaphore package.
+// Package proc reads what the system knows about processes. It alone imports gopsutil,
+// which must not get into the module graph of programs that import package semaphore.
 package proc
 
 import (
@@ -13,7 +12,7 @@ import (
 	"github.com/shirou/gopsutil/v3/process"
 )
 
-// Usage is what a process may leak.
+// Usage counts what a process may leak.
 type Usage struct {
 	Descriptors int
 	Mappings    int
@@ -38,18 +37,18 @@ func UsageOf(pid int) (Usage, error) {
 	return Usage{int(fds), len(*maps), int(threads)}, err
 }
 
-// A Process is what people want to know of one.
+// A Process is what people want to know about a process.
 type Process struct {
 	PID     int
-	Command string    // with its arguments, as far as the system tells
-	User    string    // the name, else the number
-	Started time.Time // zero where the system does not say
+	Command string    // with its arguments, as far as they are known
+	User    string    // the name, or the number if there is none
+	Started time.Time // zero if unknown
 }
 
-// ErrGone means that there is no process of that id, or a zombie.
+// ErrGone means that there is no process with that id, or that it is a zombie.
 var ErrGone = errors.New("no such process")
 
-// Look returns what there is to know of a running process.
+// Look returns what the system knows about a running process.
 func Look(pid int) (Process, error) {
 	p, err := process.NewProcess(int32(pid))
 	if errors.Is(err, process.ErrorProcessNotRunning) {
@@ -78,21 +77,20 @@ func Look(pid int) (Process, error) {
 	return seen, nil
 }
 
-// startDoubt is by how much two accounts of a process's start may differ: both
-// are computed from the moment the system was started, which the kernel tells in
-// whole seconds and anew after each change of the clock.
+// startDoubt is by how much two values of a process's start may differ. Both are computed
+// from the time at which the system was started, which the kernel gives in whole seconds
+// and computes anew after each change of the clock.
 const startDoubt = 2 * time.Second
 
-// StartedAt reports whether the process may be the one of that id that started
-// at that time. Ids are given away again, and mean other processes in another pid
-// namespace.
+// StartedAt reports whether the process may be the one with that id that started at that
+// time. Ids are reused, and mean other processes in another pid namespace.
 func (p Process) StartedAt(t time.Time) bool {
 	return p.Started.Sub(t).Abs() <= startDoubt
 }
 
-// Locks says who has which of a file's open-file-description locks. Such a lock
-// belongs to all who have a descriptor of the description that took it.
+// Locks says which processes have which of a file's open-file-description locks. Such a
+// lock belongs to all processes with a descriptor of the description that took it.
 type Locks struct {
 	Owners map[int64][]int // by the first byte that is locked
-	Hidden map[int]bool    // processes whose descriptors we may not see
+	Hidden map[int]bool    // processes whose descriptors we cannot see
 }

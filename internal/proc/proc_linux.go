@@ -14,16 +14,15 @@ import (
 	"github.com/shirou/gopsutil/v3/process"
 )
 
-// startOf reckons as the semaphore package does, from the start of the system in
-// /proc/stat. gopsutil takes /proc/uptime instead, which in LXC's containers is the
-// container's, while the processes' ticks are the machine's.
+// startOf computes the start as package semaphore does, from the start of the system in
+// /proc/stat. gopsutil uses /proc/uptime instead, which in LXC containers is that of the
+// container, while the processes' ticks are those of the machine.
 func startOf(p *process.Process) time.Time {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.Pid))
 	if err != nil {
 		return time.Time{}
 	}
-	// proc_pid_stat(5): field 22; the second one, in parentheses, may contain
-	// anything.
+	// proc_pid_stat(5): field 22. Field 2, in parentheses, may contain anything.
 	f := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
 	if len(f) < 20 {
 		return time.Time{}
@@ -46,7 +45,7 @@ func startOf(p *process.Process) time.Time {
 	return time.Unix(boot, 0).Add(time.Duration(ticks) * time.Second / ticksPerSecond)
 }
 
-// LocksOf finds the locks of a file, in all processes that can be seen.
+// LocksOf returns the locks of a file, as far as processes can be seen.
 func LocksOf(file fs.FileInfo) (*Locks, error) {
 	pids, err := process.Pids()
 	if err != nil {
@@ -70,9 +69,9 @@ func (l *Locks) add(pid int, file fs.FileInfo) error {
 	}
 	for _, fd := range fds {
 		link := dir + "/" + fd.Name()
-		// The path is no help but to tell files from pipes: a file that had no
-		// name when it was made is called so for ever, and other mount
-		// namespaces have other paths.
+		// The path serves only to tell files from pipes: a file that was created
+		// without a name keeps the path that it had then, and other mount namespaces
+		// have other paths.
 		path, err := os.Readlink(link)
 		if err != nil || !strings.HasPrefix(path, "/") {
 			continue
@@ -80,7 +79,7 @@ func (l *Locks) add(pid int, file fs.FileInfo) error {
 		if info, err := os.Stat(link); err != nil || !os.SameFile(info, file) {
 			continue
 		}
-		// Where the lock's own description is meant, proc_pid_fdinfo(5) shows
+		// For the description that has the lock, proc_pid_fdinfo(5) shows
 		//	lock:	1: OFDLCK ADVISORY  WRITE -1 00:1b:3048813 835585 835585
 		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/fdinfo/%s", pid, fd.Name()))
 		if err != nil {
@@ -100,8 +99,8 @@ func (l *Locks) add(pid int, file fs.FileInfo) error {
 	return nil
 }
 
-// OwnID returns the id of a process as it sees itself, which is another one than
-// ours in another pid namespace.
+// OwnID returns the id that a process has for itself. If it is in another pid namespace,
+// that is not the id that we see.
 func OwnID(pid int) int {
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {

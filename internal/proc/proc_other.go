@@ -18,8 +18,8 @@ func startOf(p *process.Process) time.Time {
 	return time.UnixMilli(ms)
 }
 
-// LocksOf finds the locks of a file, in all processes that can be seen.
+// LocksOf returns the locks of a file, as far as processes can be seen.
 func LocksOf(fs.FileInfo) (*Locks, error) { return nil, errors.ErrUnsupported }
 
-// OwnID returns the id of a process as it sees itself.
+// OwnID returns the id that a process has for itself.
 func OwnID(pid int) int { return pid }

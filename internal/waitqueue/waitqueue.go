@@ -1,9 +1,9 @@
-// Package waitqueue is a first-in-first-out queue of goroutines that wait for
-// something that is had one at a time, whose waiters can leave. What comes is
-// given to the one in front, by whoever has it to give.
+// Package waitqueue implements a first-in-first-out queue of goroutines, each of which
+// waits for one permit and can leave. Any goroutine that has a permit to give can give
+// it to the waiter in front.
 //
-// While somebody waits there is one server, a goroutine that looks for more on
-// behalf of all. Who joins a queue without one has to see to it that there is.
+// While the queue has waiters it has one server, a goroutine that looks for permits on
+// behalf of all of them. A goroutine that joins a queue without a server must start one.
 package waitqueue
 
 import (
@@ -25,18 +25,19 @@ type Queue struct {
 	joined  Ticket       // the last ticket
 	served  bool         // there is a server
 	closed  bool
-	passed  int // by Pass, in a row
+	passed  int // how many times in a row Pass has given
 }
 
-// A Waiter is a place in the queue.
+// A Waiter is an entry of the queue.
 type Waiter struct {
-	// Ready holds an element when the waiter has left the queue by another's
-	// hand; Err then says how: nil if it was given what it waits for.
+	// Ready receives an element when another goroutine has taken the waiter out
+	// of the queue. Err is set before that: nil if the waiter was given a permit.
 	Ready chan struct{}
 	Err   error
 
-	// ForPermit and Got are the queue's user's: what kind of thing the waiter
-	// waits for, and which one it was given.
+	// ForPermit and Got belong to the user of the queue; the queue does not read
+	// them. ForPermit says that the waiter waits for a permit that a Permit is to
+	// own, not the handle. Got is the number of the permit that it was given.
 	ForPermit bool
 	Got       int
 
@@ -44,17 +45,17 @@ type Waiter struct {
 	prev, next *Waiter
 }
 
-// A Ticket tells waiters from each other; 0 is nobody's.
+// A Ticket identifies a waiter of a queue; no waiter has 0.
 type Ticket uint64
 
-// Len returns how many wait. It takes no lock.
+// Len returns the number of waiters. It takes no lock.
 func (q *Queue) Len() int { return int(q.waiting.Load()) }
 
-// Idle reports whether nobody waits.
+// Idle reports whether there are no waiters.
 func (q *Queue) Idle() bool { return q.Len() == 0 }
 
-// Join adds a waiter at the end. If serve is true the queue had no server, and
-// the caller must serve it until Retire allows to stop.
+// Join adds a waiter at the end. If serve is true the queue had no server, and the
+// caller must serve it until Retire returns true.
 func (q *Queue) Join(forPermit bool) (w *Waiter, serve bool, err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -75,9 +76,9 @@ func (q *Queue) Join(forPermit bool) (w *Waiter, serve bool, err error) {
 	return w, serve, nil
 }
 
-// Leave takes a waiter out. It reports false if the waiter is out already: its
-// Ready holds an element, and it may have been given what it waited for. front
-// says that it was in front, empty that nobody is left.
+// Leave takes a waiter out. It returns left false if the waiter is out already: its
+// Ready holds an element, and it may have been given a permit. front says that it was in
+// front, empty that there are no waiters left.
 func (q *Queue) Leave(w *Waiter) (left, front, empty bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -89,7 +90,8 @@ func (q *Queue) Leave(w *Waiter) (left, front, empty bool) {
 	return true, front, q.first == nil
 }
 
-// dismiss sends the waiter in front away; mu is held and there is one.
+// dismiss takes the waiter in front out and sets its Err. The caller holds mu, and there
+// is a waiter.
 func (q *Queue) dismiss(err error) {
 	w := q.first
 	q.remove(w)
@@ -112,10 +114,10 @@ func (q *Queue) remove(w *Waiter) {
 	q.waiting.Add(-1)
 }
 
-// Serve calls take for the waiters, one after the other, until it returns
-// blocked or nobody is left; it reports the latter. A waiter for whom take
-// returns something else is sent away with that. Nobody can leave meanwhile, so
-// whatever take takes has an owner.
+// Serve calls take for the waiters, one after the other, until take returns blocked or
+// there are no waiters left; it reports whether there are none. A waiter for which take
+// returns anything else gets that as its Err. No waiter can leave during the call of
+// take, so what take takes always goes to a waiter.
 func (q *Queue) Serve(take func(*Waiter) error, blocked error) (empty bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -129,17 +131,17 @@ func (q *Queue) Serve(take func(*Waiter) error, blocked error) (empty bool) {
 	return true
 }
 
-// Give gives the waiter in front what it waits for. It reports false if nobody
-// waits.
+// Give dismisses the waiter in front with a permit. It reports false if there are no
+// waiters.
 func (q *Queue) Give() bool {
 	given, _, _ := q.Pass(math.MaxInt, func(*Waiter) error { return nil })
 	return given
 }
 
-// Pass is Give, but not more than limit times in a row: the next time it does
-// nothing and reports false. empty says that nobody is left, so that the server
-// has to retire. hand prepares what the waiter in front is given; if it fails,
-// nothing is.
+// Pass is Give, but not more than limit times in a row: the next call does nothing and
+// reports false. hand prepares the permit for the waiter in front; if hand fails, the
+// waiter stays. empty says that there are no waiters left, so that the server has to
+// retire.
 func (q *Queue) Pass(limit int, hand func(*Waiter) error) (given, empty bool, err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -155,7 +157,7 @@ func (q *Queue) Pass(limit int, hand func(*Waiter) error) (given, empty bool, er
 	return true, q.first == nil, nil
 }
 
-// Front returns the ticket of the waiter in front, 0 if nobody waits.
+// Front returns the ticket of the waiter in front, 0 if there are no waiters.
 func (q *Queue) Front() Ticket {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -165,7 +167,7 @@ func (q *Queue) Front() Ticket {
 	return q.first.ticket
 }
 
-// Dismiss sends the waiter with that ticket away with err, if it is in front.
+// Dismiss takes the waiter with that ticket out, with err, if it is in front.
 func (q *Queue) Dismiss(t Ticket, err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -174,7 +176,7 @@ func (q *Queue) Dismiss(t Ticket, err error) {
 	}
 }
 
-// Retire ends the server's office if nobody waits, and reports whether it did.
+// Retire ends the server's duty if there are no waiters, and reports whether it did.
 func (q *Queue) Retire() bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -192,7 +194,7 @@ func (q *Queue) Served() bool {
 	return q.served
 }
 
-// Close sends everybody away with ErrClosed, and so all who come later.
+// Close takes all waiters out with ErrClosed. Later Joins return it.
 func (q *Queue) Close() {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -14,10 +14,10 @@ var (
 	errBroken  = errors.New("broken")
 )
 
-// hand is for waiters who want nothing in particular.
+// hand prepares nothing.
 func hand(*Waiter) error { return nil }
 
-// join makes n waiters; the first is to serve.
+// join adds n waiters to an empty queue; the first one is to serve.
 func join(t *testing.T, q *Queue, n int) []*Waiter {
 	t.Helper()
 	var ws []*Waiter
@@ -34,7 +34,7 @@ func join(t *testing.T, q *Queue, n int) []*Waiter {
 	return ws
 }
 
-// states tells of each waiter whether it waits, and else what it got.
+// states returns of each waiter whether it waits, and if not, what it got.
 func states(ws []*Waiter) []string {
 	var s []string
 	for _, w := range ws {
@@ -62,7 +62,7 @@ func want(t *testing.T, what string, ws []*Waiter, want ...string) {
 func TestQueueGivesInOrder(t *testing.T) {
 	var q Queue
 	if given, _, _ := q.Pass(1, hand); given || q.Give() {
-		t.Error("given to nobody")
+		t.Error("given, without a waiter")
 	}
 	ws := join(t, &q, 4)
 	free := 2
@@ -74,14 +74,14 @@ func TestQueueGivesInOrder(t *testing.T) {
 		return nil
 	}
 	if q.Serve(take, errBlocked) {
-		t.Error("Serve says that nobody waits")
+		t.Error("Serve reports no waiters")
 	}
 	want(t, "after Serve of two", ws, "given", "given", "waits", "waits")
 	if q.Front() != ws[2].ticket {
 		t.Error("the third is not in front")
 	}
 	if !q.Give() {
-		t.Error("Give found nobody")
+		t.Error("Give found no waiter")
 	}
 	want(t, "after Give", ws, "given", "given", "given", "waits")
 	if q.Retire() {
@@ -89,7 +89,7 @@ func TestQueueGivesInOrder(t *testing.T) {
 	}
 	free = 5
 	if !q.Serve(take, errBlocked) || free != 4 {
-		t.Errorf("Serve says that somebody waits, or took for nobody: %d left of 5", free)
+		t.Errorf("Serve reports waiters, or took without a waiter: %d left of 5", free)
 	}
 	want(t, "in the end", ws, "given", "given", "given", "given")
 	if !q.Retire() || q.Served() || !q.Idle() || q.Front() != 0 {
@@ -111,10 +111,10 @@ func TestQueueWaitersLeave(t *testing.T) {
 	leave(1, false, false, false)
 	q.Give()
 	want(t, "after the second left", ws, "given", "left", "waits")
-	leave(0, false, false, false) // it has been given something, and must keep it
+	leave(0, false, false, false) // it was given a permit, and must keep it
 	leave(2, true, true, true)
 	if !q.Idle() || q.Give() {
-		t.Error("somebody waits still")
+		t.Error("there is a waiter still")
 	}
 }
 
@@ -123,11 +123,11 @@ func TestQueueDismisses(t *testing.T) {
 	ws := join(t, &q, 4)
 	front := q.Front()
 	q.Dismiss(front, errBroken)
-	q.Dismiss(front, errBlocked) // is out already
+	q.Dismiss(front, errBlocked) // out already
 	q.Dismiss(ws[2].ticket, errBroken)
 	q.Dismiss(0, errBroken)
 	want(t, "after Dismiss", ws, "broken", "waits", "waits", "waits")
-	// An error of take is the fate of the waiter in front.
+	// The waiter in front gets an error of take.
 	n := 0
 	q.Serve(func(*Waiter) error {
 		n++
@@ -160,8 +160,7 @@ func TestQueueClose(t *testing.T) {
 	}
 }
 
-// What is given is given to one who has not left: nothing is lost, nothing is
-// given twice.
+// A permit is given to a waiter that has not left: none is lost, none is given twice.
 func TestQueueGiveAgainstLeave(t *testing.T) {
 	var q Queue
 	const n = 2000

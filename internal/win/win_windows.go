@@ -1,5 +1,5 @@
-// Package win has what golang.org/x/sys/windows lacks: named semaphores, and
-// security descriptors from permission bits.
+// Package win provides what golang.org/x/sys/windows lacks: named semaphores, and
+// security descriptors that correspond to permission bits.
 package win
 
 import (
@@ -25,13 +25,13 @@ const (
 	SemaphoreModifyState = 2 // to release
 	SemaphoreQueryState  = 1
 
-	// SemaphoreAccess is what using a semaphore takes: to wait, to release and to
-	// ask for its count.
+	// SemaphoreAccess are the rights needed to use a semaphore: to wait, to release and
+	// to query its count.
 	SemaphoreAccess = windows.SYNCHRONIZE | SemaphoreModifyState | SemaphoreQueryState
 )
 
-// CreateSemaphore creates a semaphore, or opens the one of that name: existed says
-// which. A name of another kind of object is ERROR_INVALID_HANDLE.
+// CreateSemaphore creates a semaphore, or opens the one of that name; existed says which.
+// If the name is that of another kind of object, it returns ERROR_INVALID_HANDLE.
 func CreateSemaphore(name string, initial, most int32, sa *windows.SecurityAttributes) (h windows.Handle, existed bool, err error) {
 	p, err := windows.UTF16PtrFromString(name)
 	if err != nil {
@@ -44,7 +44,8 @@ func CreateSemaphore(name string, initial, most int32, sa *windows.SecurityAttri
 	return windows.Handle(r), errno == windows.ERROR_ALREADY_EXISTS, nil
 }
 
-// OpenSemaphore opens a semaphore that exists; absence is ERROR_FILE_NOT_FOUND.
+// OpenSemaphore opens an existing semaphore. If there is none, it returns
+// ERROR_FILE_NOT_FOUND.
 func OpenSemaphore(name string, access uint32) (windows.Handle, error) {
 	p, err := windows.UTF16PtrFromString(name)
 	if err != nil {
@@ -57,8 +58,8 @@ func OpenSemaphore(name string, access uint32) (windows.Handle, error) {
 	return windows.Handle(r), nil
 }
 
-// ReleaseSemaphore adds n to a semaphore and returns what it was. If that would be
-// more than its greatest value it adds nothing: ERROR_TOO_MANY_POSTS.
+// ReleaseSemaphore adds n to a semaphore's count and returns what it was before. If the
+// sum would exceed the greatest count, it adds nothing and returns ERROR_TOO_MANY_POSTS.
 func ReleaseSemaphore(h windows.Handle, n int32) (before int32, err error) {
 	r, _, errno := syscall.SyscallN(releaseSemaphore.Addr(), uintptr(h), uintptr(n), uintptr(unsafe.Pointer(&before)))
 	if r == 0 {
@@ -67,9 +68,9 @@ func ReleaseSemaphore(h windows.Handle, n int32) (before int32, err error) {
 	return before, nil
 }
 
-// QuerySemaphore returns a semaphore's count and its greatest one, without changing
-// it. Microsoft does not document the call that it needs: where that is missing it
-// returns errors.ErrUnsupported.
+// QuerySemaphore returns a semaphore's count and its greatest count, without changing
+// it. It needs a call that Microsoft does not document: where that is missing it returns
+// errors.ErrUnsupported.
 func QuerySemaphore(h windows.Handle) (count, most int32, err error) {
 	var info struct{ count, most int32 } // SEMAPHORE_BASIC_INFORMATION
 	if err := ntQuerySemaphore.Find(); err != nil {
@@ -82,10 +83,10 @@ func QuerySemaphore(h windows.Handle) (count, most int32, err error) {
 	return info.count, info.most, nil
 }
 
-// SecurityOf makes of permission bits who may use an object, or a file, that this
-// process creates: it itself, the system and administrators always; the process's
-// primary group, and everybody, where their bits allow to read and to write, which
-// using a semaphore takes.
+// SecurityOf returns the security descriptor that corresponds to permission bits, for an
+// object or a file that this process creates. Its user, the system and administrators may
+// always use it; the process's primary group, and everybody, if their bits allow reading
+// and writing, which using a semaphore needs.
 func SecurityOf(mode fs.FileMode) (*windows.SecurityAttributes, error) {
 	user, err := windows.GetCurrentProcessToken().GetTokenUser()
 	if err != nil {
