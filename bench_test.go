@@ -11,19 +11,20 @@ import (
 
 	"github.com/procsem/semaphore"
 	"github.com/procsem/semaphore/internal/testhook"
+	. "github.com/procsem/semaphore/internal/testkit"
 )
 
 func benchEngines(b *testing.B, f func(b *testing.B, e semaphore.Engine)) {
-	for _, row := range rows {
-		if hasEngine(row.engine) && row.before == nil {
-			b.Run(row.name, func(b *testing.B) { f(b, row.engine) })
+	for _, row := range Rows {
+		if HasEngine(row.Engine) && row.Before == nil {
+			b.Run(row.Name, func(b *testing.B) { f(b, row.Engine) })
 		}
 	}
 }
 
 func BenchmarkWaitPost(b *testing.B) {
 	benchEngines(b, func(b *testing.B, e semaphore.Engine) {
-		s := open(b, uniqueName(b), e)
+		s := Open(b, UniqueName(b), e)
 		b.ReportAllocs()
 		for b.Loop() {
 			if s.Wait() != nil || s.Post() != nil {
@@ -39,8 +40,8 @@ func BenchmarkWaitPost(b *testing.B) {
 func BenchmarkWaiters10000(b *testing.B) {
 	const waiters = 10_000
 	benchEngines(b, func(b *testing.B, e semaphore.Engine) {
-		s := open(b, uniqueName(b), e)
-		must(b, s.Wait())
+		s := Open(b, UniqueName(b), e)
+		Must(b, s.Wait())
 		goroutines := runtime.NumGoroutine()
 		var threads int
 		var cancelling time.Duration
@@ -50,7 +51,7 @@ func BenchmarkWaiters10000(b *testing.B) {
 			for range waiters {
 				go func() { errs <- s.WaitContext(ctx) }()
 			}
-			waitFor(b, "all in the queue", func() bool { return testhook.Inspect(s).Waiting == waiters })
+			WaitFor(b, "all in the queue", func() bool { return testhook.Inspect(s).Waiting == waiters })
 			if tasks, err := os.ReadDir("/proc/self/task"); err == nil {
 				threads = max(threads, len(tasks))
 			}
@@ -66,6 +67,6 @@ func BenchmarkWaiters10000(b *testing.B) {
 		b.ReportMetric(0, "ns/op")
 		b.ReportMetric(float64(threads), "threads")
 		b.ReportMetric(cancelling.Seconds()*1000/float64(b.N), "ms/cancel")
-		waitFor(b, "all gone", func() bool { return runtime.NumGoroutine() <= goroutines })
+		WaitFor(b, "all gone", func() bool { return runtime.NumGoroutine() <= goroutines })
 	})
 }

@@ -7,56 +7,57 @@ import (
 	"testing"
 
 	"github.com/procsem/semaphore"
+	. "github.com/procsem/semaphore/internal/testkit"
 )
 
 // otherOrderVariable is this test's binary for a machine of the other byte order.
 const otherOrderVariable = "SEMAPHORE_TEST_OTHER_ORDER"
 
 // otherOrder starts an actor that is a program of the other byte order.
-func otherOrder(t *testing.T, e semaphore.Engine) *actor {
+func otherOrder(t *testing.T, e semaphore.Engine) *Actor {
 	t.Helper()
 	path := os.Getenv(otherOrderVariable)
 	if path == "" {
-		missing(t, fmt.Sprintf("this test's binary for a machine of the other byte order, in %s", otherOrderVariable))
+		Missing(t, fmt.Sprintf("this test's binary for a machine of the other byte order, in %s", otherOrderVariable))
 	}
 	cmd := exec.Command(path, e.String())
-	cmd.Env = append(os.Environ(), helperVariable+"=actor", otherOrderVariable+"=")
+	cmd.Env = append(os.Environ(), HelperVariable+"=actor", otherOrderVariable+"=")
 	cmd.Stderr = os.Stderr
-	return startActorCommand(t, "other byte order's "+e.String(), cmd)
+	return StartActorCommand(t, "other byte order's "+e.String(), cmd)
 }
 
 // Programs of both byte orders (one of them emulated) on one name: flock-counters are
 // shared, the other kinds refused.
 func TestOtherByteOrder(t *testing.T) {
-	useHelper("actor")
+	UseHelper("actor")
 	for _, e := range []semaphore.Engine{semaphore.EngineNative, semaphore.EngineFlock, semaphore.EngineRecoverable} {
 		t.Run(e.String(), func(t *testing.T) {
-			needEngine(t, e)
-			theirs := uniqueName(t)
+			NeedEngine(t, e)
+			theirs := UniqueName(t)
 			other := otherOrder(t, e)
-			other.ok("create %s 3", theirs)
+			other.OK("create %s 3", theirs)
 			if e == semaphore.EngineFlock {
-				s := open(t, theirs, e)
-				must(t, s.TryWait())
-				other.expect("ok 2", "value")
-				other.ok("trywait")
-				becomes(t, s, 1)
+				s := Open(t, theirs, e)
+				Must(t, s.TryWait())
+				other.Expect("ok 2", "value")
+				other.OK("trywait")
+				Becomes(t, s, 1)
 				return
 			}
 			_, err := semaphore.Open(theirs, semaphore.WithEngine(e))
-			wantErr(t, "Open of theirs", err, semaphore.ErrCorrupt)
-			other.expect("ok 3", "value") // nothing damaged
+			WantErr(t, "Open of theirs", err, semaphore.ErrCorrupt)
+			other.Expect("ok 3", "value") // nothing damaged
 
-			ours := uniqueName(t)
-			s := open(t, ours, e, semaphore.WithValue(3))
+			ours := UniqueName(t)
+			s := Open(t, ours, e, semaphore.WithValue(3))
 			other = otherOrder(t, e)
-			other.send("open %s", ours)
+			other.Send("open %s", ours)
 			_, err = semaphore.Open(theirs, semaphore.WithEngine(e))
-			wantErr(t, "Open of theirs, again", err, semaphore.ErrCorrupt)
-			if got := other.answer(); got == "ok" {
+			WantErr(t, "Open of theirs, again", err, semaphore.ErrCorrupt)
+			if got := other.Answer(); got == "ok" {
 				t.Error("they have opened ours")
 			}
-			becomes(t, s, 3)
+			Becomes(t, s, 3)
 		})
 	}
 }

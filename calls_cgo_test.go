@@ -7,6 +7,7 @@ import (
 
 	"github.com/procsem/semaphore"
 	"github.com/procsem/semaphore/internal/testhook"
+	. "github.com/procsem/semaphore/internal/testkit"
 )
 
 // EngineLibc leaves every call to libc; EngineAuto on a glibc that can be probed, none
@@ -21,17 +22,17 @@ func TestWhoCallsLibc(t *testing.T) {
 		calls  int
 	}{{semaphore.EngineLibc, 400}, {semaphore.EngineAuto, auto}, {semaphore.EngineNative, 0}} {
 		t.Run(tt.engine.String(), func(t *testing.T) {
-			needEngine(t, tt.engine)
-			s := open(t, uniqueName(t), tt.engine)
+			NeedEngine(t, tt.engine)
+			s := Open(t, UniqueName(t), tt.engine)
 			if tt.engine == semaphore.EngineAuto && s.Engine() != semaphore.EngineLibc {
 				t.Errorf("Engine() of a build with cgo: %v", s.Engine())
 			}
 			before := testhook.Libc.Calls()
 			for range 100 {
-				must(t, s.Wait())
-				must(t, s.Post())
-				must(t, s.TryWait())
-				must(t, s.Post())
+				Must(t, s.Wait())
+				Must(t, s.Post())
+				Must(t, s.TryWait())
+				Must(t, s.Post())
 			}
 			if got := testhook.Libc.Calls() - before; got != tt.calls {
 				t.Errorf("%d calls of libc for 400 operations, want %d", got, tt.calls)

@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/procsem/semaphore"
+	. "github.com/procsem/semaphore/internal/testkit"
 )
 
 // A parent hands a child data through a file that both have mapped, and a
@@ -87,6 +88,8 @@ func parent(name, path string, child *exec.Cmd, out io.Writer) error {
 	return nil
 }
 
+func init() { helpers["child"] = childMain }
+
 // childMain waits until the parent has written, prints what it reads, and
 // works until it is ended; what it holds then goes back.
 func childMain(args []string) int {
@@ -119,9 +122,9 @@ func mapShared(path string) ([]byte, error) {
 
 // The example once more, to look at what is left: the child gave back.
 func TestParentAndChild(t *testing.T) {
-	name := uniqueName(t)
+	name := UniqueName(t)
 	path := filepath.Join(t.TempDir(), "shared")
-	child := helper(t, "child", name, path)
+	child := Helper(t, "child", name, path)
 	watch := make(chan *semaphore.Semaphore, 1)
 	go func() { // the name is unlinked when parent returns: look before
 		for {
@@ -132,7 +135,7 @@ func TestParentAndChild(t *testing.T) {
 		}
 	}()
 	var out strings.Builder
-	must(t, parent(name, path, child, &out))
+	Must(t, parent(name, path, child, &out))
 	if want := "the child read: hi there :)\nthe child ended: signal: interrupt\n"; out.String() != want {
 		t.Errorf("got %q, want %q", &out, want)
 	}
@@ -142,5 +145,5 @@ func TestParentAndChild(t *testing.T) {
 	}
 	s := <-watch
 	defer s.Close()
-	becomes(t, s, 1)
+	Becomes(t, s, 1)
 }

@@ -14,7 +14,10 @@ import (
 	"testing"
 
 	"github.com/procsem/semaphore"
+	. "github.com/procsem/semaphore/internal/testkit"
 )
+
+func init() { helpers["exit"] = exitMain }
 
 // exitMain holds permits of a semaphore with value 5 in all ways that there
 // are, and waits for its end, while another goroutine takes and gives.
@@ -81,30 +84,30 @@ type exit struct {
 }
 
 func TestCloseOnExit(t *testing.T) {
-	eachEngine(t, func(t *testing.T, e semaphore.Engine) {
+	EachEngine(t, func(t *testing.T, e semaphore.Engine) {
 		const value = 5
 		for _, tt := range exits {
 			t.Run(fmt.Sprint(tt.how, " ", tt.sig), func(t *testing.T) {
-				s := open(t, uniqueName(t), e, semaphore.WithValue(value))
-				a := startActorCommand(t, "exit", endable(helper(t, "exit", s.Name(), fmt.Sprint(int(e)), tt.how, "")))
-				if got := a.answer(); got != "ready" {
+				s := Open(t, UniqueName(t), e, semaphore.WithValue(value))
+				a := StartActorCommand(t, "exit", endable(Helper(t, "exit", s.Name(), fmt.Sprint(int(e)), tt.how, "")))
+				if got := a.Answer(); got != "ready" {
 					t.Fatal(got)
 				}
 				end(t, a, tt)
 				left := value - tt.lost
-				if owns(e) {
+				if Owns(e) {
 					left = value
 				}
-				becomes(t, s, left)
+				Becomes(t, s, left)
 			})
 		}
 		t.Run("CloseAll before os.Exit", func(t *testing.T) {
-			s := open(t, uniqueName(t), e, semaphore.WithValue(value))
-			cmd := helper(t, "exit", s.Name(), fmt.Sprint(int(e)), "closeall", "")
+			s := Open(t, UniqueName(t), e, semaphore.WithValue(value))
+			cmd := Helper(t, "exit", s.Name(), fmt.Sprint(int(e)), "closeall", "")
 			if cmd.Run(); cmd.ProcessState.ExitCode() != 7 {
 				t.Errorf("%v", cmd.ProcessState)
 			}
-			becomes(t, s, value)
+			Becomes(t, s, value)
 		})
 	})
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/procsem/semaphore"
 	"github.com/procsem/semaphore/internal/filelock"
+	. "github.com/procsem/semaphore/internal/testkit"
 )
 
 var exits = []exit{
@@ -32,60 +33,60 @@ func endable(cmd *exec.Cmd) *exec.Cmd { return cmd }
 func heedCtrlC() {}
 
 // end sends a signal, and wants the process to die of it.
-func end(t *testing.T, a *actor, how exit) {
+func end(t *testing.T, a *Actor, how exit) {
 	t.Helper()
-	must(t, a.cmd.Process.Signal(how.sig))
-	a.cmd.Wait()
-	status := a.cmd.ProcessState.Sys().(syscall.WaitStatus)
+	Must(t, a.Cmd.Process.Signal(how.sig))
+	a.Cmd.Wait()
+	status := a.Cmd.ProcessState.Sys().(syscall.WaitStatus)
 	if !status.Signaled() || status.Signal() != how.sig {
-		t.Errorf("%v, want it to die of %v", a.cmd.ProcessState, how.sig)
+		t.Errorf("%v, want it to die of %v", a.Cmd.ProcessState, how.sig)
 	}
 }
 
 // A file's lock that somebody keeps for ever keeps nobody from dying.
 func TestCloseOnExitDiesThoughItCannotGiveBack(t *testing.T) {
-	useHelper("exit")
-	s := open(t, uniqueName(t), semaphore.EngineFlock, semaphore.WithValue(5))
-	a := startActorCommand(t, "exit", helper(t, "exit", s.Name(), fmt.Sprint(int(semaphore.EngineFlock)), "idle", ""))
-	if got := a.answer(); got != "ready" {
+	UseHelper("exit")
+	s := Open(t, UniqueName(t), semaphore.EngineFlock, semaphore.WithValue(5))
+	a := StartActorCommand(t, "exit", Helper(t, "exit", s.Name(), fmt.Sprint(int(semaphore.EngineFlock)), "idle", ""))
+	if got := a.Answer(); got != "ready" {
 		t.Fatal(got)
 	}
-	f, err := os.OpenFile(storeFile(semaphore.EngineFlock, s.Name()), os.O_RDWR, 0)
-	must(t, err)
+	f, err := os.OpenFile(StoreFile(semaphore.EngineFlock, s.Name()), os.O_RDWR, 0)
+	Must(t, err)
 	defer filelock.Close(f)
 	if locked, err := filelock.TryLock(f); !locked {
 		t.Fatalf("the lock was not free: %v", err)
 	}
-	must(t, a.cmd.Process.Signal(syscall.SIGTERM))
-	died := inBackground(a.cmd.Wait)
-	if err := result(t, died); err == nil || a.cmd.ProcessState.Sys().(syscall.WaitStatus).Signal() != syscall.SIGTERM {
+	Must(t, a.Cmd.Process.Signal(syscall.SIGTERM))
+	died := InBackground(a.Cmd.Wait)
+	if err := Result(t, died); err == nil || a.Cmd.ProcessState.Sys().(syscall.WaitStatus).Signal() != syscall.SIGTERM {
 		t.Errorf("%v, want it to die of SIGTERM", err)
 	}
 }
 
 // What was ignored when the program started does not end it, nor give back.
 func TestCloseOnExitRespectsNohup(t *testing.T) {
-	useHelper("exit")
-	eachEngine(t, func(t *testing.T, e semaphore.Engine) {
+	UseHelper("exit")
+	EachEngine(t, func(t *testing.T, e semaphore.Engine) {
 		for name, sig := range map[string]syscall.Signal{"INT": syscall.SIGINT, "HUP": syscall.SIGHUP} {
-			s := open(t, uniqueName(t), e, semaphore.WithValue(5))
-			direct := helper(t, "exit", s.Name(), fmt.Sprint(int(e)), "idle", "wait")
+			s := Open(t, UniqueName(t), e, semaphore.WithValue(5))
+			direct := Helper(t, "exit", s.Name(), fmt.Sprint(int(e)), "idle", "wait")
 			cmd := exec.Command("sh", append([]string{"-c", "trap '' " + name + `; exec "$0" "$@"`}, direct.Args...)...)
 			cmd.Env = direct.Env
-			a := startActorCommand(t, "exit", cmd)
-			if got := a.answer(); got != "ready" {
+			a := StartActorCommand(t, "exit", cmd)
+			if got := a.Answer(); got != "ready" {
 				t.Fatal(got)
 			}
-			must(t, a.cmd.Process.Signal(sig))
-			a.send("")
-			if err := a.cmd.Wait(); err != nil {
+			Must(t, a.Cmd.Process.Signal(sig))
+			a.Send("")
+			if err := a.Cmd.Wait(); err != nil {
 				t.Errorf("SIG%s, ignored from the start: %v", name, err)
 			}
 			left := 2
-			if owns(e) {
+			if Owns(e) {
 				left = 5 // not given back by us, but the process has ended
 			}
-			becomes(t, s, left)
+			Becomes(t, s, left)
 		}
 	})
 }

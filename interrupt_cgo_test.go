@@ -5,7 +5,7 @@ package semaphore_test
 import (
 	"syscall"
 
-	"github.com/procsem/semaphore/internal/eintr"
+	"github.com/procsem/semaphore/internal/testkit/eintr"
 )
 
 // installHandler makes sig interrupt system calls; handled counts its signals.

@@ -14,7 +14,10 @@ import (
 
 	"github.com/procsem/semaphore"
 	"github.com/procsem/semaphore/internal/testhook"
+	. "github.com/procsem/semaphore/internal/testkit"
 )
+
+func init() { helpers["interrupt"] = interruptMain }
 
 // interruptMain waits, and sends the thread that is blocked for it a signal
 // whose handler lacks SA_RESTART.
@@ -22,9 +25,9 @@ func interruptMain(args []string) int {
 	handled := installHandler(syscall.SIGUSR1)
 	retry := args[1] == "retry"
 	if args[3] == "classic" {
-		withoutWaitv()
+		WithoutWaitv()
 	}
-	s, err := semaphore.Open(args[0], semaphore.WithEngine(engineOf(args[2])), semaphore.WithRetryOnEINTR(retry))
+	s, err := semaphore.Open(args[0], semaphore.WithEngine(EngineOf(args[2])), semaphore.WithRetryOnEINTR(retry))
 	if err != nil {
 		panic(err)
 	}
@@ -48,7 +51,7 @@ func interruptMain(args []string) int {
 			}
 		default:
 		}
-		tid := sleeper(os.Getpid(), storeFile(engineOf(args[2]), args[0]))
+		tid := Sleeper(os.Getpid(), StoreFile(EngineOf(args[2]), args[0]))
 		if tid == 0 || handled() < interrupted {
 			continue
 		}
@@ -74,8 +77,8 @@ func interruptMain(args []string) int {
 // With retry off a signal ends the one Wait at the head, and the next in line
 // waits on; with retry on nobody notices.
 func TestInterruptedWait(t *testing.T) {
-	useHelper("interrupt")
-	needCallNumbers(t)
+	UseHelper("interrupt")
+	NeedCallNumbers(t)
 	for retry, want := range map[string][]string{
 		"retry": {"false after 4"},
 		"end":   {"true after 1", "false after 4"},
@@ -83,15 +86,15 @@ func TestInterruptedWait(t *testing.T) {
 		for _, how := range []string{"libc", "native", "native classic", "recoverable", "recoverable classic"} {
 			t.Run(how+" "+retry, func(t *testing.T) {
 				kind, classic, _ := strings.Cut(how, " ")
-				needEngine(t, engineOf(kind))
+				NeedEngine(t, EngineOf(kind))
 				if kind == "libc" && testhook.Libc.Polls {
 					t.Skip("not in this build: a wait that a signal can interrupt")
 				}
-				needFile(t, engineOf(kind))
-				s := open(t, uniqueName(t), engineOf(kind))
-				a := startActorCommand(t, "interrupt", helper(t, "interrupt", s.Name(), retry, kind, classic))
+				NeedFile(t, EngineOf(kind))
+				s := Open(t, UniqueName(t), EngineOf(kind))
+				a := StartActorCommand(t, "interrupt", Helper(t, "interrupt", s.Name(), retry, kind, classic))
 				for _, want := range want {
-					if got := a.answer(); got != want {
+					if got := a.Answer(); got != want {
 						t.Errorf("ErrInterrupted %s, want %s", got, want)
 					}
 				}

@@ -14,33 +14,34 @@ import (
 
 	"github.com/procsem/semaphore"
 	"github.com/procsem/semaphore/internal/testhook"
+	. "github.com/procsem/semaphore/internal/testkit"
 )
 
 // A program of musl's and ours have each its own semaphore of a name, without knowing
 // of the other's.
 func TestBesideMusl(t *testing.T) {
-	name := uniqueName(t)
-	musl := startActor(t, "musl C")
-	musl.ok("create /%s 5", name)
+	name := UniqueName(t)
+	musl := StartActor(t, "musl C")
+	musl.OK("create /%s 5", name)
 	for _, e := range []semaphore.Engine{semaphore.EngineNative, semaphore.EngineFlock, semaphore.EngineRecoverable} {
 		t.Run(e.String(), func(t *testing.T) {
-			needEngine(t, e)
+			NeedEngine(t, e)
 			if testhook.Libc.Musl {
 				_, err := semaphore.Open(name, semaphore.WithEngine(e))
-				wantErr(t, "Open in a build with musl", err, semaphore.ErrKindMismatch)
+				WantErr(t, "Open in a build with musl", err, semaphore.ErrKindMismatch)
 				return
 			}
 			_, err := semaphore.Open(name, semaphore.WithEngine(e), semaphore.WithCreate(false))
-			wantErr(t, "Open", err, fs.ErrNotExist)
-			s := open(t, name, e, semaphore.WithValue(2), semaphore.WithExclusive(true))
-			must(t, s.TryWait())
-			becomes(t, s, 1)
-			musl.expect("ok 5", "value")
-			must(t, s.Unlink())
-			musl.expect("ok 5", "value")
+			WantErr(t, "Open", err, fs.ErrNotExist)
+			s := Open(t, name, e, semaphore.WithValue(2), semaphore.WithExclusive(true))
+			Must(t, s.TryWait())
+			Becomes(t, s, 1)
+			musl.Expect("ok 5", "value")
+			Must(t, s.Unlink())
+			musl.Expect("ok 5", "value")
 		})
 	}
-	musl.ok("unlink")
+	musl.OK("unlink")
 }
 
 // The names of our own files are names of musl's semaphores too. What a program of
@@ -49,35 +50,35 @@ func TestMuslInOurPlace(t *testing.T) {
 	engines := map[string]semaphore.Engine{"sem.": semaphore.EngineNative, "flk.": semaphore.EngineFlock, "rec.": semaphore.EngineRecoverable}
 	for prefix, e := range engines {
 		t.Run(e.String(), func(t *testing.T) {
-			needEngine(t, e)
+			NeedEngine(t, e)
 			t.Setenv("SEMAPHORE_DIR", "/dev/shm")
-			name := uniqueName(t)
-			musl := startActor(t, "musl C")
-			musl.ok("create /%s%s 5", prefix, name)
+			name := UniqueName(t)
+			musl := StartActor(t, "musl C")
+			musl.OK("create /%s%s 5", prefix, name)
 			for _, opts := range [][]semaphore.Option{nil, {semaphore.WithCreate(false)}} {
 				_, err := semaphore.Open(name, append(opts, semaphore.WithEngine(e))...)
-				wantErr(t, "Open", err, semaphore.ErrCorrupt)
+				WantErr(t, "Open", err, semaphore.ErrCorrupt)
 			}
 			for _, other := range engines {
-				if other != e && hasEngine(other) {
+				if other != e && HasEngine(other) {
 					_, err := semaphore.Open(name, semaphore.WithEngine(other))
-					wantErr(t, fmt.Sprint("Open by engine ", other), err, semaphore.ErrKindMismatch)
+					WantErr(t, fmt.Sprint("Open by engine ", other), err, semaphore.ErrKindMismatch)
 				}
 			}
-			musl.expect("ok 5", "value")
-			musl.ok("unlink")
+			musl.Expect("ok 5", "value")
+			musl.OK("unlink")
 
 			if !testhook.Libc.Musl {
 				return
 			}
 			// And the other way round: what we have there is no semaphore of our
 			// libc. (musl itself would map it.)
-			open(t, name, e)
-			path := storeFile(e, name)
+			Open(t, name, e)
+			path := StoreFile(e, name)
 			before, err := os.ReadFile(path)
-			must(t, err)
+			Must(t, err)
 			_, err = semaphore.Open(filepath.Base(path), semaphore.WithEngine(semaphore.EngineLibc))
-			wantErr(t, "Open of "+path+" by libc", err, semaphore.ErrCorrupt)
+			WantErr(t, "Open of "+path+" by libc", err, semaphore.ErrCorrupt)
 			if after, err := os.ReadFile(path); string(after) != string(before) {
 				t.Errorf("the file was changed (%v)", err)
 			}

@@ -28,41 +28,22 @@ import (
 
 	"github.com/procsem/semaphore"
 	"github.com/procsem/semaphore/internal/testhook"
+	. "github.com/procsem/semaphore/internal/testkit"
 )
 
-var nativeHelpers = map[string]func([]string) int{
-	"fast":      fastMain,
-	"waiter":    waiterMain,
-	"poster":    posterMain,
-	"truncated": truncatedMain,
-	"leaver":    leaverMain,
-}
-
-// needGlibc skips where an engine's libc is another one.
-func needGlibc(t testing.TB, e semaphore.Engine) {
-	t.Helper()
-	if e == semaphore.EngineLibc && !testhook.Libc.Glibc {
-		t.Skip("not in this build: glibc")
-	}
-}
-
-// words are value and number of waiters, as they stand in the file.
-func words(t testing.TB, name string) (value, waiters uint32) {
-	t.Helper()
-	b, err := os.ReadFile(storeFile(semaphore.EngineNative, name))
-	must(t, err)
-	if strconv.IntSize == 32 {
-		return binary.NativeEndian.Uint32(b) >> 1, binary.NativeEndian.Uint32(b[12:])
-	}
-	d := binary.NativeEndian.Uint64(b)
-	return uint32(d), uint32(d >> 32)
+func init() {
+	helpers["fast"] = fastMain
+	helpers["waiter"] = waiterMain
+	helpers["poster"] = posterMain
+	helpers["truncated"] = truncatedMain
+	helpers["leaver"] = leaverMain
 }
 
 func TestNativeWords(t *testing.T) {
-	name := uniqueName(t)
-	s := open(t, name, semaphore.EngineNative, semaphore.WithValue(3))
-	b, err := os.ReadFile(storeFile(semaphore.EngineNative, name))
-	must(t, err)
+	name := UniqueName(t)
+	s := Open(t, name, semaphore.EngineNative, semaphore.WithValue(3))
+	b, err := os.ReadFile(StoreFile(semaphore.EngineNative, name))
+	Must(t, err)
 	want := make([]byte, 32)
 	if strconv.IntSize == 32 {
 		want = want[:16]
@@ -76,15 +57,15 @@ func TestNativeWords(t *testing.T) {
 		t.Errorf("file % x, want % x", b, want)
 	}
 	for range 3 {
-		must(t, s.Wait())
+		Must(t, s.Wait())
 	}
-	waiting := []<-chan error{blocked(t, s, s.Wait), blocked(t, s, s.Wait)}
-	waitFor(t, "one waiter for all of the handle", func() bool { v, w := words(t, name); return v == 0 && w == 1 })
+	waiting := []<-chan error{Blocked(t, s, s.Wait), Blocked(t, s, s.Wait)}
+	WaitFor(t, "one waiter for all of the handle", func() bool { v, w := Words(t, name); return v == 0 && w == 1 })
 	for _, w := range waiting {
-		must(t, s.Post())
-		must(t, result(t, w))
+		Must(t, s.Post())
+		Must(t, Result(t, w))
 	}
-	waitFor(t, "no waiter", func() bool { v, w := words(t, name); return v == 0 && w == 0 })
+	WaitFor(t, "no waiter", func() bool { v, w := Words(t, name); return v == 0 && w == 0 })
 }
 
 // The layout of 32-bit machines is tested on all, and the other way round, as
@@ -104,7 +85,7 @@ func TestBothLayouts(t *testing.T) {
 			if w.Give() {
 				t.Error("Give, which wakes nobody, while somebody waits")
 			}
-			must(t, w.Post())
+			Must(t, w.Post())
 			w.RemoveWaiter()
 			if w.Give() {
 				t.Error("Give, which wakes nobody, while somebody waits still")
@@ -123,10 +104,10 @@ func TestBothLayouts(t *testing.T) {
 
 func TestFastPathAllocatesNothing(t *testing.T) {
 	for _, e := range []semaphore.Engine{semaphore.EngineAuto, semaphore.EngineNative, semaphore.EngineRecoverable} {
-		if !hasEngine(e) {
+		if !HasEngine(e) {
 			continue
 		}
-		s := open(t, uniqueName(t), e)
+		s := Open(t, UniqueName(t), e)
 		if n := testing.AllocsPerRun(1000, func() {
 			if s.Wait() != nil || s.Post() != nil || s.TryWait() != nil || s.Post() != nil {
 				t.Error("failed")
@@ -139,15 +120,15 @@ func TestFastPathAllocatesNothing(t *testing.T) {
 
 // Uncontended, no system call is made.
 func TestFastPathMakesNoSystemCall(t *testing.T) {
-	useHelper("fast")
+	UseHelper("fast")
 	for _, e := range []semaphore.Engine{semaphore.EngineNative, semaphore.EngineRecoverable} {
 		t.Run(e.String(), func(t *testing.T) {
-			needTool(t, "strace")
-			needCallNumbers(t)
-			needEngine(t, e)
-			name := uniqueName(t)
-			s := open(t, name, e)
-			if owns(e) {
+			NeedTool(t, "strace")
+			NeedCallNumbers(t)
+			NeedEngine(t, e)
+			name := UniqueName(t)
+			s := Open(t, name, e)
+			if Owns(e) {
 				killWaiters(t, s)
 			}
 			traceFast(t, name, e)
@@ -158,36 +139,36 @@ func TestFastPathMakesNoSystemCall(t *testing.T) {
 // killWaiters kills processes that wait for s. They stay counted as waiters until
 // somebody gives a permit.
 func killWaiters(t *testing.T, s *semaphore.Semaphore) {
-	must(t, s.Wait())
-	var killed []*actor
+	Must(t, s.Wait())
+	var killed []*Actor
 	for range 8 {
-		a := startActor(t, s.Engine().String())
-		a.ok("open %s", s.Name())
-		a.send("waits 1")
+		a := StartActor(t, s.Engine().String())
+		a.OK("open %s", s.Name())
+		a.Send("waits 1")
 		killed = append(killed, a)
 	}
-	waitFor(t, "waiters", func() bool {
+	WaitFor(t, "waiters", func() bool {
 		hs, err := s.Holders()
-		must(t, err)
+		Must(t, err)
 		return len(hs) == 1+len(killed)
 	})
 	for _, a := range killed {
-		must(t, a.cmd.Process.Kill())
-		a.cmd.Wait()
+		Must(t, a.Cmd.Process.Kill())
+		a.Cmd.Wait()
 	}
-	must(t, s.Post())
+	Must(t, s.Post())
 }
 
 func traceFast(t *testing.T, name string, e semaphore.Engine) {
 	log := filepath.Join(t.TempDir(), "strace")
-	direct := helper(t, "fast", name, e.String())
+	direct := Helper(t, "fast", name, e.String())
 	cmd := exec.Command("strace", append([]string{"-f", "-qq", "-o", log}, direct.Args...)...)
 	cmd.Env, cmd.Stderr = direct.Env, os.Stderr
 	if err := cmd.Run(); err != nil {
 		t.Fatal(err)
 	}
 	b, err := os.ReadFile(log)
-	must(t, err)
+	Must(t, err)
 	var between []string
 	inside := false
 	var pid string
@@ -211,7 +192,7 @@ func traceFast(t *testing.T, name string, e semaphore.Engine) {
 // fastMain marks the uncontended operations by system calls that nobody else
 // makes.
 func fastMain(args []string) int {
-	s, err := semaphore.Open(args[0], semaphore.WithEngine(engineOf(args[1])))
+	s, err := semaphore.Open(args[0], semaphore.WithEngine(EngineOf(args[1])))
 	if err != nil {
 		panic(err)
 	}
@@ -230,10 +211,10 @@ func fastMain(args []string) int {
 // processes. (TestHandOversAreBounded has the bound; with whom a posted permit
 // ends is not ours to say.)
 func TestHandOversStarveNobody(t *testing.T) {
-	name := uniqueName(t)
-	s := open(t, name, semaphore.EngineNative)
-	c := startActor(t, "C")
-	c.ok("open /%s", name)
+	name := UniqueName(t)
+	s := Open(t, name, semaphore.EngineNative)
+	c := StartActor(t, "C")
+	c.OK("open /%s", name)
 	var stop atomic.Bool
 	var taken atomic.Int64
 	var all sync.WaitGroup
@@ -241,45 +222,45 @@ func TestHandOversStarveNobody(t *testing.T) {
 	for range goroutines {
 		all.Go(func() {
 			for !stop.Load() {
-				must(t, s.Wait())
+				Must(t, s.Wait())
 				taken.Add(1)
-				must(t, s.Post())
+				Must(t, s.Post())
 			}
 		})
 	}
 	defer all.Wait()
 	defer stop.Store(true)
-	waitFor(t, "contention within the process", func() bool { return testhook.Inspect(s).Waiting > goroutines/2 })
+	WaitFor(t, "contention within the process", func() bool { return testhook.Inspect(s).Waiting > goroutines/2 })
 	var most int64
-	for range times(20) {
-		must(t, s.Wait()) // nobody else can have it now
-		c.send("waits 1")
-		waitFor(t, "a waiter in C", func() bool { _, w := words(t, name); return w >= 2 })
+	for range Times(20) {
+		Must(t, s.Wait()) // nobody else can have it now
+		c.Send("waits 1")
+		WaitFor(t, "a waiter in C", func() bool { _, w := Words(t, name); return w >= 2 })
 		before := taken.Load()
-		must(t, s.Post())
-		if got := c.answer(); got != "ok" {
+		Must(t, s.Post())
+		if got := c.Answer(); got != "ok" {
 			t.Fatal(got)
 		}
 		most = max(most, taken.Load()-before)
-		c.ok("posts 1")
+		c.OK("posts 1")
 	}
-	t.Logf("%d hand-overs at the most while another process waited; a permit is posted for all after %d", most, semaphore.HandOvers)
+	t.Logf("%d hand-overs at the most while another process waited", most)
 }
 
 // A waiter that is killed after it was woken and before it took the permit
 // takes the wake-up along. That moment is too short to be met, so the test
 // leaves behind what it would: a permit in the word that nobody was woken for.
 func TestSafetyNetRescuesFromLostWakeUp(t *testing.T) {
-	useHelper("waiter")
-	needCallNumbers(t)
-	name := uniqueName(t)
-	open(t, name, semaphore.EngineNative, semaphore.WithValue(0))
+	UseHelper("waiter")
+	NeedCallNumbers(t)
+	name := UniqueName(t)
+	Open(t, name, semaphore.EngineNative, semaphore.WithValue(0))
 	lose := func() {
-		f, err := os.OpenFile(storeFile(semaphore.EngineNative, name), os.O_RDWR, 0)
-		must(t, err)
+		f, err := os.OpenFile(StoreFile(semaphore.EngineNative, name), os.O_RDWR, 0)
+		Must(t, err)
 		defer f.Close()
 		m, err := unix.Mmap(int(f.Fd()), 0, 4096, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
-		must(t, err)
+		Must(t, err)
 		defer unix.Munmap(m)
 		if strconv.IntSize == 32 {
 			atomic.AddUint32((*uint32)(unsafe.Pointer(&m[0])), 2)
@@ -287,33 +268,33 @@ func TestSafetyNetRescuesFromLostWakeUp(t *testing.T) {
 			atomic.AddUint64((*uint64)(unsafe.Pointer(&m[0])), 1)
 		}
 	}
-	start := func(net string) *actor {
-		cmd := helper(t, "waiter", name)
-		cmd.Env = append(cmd.Env, netVariable+"="+net)
-		a := startActorCommand(t, "waiter", cmd)
-		waitFor(t, "a sleeping waiter", func() bool {
-			_, w := words(t, name)
-			return w == 1 && sleeper(a.cmd.Process.Pid, storeFile(semaphore.EngineNative, name)) != 0
+	start := func(net string) *Actor {
+		cmd := Helper(t, "waiter", name)
+		cmd.Env = append(cmd.Env, NetVariable+"="+net)
+		a := StartActorCommand(t, "waiter", cmd)
+		WaitFor(t, "a sleeping waiter", func() bool {
+			_, w := Words(t, name)
+			return w == 1 && Sleeper(a.Cmd.Process.Pid, StoreFile(semaphore.EngineNative, name)) != 0
 		})
 		return a
 	}
 	a := start("on")
 	lose()
-	if got := a.answer(); got != "taken, 1 rescued" {
+	if got := a.Answer(); got != "taken, 1 rescued" {
 		t.Errorf("with the net: %s", got)
 	}
-	must(t, a.cmd.Wait())
-	if _, w := words(t, name); w != 0 {
+	Must(t, a.Cmd.Wait())
+	if _, w := Words(t, name); w != 0 {
 		t.Fatalf("%d waiters left", w)
 	}
 
 	// That it was the net: without it the waiter sleeps on, until it is woken.
 	b := start("off")
 	lose()
-	s := open(t, name, semaphore.EngineNative)
-	must(t, s.TryWait())
-	must(t, s.Post())
-	if got := b.answer(); got != "taken, 0 rescued" {
+	s := Open(t, name, semaphore.EngineNative)
+	Must(t, s.TryWait())
+	Must(t, s.Post())
+	if got := b.Answer(); got != "taken, 0 rescued" {
 		t.Errorf("without the net: %s", got)
 	}
 }
@@ -339,28 +320,28 @@ func waiterMain(args []string) int {
 // The net looks without giving up the place in the kernel's queue: who waits
 // for longer than its second is served before those who came later.
 func TestSafetyNetKeepsThePlace(t *testing.T) {
-	useHelper("waiter")
-	needCallNumbers(t)
-	name := uniqueName(t)
-	s := open(t, name, semaphore.EngineNative, semaphore.WithValue(0))
-	cmd := helper(t, "waiter", name)
-	cmd.Env = append(cmd.Env, netVariable+"=on")
-	first := startActorCommand(t, "waiter", cmd)
-	waitFor(t, "the first in line", func() bool {
-		_, w := words(t, name)
-		return w == 1 && sleeper(first.cmd.Process.Pid, storeFile(semaphore.EngineNative, name)) != 0
+	UseHelper("waiter")
+	NeedCallNumbers(t)
+	name := UniqueName(t)
+	s := Open(t, name, semaphore.EngineNative, semaphore.WithValue(0))
+	cmd := Helper(t, "waiter", name)
+	cmd.Env = append(cmd.Env, NetVariable+"=on")
+	first := StartActorCommand(t, "waiter", cmd)
+	WaitFor(t, "the first in line", func() bool {
+		_, w := Words(t, name)
+		return w == 1 && Sleeper(first.Cmd.Process.Pid, StoreFile(semaphore.EngineNative, name)) != 0
 	})
-	second := startActor(t, "C")
-	second.ok("open /%s", name)
-	second.send("waits 1")
-	waitFor(t, "the second in line", func() bool { _, w := words(t, name); return w == 2 && second.sleeping() })
+	second := StartActor(t, "C")
+	second.OK("open /%s", name)
+	second.Send("waits 1")
+	WaitFor(t, "the second in line", func() bool { _, w := Words(t, name); return w == 2 && second.Sleeping() })
 	time.Sleep(2200 * time.Millisecond) // two looks of the net
-	must(t, s.Post())
-	if got := first.answer(); got != "taken, 0 rescued" {
+	Must(t, s.Post())
+	if got := first.Answer(); got != "taken, 0 rescued" {
 		t.Errorf("the first in line: %s", got)
 	}
-	must(t, s.Post())
-	if got := second.answer(); got != "ok" {
+	Must(t, s.Post())
+	if got := second.Answer(); got != "ok" {
 		t.Errorf("the second in line: %s", got)
 	}
 }
@@ -369,29 +350,29 @@ func TestSafetyNetKeepsThePlace(t *testing.T) {
 // whatever moment a permit comes: neither that, nor the wake-up, nor its place
 // in the number of waiters.
 func TestClosingLeavesNothingBehind(t *testing.T) {
-	useHelper("leaver")
+	UseHelper("leaver")
 	for _, e := range []semaphore.Engine{semaphore.EngineNative, semaphore.EngineLibc} {
 		t.Run(e.String(), func(t *testing.T) {
-			needEngine(t, e)
-			needGlibc(t, e)
-			name := uniqueName(t)
-			open(t, name, semaphore.EngineNative, semaphore.WithValue(0))
-			behind := startActor(t, "C")
-			behind.ok("open /%s", name)
-			for range times(30) {
-				a := startActorCommand(t, "leaver", helper(t, "leaver", name, e.String()))
-				if got := a.answer(); got != "waiting" {
+			NeedEngine(t, e)
+			NeedGlibc(t, e)
+			name := UniqueName(t)
+			Open(t, name, semaphore.EngineNative, semaphore.WithValue(0))
+			behind := StartActor(t, "C")
+			behind.OK("open /%s", name)
+			for range Times(30) {
+				a := StartActorCommand(t, "leaver", Helper(t, "leaver", name, e.String()))
+				if got := a.Answer(); got != "waiting" {
 					t.Fatal(got)
 				}
-				waitFor(t, "the leaver in line", func() bool { _, w := words(t, name); return w == 1 })
-				behind.send("waits 1")
-				waitFor(t, "one behind it", func() bool { _, w := words(t, name); return w == 2 })
-				a.send("")
-				if got := behind.answer(); got != "ok" {
+				WaitFor(t, "the leaver in line", func() bool { _, w := Words(t, name); return w == 1 })
+				behind.Send("waits 1")
+				WaitFor(t, "one behind it", func() bool { _, w := Words(t, name); return w == 2 })
+				a.Send("")
+				if got := behind.Answer(); got != "ok" {
 					t.Fatal(got)
 				}
-				must(t, a.cmd.Wait())
-				if v, w := words(t, name); v != 0 || w != 0 {
+				Must(t, a.Cmd.Wait())
+				if v, w := Words(t, name); v != 0 || w != 0 {
 					t.Fatalf("value %d, waiters %d; want none", v, w)
 				}
 			}
@@ -401,7 +382,7 @@ func TestClosingLeavesNothingBehind(t *testing.T) {
 
 func leaverMain(args []string) int {
 	open := func() *semaphore.Semaphore {
-		s, err := semaphore.Open(args[0], semaphore.WithEngine(engineOf(args[1])), semaphore.WithCreate(false))
+		s, err := semaphore.Open(args[0], semaphore.WithEngine(EngineOf(args[1])), semaphore.WithCreate(false))
 		if err != nil {
 			panic(err)
 		}
@@ -427,41 +408,41 @@ func leaverMain(args []string) int {
 // Waiters are killed at random while others wait: whoever is left gets what is
 // there, with the net within its second.
 func TestKilledWaiters(t *testing.T) {
-	name := uniqueName(t)
-	s := open(t, name, semaphore.EngineNative, semaphore.WithValue(0))
-	start := func() *actor {
-		cmd := helper(t, "waiter", name, "for ever")
-		cmd.Env = append(cmd.Env, netVariable+"=on")
-		return startActorCommand(t, "waiter", cmd)
+	name := UniqueName(t)
+	s := Open(t, name, semaphore.EngineNative, semaphore.WithValue(0))
+	start := func() *Actor {
+		cmd := Helper(t, "waiter", name, "for ever")
+		cmd.Env = append(cmd.Env, NetVariable+"=on")
+		return StartActorCommand(t, "waiter", cmd)
 	}
-	var victims []*actor
+	var victims []*Actor
 	for range 4 {
 		victims = append(victims, start())
 	}
 	survivor := start()
 	rescued := 0
-	kills := times(60)
+	kills := Times(60)
 	for i := range kills {
 		victim := victims[i%len(victims)]
-		go func() { victim.cmd.Process.Kill() }() // at the moment of the posts
+		go func() { victim.Cmd.Process.Kill() }() // at the moment of the posts
 		for range 3 {
-			must(t, s.Post())
+			Must(t, s.Post())
 		}
-		victim.cmd.Wait()
+		victim.Cmd.Wait()
 		victims[i%len(victims)] = start()
 		// All that is left is taken by those who live, each of whom sleeps for
 		// a second at the most beside it.
 		promised := time.Now().Add(10 * time.Second) // ten times that
-		waitFor(t, "permits taken by the living", func() bool {
+		WaitFor(t, "permits taken by the living", func() bool {
 			if time.Now().After(promised) {
 				t.Fatal("a permit lay beside sleepers for ten seconds")
 			}
-			v, _ := words(t, name)
+			v, _ := Words(t, name)
 			return v == 0
 		})
 		for drained := false; !drained; {
 			select {
-			case line := <-survivor.lines:
+			case line := <-survivor.Lines:
 				fmt.Sscanf(line, "taken, %d rescued", &rescued)
 			default:
 				drained = true
@@ -474,18 +455,18 @@ func TestKilledWaiters(t *testing.T) {
 // Posters killed at any moment: each permit is there or not, and waiters see
 // what is there.
 func TestKilledPosters(t *testing.T) {
-	useHelper("poster")
-	name := uniqueName(t)
-	s := open(t, name, semaphore.EngineNative, semaphore.WithValue(0))
-	for range times(40) {
-		a := startActorCommand(t, "poster", helper(t, "poster", name))
-		must(t, s.WaitTimeout(hang))                                          // it posts
+	UseHelper("poster")
+	name := UniqueName(t)
+	s := Open(t, name, semaphore.EngineNative, semaphore.WithValue(0))
+	for range Times(40) {
+		a := StartActorCommand(t, "poster", Helper(t, "poster", name))
+		Must(t, s.WaitTimeout(Hang))                                          // it posts
 		time.Sleep(time.Duration(rand.Int64N(int64(300 * time.Microsecond)))) // the moment to be killed at
-		must(t, a.cmd.Process.Kill())
-		a.cmd.Wait()
+		Must(t, a.Cmd.Process.Kill())
+		a.Cmd.Wait()
 		for s.TryWait() == nil {
 		}
-		if v, w := words(t, name); v != 0 || w != 0 {
+		if v, w := Words(t, name); v != 0 || w != 0 {
 			t.Fatalf("value %d, waiters %d", v, w)
 		}
 	}
@@ -504,22 +485,22 @@ func posterMain(args []string) int {
 // Goroutines and processes wait, cancel, post and close, all at once; then
 // value and number of waiters are exactly what they should be.
 func TestNativeStress(t *testing.T) {
-	for _, row := range rows {
-		if row.engine != semaphore.EngineNative {
+	for _, row := range Rows {
+		if row.Engine != semaphore.EngineNative {
 			continue
 		}
-		t.Run(row.name, func(t *testing.T) {
-			if row.before != nil {
-				defer row.before()()
+		t.Run(row.Name, func(t *testing.T) {
+			if row.Before != nil {
+				defer row.Before()()
 			}
-			name := uniqueName(t)
+			name := UniqueName(t)
 			const permits = 3
-			open(t, name, semaphore.EngineNative, semaphore.WithValue(permits))
-			var actors []*actor
+			Open(t, name, semaphore.EngineNative, semaphore.WithValue(permits))
+			var actors []*Actor
 			for _, kind := range []string{"native", "C"} {
-				a := startActor(t, kind)
-				a.ok("open /%s", name)
-				a.send("rounds 300 %d %s", permits, t.TempDir())
+				a := StartActor(t, kind)
+				a.OK("open /%s", name)
+				a.Send("rounds 300 %d %s", permits, t.TempDir())
 				actors = append(actors, a)
 			}
 			var all sync.WaitGroup
@@ -527,7 +508,7 @@ func TestNativeStress(t *testing.T) {
 				all.Go(func() {
 					for range 25 {
 						s, err := semaphore.Open(name, semaphore.WithEngine(semaphore.EngineNative))
-						must(t, err)
+						Must(t, err)
 						var users sync.WaitGroup
 						for range 5 {
 							users.Go(func() {
@@ -550,18 +531,18 @@ func TestNativeStress(t *testing.T) {
 						if rand.IntN(2) == 0 {
 							users.Wait()
 						}
-						must(t, s.Close())
+						Must(t, s.Close())
 						users.Wait()
 					}
 				})
 			}
 			all.Wait()
 			for _, a := range actors {
-				if got := a.answer(); got != "ok" {
-					t.Errorf("%s actor: %s", a.kind, got)
+				if got := a.Answer(); got != "ok" {
+					t.Errorf("%s actor: %s", a.Kind, got)
 				}
 			}
-			waitFor(t, "all permits back, no waiter", func() bool { v, w := words(t, name); return v == permits && w == 0 })
+			WaitFor(t, "all permits back, no waiter", func() bool { v, w := Words(t, name); return v == permits && w == 0 })
 		})
 	}
 }
@@ -597,15 +578,15 @@ func TestNativeRefusesWhatIsNoSemaphore(t *testing.T) {
 	} {
 		for _, e := range []semaphore.Engine{semaphore.EngineNative, semaphore.EngineLibc} {
 			t.Run(fmt.Sprint(tt.what, " ", e), func(t *testing.T) {
-				needEngine(t, e)
-				needGlibc(t, e)
+				NeedEngine(t, e)
+				NeedGlibc(t, e)
 				if tt.what == "impossible value" && strconv.IntSize == 32 {
 					t.Skip("not on this system: a value that does not fit into 31 bits")
 				}
-				name := uniqueName(t)
-				path := storeFile(e, name)
+				name := UniqueName(t)
+				path := StoreFile(e, name)
 				if err := tt.make(path); errors.Is(err, fs.ErrPermission) {
-					missing(t, "root")
+					Missing(t, "root")
 				} else if err != nil {
 					t.Fatal(err)
 				}
@@ -618,17 +599,17 @@ func TestNativeRefusesWhatIsNoSemaphore(t *testing.T) {
 				}
 				before := content()
 				for _, opts := range [][]semaphore.Option{nil, {semaphore.WithCreate(false)}} {
-					err := result(t, inBackground(func() error {
+					err := Result(t, InBackground(func() error {
 						_, err := semaphore.Open(name, append(opts, semaphore.WithEngine(e))...)
 						return err
 					}))
-					wantErr(t, "Open", err, semaphore.ErrCorrupt)
+					WantErr(t, "Open", err, semaphore.ErrCorrupt)
 					if err != nil && !strings.Contains(err.Error(), tt.text) {
 						t.Errorf("error %q, want it to contain %q", err, tt.text)
 					}
 				}
 				_, err := semaphore.Open(name, semaphore.WithEngine(e), semaphore.WithExclusive(true))
-				wantErr(t, "exclusive Open", err, fs.ErrExist)
+				WantErr(t, "exclusive Open", err, fs.ErrExist)
 				if after := content(); !bytes.Equal(before, after) {
 					t.Errorf("the file was changed: % x", after)
 				}
@@ -641,7 +622,7 @@ func TestNativeRefusesWhatIsNoSemaphore(t *testing.T) {
 // them truncates it, access ends the process with a fatal error, as it does in
 // libc; it does not go on with something else.
 func TestNativeTruncatedWhileOpen(t *testing.T) {
-	cmd := helper(t, "truncated", uniqueName(t))
+	cmd := Helper(t, "truncated", UniqueName(t))
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	err := cmd.Run()
@@ -664,29 +645,29 @@ func truncatedMain(args []string) int {
 
 // A program of the other word size and one of ours, on one name.
 func TestOtherWordSize(t *testing.T) {
-	compiler, bits := []string{cc386, "-static"}, 32 // its libraries are not installed for running
+	compiler, bits := []string{"i686-linux-gnu-gcc", "-static"}, 32 // its libraries are not installed for running
 	if strconv.IntSize == 32 {
 		compiler, bits = []string{"cc"}, 64
 	}
-	needTool(t, compiler[0])
-	path, err := compile(compiler, "actor.c")
-	must(t, err)
-	name := uniqueName(t)
-	other := startActorCommand(t, fmt.Sprintf("%d-bit C", bits), exec.Command(path))
-	other.ok("create /%s 1", name)
+	NeedTool(t, compiler[0])
+	path, err := Compile(compiler, "actor.c")
+	Must(t, err)
+	name := UniqueName(t)
+	other := StartActorCommand(t, fmt.Sprintf("%d-bit C", bits), exec.Command(path))
+	other.OK("create /%s 1", name)
 	for _, e := range []semaphore.Engine{semaphore.EngineNative, semaphore.EngineLibc, semaphore.EngineAuto} {
-		if !hasEngine(e) || storeFile(e, name) != storeFile(semaphore.EngineNative, name) {
+		if !HasEngine(e) || StoreFile(e, name) != StoreFile(semaphore.EngineNative, name) {
 			continue
 		}
 		_, err = semaphore.Open(name, semaphore.WithEngine(e))
-		wantErr(t, fmt.Sprint("Open by engine ", e), err, semaphore.ErrCorrupt)
+		WantErr(t, fmt.Sprint("Open by engine ", e), err, semaphore.ErrCorrupt)
 		if err != nil && !strings.Contains(err.Error(), fmt.Sprintf("programs of %d bits", bits)) {
 			t.Errorf("%v: does not name the word size", err)
 		}
 	}
-	other.ok("trywait") // nothing damaged
-	other.ok("posts 1")
-	other.expect("ok 1", "value")
+	other.OK("trywait") // nothing damaged
+	other.OK("posts 1")
+	other.Expect("ok 1", "value")
 }
 
 func FuzzOpenNative(f *testing.F) {
@@ -699,14 +680,14 @@ func FuzzOpenNative(f *testing.F) {
 			f.Add(b)
 		}
 	}
-	name := uniqueName(f)
-	path := storeFile(semaphore.EngineNative, name)
+	name := UniqueName(f)
+	path := StoreFile(semaphore.EngineNative, name)
 	f.Fuzz(func(t *testing.T, content []byte) {
-		must(t, os.WriteFile(path, content, 0o600))
+		Must(t, os.WriteFile(path, content, 0o600))
 		defer os.Remove(path)
 		s, err := semaphore.Open(name, semaphore.WithEngine(semaphore.EngineNative))
 		if err != nil {
-			wantErr(t, "Open", err, semaphore.ErrCorrupt)
+			WantErr(t, "Open", err, semaphore.ErrCorrupt)
 			if now, _ := os.ReadFile(path); !bytes.Equal(now, content) {
 				t.Errorf("the file was changed: % x", now)
 			}
@@ -715,12 +696,12 @@ func FuzzOpenNative(f *testing.F) {
 		defer s.Close()
 		// It could be one: then it works as one.
 		before, err := s.Value()
-		must(t, err)
+		Must(t, err)
 		if err := s.TryWait(); err == nil {
-			must(t, s.Post())
+			Must(t, s.Post())
 		} else {
-			wantErr(t, "TryWait", err, semaphore.ErrWouldBlock)
-			wantErr(t, "WaitTimeout", s.WaitTimeout(time.Microsecond), semaphore.ErrTimeout)
+			WantErr(t, "TryWait", err, semaphore.ErrWouldBlock)
+			WantErr(t, "WaitTimeout", s.WaitTimeout(time.Microsecond), semaphore.ErrTimeout)
 		}
 		if after, _ := s.Value(); after != before {
 			t.Errorf("value %d, was %d", after, before)
@@ -732,20 +713,20 @@ func FuzzOpenFlock(f *testing.F) {
 	f.Add([]byte(flockHeader + "\x01\x00\x00\x00"))
 	f.Add([]byte(flockHeader))
 	f.Add([]byte{})
-	name := uniqueName(f)
-	path := storeFile(semaphore.EngineFlock, name)
+	name := UniqueName(f)
+	path := StoreFile(semaphore.EngineFlock, name)
 	f.Fuzz(func(t *testing.T, content []byte) {
-		must(t, os.WriteFile(path, content, 0o600))
+		Must(t, os.WriteFile(path, content, 0o600))
 		defer os.Remove(path)
 		s, err := semaphore.Open(name, semaphore.WithEngine(semaphore.EngineFlock))
 		if err != nil {
-			wantErr(t, "Open", err, semaphore.ErrCorrupt)
+			WantErr(t, "Open", err, semaphore.ErrCorrupt)
 		} else {
 			defer s.Close()
 			if err := s.TryWait(); err == nil {
-				must(t, s.Post())
+				Must(t, s.Post())
 			} else {
-				wantErr(t, "TryWait", err, semaphore.ErrWouldBlock)
+				WantErr(t, "TryWait", err, semaphore.ErrWouldBlock)
 			}
 		}
 		if now, _ := os.ReadFile(path); !bytes.Equal(now, content) {

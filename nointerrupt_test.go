@@ -2,11 +2,10 @@
 
 package semaphore_test
 
-import "testing"
-
-func interruptMain([]string) int { return 9 }
+import (
+	"testing"
+)
 
 func TestInterruptedWait(t *testing.T) {
-	useHelper("interrupt")
 	t.Skip("not on this system: a thread's blocking call in /proc")
 }

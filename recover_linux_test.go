@@ -23,6 +23,7 @@ import (
 	"github.com/procsem/semaphore/internal/filelock"
 	"github.com/procsem/semaphore/internal/permits"
 	"github.com/procsem/semaphore/internal/testhook"
+	. "github.com/procsem/semaphore/internal/testkit"
 )
 
 // beforeSleep has f called when a waiter of this process has looked at everything
@@ -41,58 +42,58 @@ func beforeSleep(t *testing.T, f func()) {
 
 func TestGiveBeforeSleep(t *testing.T) {
 	var holder *semaphore.Semaphore
-	beforeSleep(t, func() { must(t, holder.Post()) })
-	name := uniqueName(t)
-	holder = open(t, name, recoverable)
-	s := open(t, name, recoverable)
-	must(t, holder.Wait())
-	must(t, result(t, inBackground(s.Wait)))
+	beforeSleep(t, func() { Must(t, holder.Post()) })
+	name := UniqueName(t)
+	holder = Open(t, name, Recoverable)
+	s := Open(t, name, Recoverable)
+	Must(t, holder.Wait())
+	Must(t, Result(t, InBackground(s.Wait)))
 }
 
 func TestDeathBeforeSleep(t *testing.T) {
-	var a *actor
+	var a *Actor
 	beforeSleep(t, func() {
-		must(t, a.cmd.Process.Kill())
-		a.cmd.Wait()
+		Must(t, a.Cmd.Process.Kill())
+		a.Cmd.Wait()
 	})
-	s := open(t, uniqueName(t), recoverable)
-	a = holding(t, s.Name(), 1)
-	must(t, result(t, inBackground(s.Wait)))
+	s := Open(t, UniqueName(t), Recoverable)
+	a = Holding(t, s.Name(), 1)
+	Must(t, Result(t, InBackground(s.Wait)))
 }
 
 // Another one falls asleep in front of us whom we have not seen. It gets the permit,
 // and dies.
 func TestTicketTakenBeforeSleep(t *testing.T) {
-	needCallNumbers(t)
+	NeedCallNumbers(t)
 	needWaitv(t)
-	var other *actor
+	var other *Actor
 	beforeSleep(t, func() {
-		other.send("waits 1")
-		waitFor(t, "the other asleep", other.sleeping)
+		other.Send("waits 1")
+		WaitFor(t, "the other asleep", other.Sleeping)
 	})
-	name := uniqueName(t)
-	holder := open(t, name, recoverable)
-	s := open(t, name, recoverable)
-	must(t, holder.Wait())
-	other = startActor(t, "recoverable")
-	other.ok("open %s", name)
-	waiting := blocked(t, s, s.Wait)
-	waitFor(t, "two waiters", func() bool { return semaphore.Table(s).Waiters() == 2 })
+	name := UniqueName(t)
+	holder := Open(t, name, Recoverable)
+	s := Open(t, name, Recoverable)
+	Must(t, holder.Wait())
+	other = StartActor(t, "recoverable")
+	other.OK("open %s", name)
+	waiting := Blocked(t, s, s.Wait)
+	WaitFor(t, "two waiters", func() bool { return Table(s).Waiters() == 2 })
 	allAsleep(t, 1)
-	must(t, holder.Post())
-	if got := other.answer(); got != "ok" {
+	Must(t, holder.Post())
+	if got := other.Answer(); got != "ok" {
 		t.Fatal(got)
 	}
-	must(t, other.cmd.Process.Kill())
-	must(t, result(t, waiting))
+	Must(t, other.Cmd.Process.Kill())
+	Must(t, Result(t, waiting))
 }
 
 // A waiter is woken for a permit that somebody takes in its stead, whom nobody who sleeps
 // has seen; it goes back to sleep, and its wait is cancelled. Now another one has to watch.
 func TestWokenForNothingAndCancelled(t *testing.T) {
-	needCallNumbers(t)
+	NeedCallNumbers(t)
 	needWaitv(t)
-	var other *actor
+	var other *Actor
 	var taken, slept sync.Once
 	var woken atomic.Bool
 	again := make(chan struct{})
@@ -101,7 +102,7 @@ func TestWokenForNothingAndCancelled(t *testing.T) {
 		switch {
 		case s == permits.Waking:
 			taken.Do(func() {
-				other.ok("trywait")
+				other.OK("trywait")
 				woken.Store(true)
 			})
 		case s == permits.Waiting && woken.Load():
@@ -109,40 +110,40 @@ func TestWokenForNothingAndCancelled(t *testing.T) {
 		}
 	}
 	t.Cleanup(func() { testhook.Trace = nil })
-	name := uniqueName(t)
-	holder, first, second := open(t, name, recoverable), open(t, name, recoverable), open(t, name, recoverable)
-	must(t, holder.Wait())
-	other = startActor(t, "recoverable")
-	other.ok("open %s", name)
+	name := UniqueName(t)
+	holder, first, second := Open(t, name, Recoverable), Open(t, name, Recoverable), Open(t, name, Recoverable)
+	Must(t, holder.Wait())
+	other = StartActor(t, "recoverable")
+	other.OK("open %s", name)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	waiting := func(n int) {
 		t.Helper()
-		waitFor(t, "the waiters", func() bool { return semaphore.Table(holder).Waiters() == n })
+		WaitFor(t, "the waiters", func() bool { return Table(holder).Waiters() == n })
 		allAsleep(t, n)
 	}
-	cancelled := blocked(t, first, func() error { return first.WaitContext(ctx) })
+	cancelled := Blocked(t, first, func() error { return first.WaitContext(ctx) })
 	waiting(1)
-	waits := blocked(t, second, second.Wait)
+	waits := Blocked(t, second, second.Wait)
 	waiting(2)
-	must(t, holder.Post())
+	Must(t, holder.Post())
 	select {
 	case <-again:
-	case <-time.After(hang):
+	case <-time.After(Hang):
 		t.Fatal("nobody was woken")
 	}
 	cancel()
-	if err := result(t, cancelled); !errors.Is(err, context.Canceled) {
+	if err := Result(t, cancelled); !errors.Is(err, context.Canceled) {
 		t.Fatal(err)
 	}
 	waiting(1)
-	must(t, other.cmd.Process.Kill())
-	must(t, result(t, waits))
+	Must(t, other.Cmd.Process.Kill())
+	Must(t, Result(t, waits))
 }
 
 func needWaitv(t *testing.T) {
 	t.Helper()
-	if !hasWaitv() {
+	if !HasWaitv() {
 		t.Skip("not on this system: futex_waitv, in which this test sees who sleeps")
 	}
 }
@@ -151,7 +152,7 @@ func needWaitv(t *testing.T) {
 // trying to be.
 func allAsleep(t *testing.T, n int) {
 	t.Helper()
-	waitFor(t, fmt.Sprintf("sleep of %d threads", n), func() bool {
+	WaitFor(t, fmt.Sprintf("sleep of %d threads", n), func() bool {
 		first := inWaitv(t)
 		time.Sleep(5 * time.Millisecond)
 		return first == n && inWaitv(t) == n
@@ -161,7 +162,7 @@ func allAsleep(t *testing.T, n int) {
 // inWaitv returns how many threads of this process are in futex_waitv.
 func inWaitv(t *testing.T) (n int) {
 	tasks, err := filepath.Glob("/proc/self/task/*/syscall")
-	must(t, err)
+	Must(t, err)
 	for _, task := range tasks {
 		if call, _ := os.ReadFile(task); strings.HasPrefix(string(call), fmt.Sprint(unix.SYS_FUTEX_WAITV, " ")) {
 			n++
@@ -183,11 +184,11 @@ func staysBlocked(t *testing.T, what string, c <-chan error) {
 
 // Who opens, or sets the limit, does so alone.
 func TestClaimIsExclusive(t *testing.T) {
-	name := uniqueName(t)
-	s := open(t, name, recoverable)
-	path := storeFile(recoverable, name)
+	name := UniqueName(t)
+	s := Open(t, name, Recoverable)
+	path := StoreFile(Recoverable, name)
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
-	must(t, err)
+	Must(t, err)
 	defer filelock.Close(f)
 	locked, err := filelock.TryLockByte(f, permits.ClaimByte)
 	if errors.Is(err, errors.ErrUnsupported) {
@@ -196,17 +197,17 @@ func TestClaimIsExclusive(t *testing.T) {
 	if err != nil || !locked {
 		t.Fatal(locked, err)
 	}
-	opened := inBackground(func() error {
+	opened := InBackground(func() error {
 		other, err := semaphore.Open(name, semaphore.WithRecovery(true), semaphore.WithValue(1))
 		if err == nil {
 			err = other.Close()
 		}
 		return err
 	})
-	resized := inBackground(func() error { return s.SetLimit(2) })
+	resized := InBackground(func() error { return s.SetLimit(2) })
 	staysBlocked(t, "Open", opened)
 	staysBlocked(t, "SetLimit", resized)
-	must(t, filelock.Close(f))
-	must(t, result(t, resized))
-	result(t, opened) // with a limit that fits, or not
+	Must(t, filelock.Close(f))
+	Must(t, Result(t, resized))
+	Result(t, opened) // with a limit that fits, or not
 }

@@ -24,43 +24,24 @@ import (
 	"github.com/procsem/semaphore/internal/filelock"
 	"github.com/procsem/semaphore/internal/permits"
 	"github.com/procsem/semaphore/internal/testhook"
+	. "github.com/procsem/semaphore/internal/testkit"
 )
-
-const recoverable = semaphore.EngineRecoverable
-
-// eachVariant runs f with the locks and sleeps of this system, and with others.
-func eachVariant(t *testing.T, f func(t *testing.T)) {
-	t.Run("native", f)
-	t.Run(otherVariant, func(t *testing.T) {
-		defer vary()()
-		f(t)
-	})
-}
-
-// holding starts a process that holds n permits.
-func holding(t *testing.T, name string, n int) *actor {
-	t.Helper()
-	a := startActor(t, "recoverable")
-	a.ok("open %s", name)
-	a.ok("waits %d", n)
-	return a
-}
 
 // A waiter gets the permit of a holder that dies, whichever way. The safety net is
 // off: it is the kernel's news that wakes it.
 func TestWaitReturnsPermitOfDeadHolder(t *testing.T) {
-	eachVariant(t, func(t *testing.T) {
+	EachVariant(t, func(t *testing.T) {
 		for how, die := range deaths(t) {
 			t.Run(how, func(t *testing.T) {
-				s := open(t, uniqueName(t), recoverable, semaphore.WithValue(2))
-				a := holding(t, s.Name(), 2)
-				waiting := blocked(t, s, s.Wait)
+				s := Open(t, UniqueName(t), Recoverable, semaphore.WithValue(2))
+				a := Holding(t, s.Name(), 2)
+				waiting := Blocked(t, s, s.Wait)
 				die(a)
-				must(t, result(t, waiting))
-				must(t, s.WaitTimeout(hang))
-				becomes(t, s, 0)
-				must(t, s.Post())
-				must(t, s.Post())
+				Must(t, Result(t, waiting))
+				Must(t, s.WaitTimeout(Hang))
+				Becomes(t, s, 0)
+				Must(t, s.Post())
+				Must(t, s.Post())
 			})
 		}
 	})
@@ -68,49 +49,49 @@ func TestWaitReturnsPermitOfDeadHolder(t *testing.T) {
 
 // Who is not blocked finds the permit of a dead one at the first look.
 func TestTryWaitFindsPermitOfDeadHolder(t *testing.T) {
-	eachVariant(t, func(t *testing.T) {
-		s := open(t, uniqueName(t), recoverable)
-		a := holding(t, s.Name(), 1)
-		wantErr(t, "TryWait", s.TryWait(), semaphore.ErrWouldBlock)
-		must(t, a.cmd.Process.Kill())
-		a.cmd.Wait()
-		must(t, s.TryWait())
-		must(t, s.Post())
-		a = holding(t, s.Name(), 1)
-		must(t, a.cmd.Process.Kill())
-		a.cmd.Wait()
+	EachVariant(t, func(t *testing.T) {
+		s := Open(t, UniqueName(t), Recoverable)
+		a := Holding(t, s.Name(), 1)
+		WantErr(t, "TryWait", s.TryWait(), semaphore.ErrWouldBlock)
+		Must(t, a.Cmd.Process.Kill())
+		a.Cmd.Wait()
+		Must(t, s.TryWait())
+		Must(t, s.Post())
+		a = Holding(t, s.Name(), 1)
+		Must(t, a.Cmd.Process.Kill())
+		a.Cmd.Wait()
 		p, err := s.TryAcquire()
-		must(t, err)
-		must(t, p.Release())
+		Must(t, err)
+		Must(t, p.Release())
 	})
 }
 
 // A waiter that is killed neither takes a wake-up along nor stays counted.
 func TestWaitersAreKilled(t *testing.T) {
-	s := open(t, uniqueName(t), recoverable)
-	must(t, s.Wait())
-	var waiters []*actor
+	s := Open(t, UniqueName(t), Recoverable)
+	Must(t, s.Wait())
+	var waiters []*Actor
 	for range 5 {
-		a := startActor(t, "recoverable")
-		a.ok("open %s", s.Name())
-		a.send("waits 1")
+		a := StartActor(t, "recoverable")
+		a.OK("open %s", s.Name())
+		a.Send("waits 1")
 		waiters = append(waiters, a)
 	}
-	waitFor(t, "waiters", func() bool { return semaphore.Table(s).Waiters() == len(waiters) })
+	WaitFor(t, "waiters", func() bool { return Table(s).Waiters() == len(waiters) })
 	for _, a := range waiters[1:] {
-		must(t, a.cmd.Process.Kill())
-		a.cmd.Wait()
+		Must(t, a.Cmd.Process.Kill())
+		a.Cmd.Wait()
 	}
-	must(t, s.Post())
-	if got := waiters[0].answer(); got != "ok" {
+	Must(t, s.Post())
+	if got := waiters[0].Answer(); got != "ok" {
 		t.Error(got)
 	}
-	must(t, waiters[0].cmd.Process.Kill())
-	waiters[0].cmd.Wait()
-	must(t, s.Wait())
-	waitFor(t, "our own wait at its end", func() bool { return testhook.Inspect(s).Inside == 0 })
-	must(t, s.Post())
-	if n := semaphore.Table(s).Waiters(); n != 0 {
+	Must(t, waiters[0].Cmd.Process.Kill())
+	waiters[0].Cmd.Wait()
+	Must(t, s.Wait())
+	WaitFor(t, "our own wait at its end", func() bool { return testhook.Inspect(s).Inside == 0 })
+	Must(t, s.Post())
+	if n := Table(s).Waiters(); n != 0 {
 		t.Errorf("%d waiters are counted; all are dead", n)
 	}
 }
@@ -118,29 +99,29 @@ func TestWaitersAreKilled(t *testing.T) {
 // The holder is the handle: what one took the other can't give, and of one handle
 // Post and Release don't give each other's.
 func TestOwners(t *testing.T) {
-	eachVariant(t, func(t *testing.T) {
-		name := uniqueName(t)
-		a := open(t, name, recoverable, semaphore.WithValue(3))
-		b := open(t, name, recoverable)
-		must(t, a.Wait())
-		wantErr(t, "Post of another handle's", b.Post(), semaphore.ErrNotHeld)
+	EachVariant(t, func(t *testing.T) {
+		name := UniqueName(t)
+		a := Open(t, name, Recoverable, semaphore.WithValue(3))
+		b := Open(t, name, Recoverable)
+		Must(t, a.Wait())
+		WantErr(t, "Post of another handle's", b.Post(), semaphore.ErrNotHeld)
 		p, err := a.TryAcquire()
-		must(t, err)
-		must(t, a.Post())
-		wantErr(t, "Post of a Permit's", a.Post(), semaphore.ErrNotHeld)
-		must(t, p.Release())
-		must(t, p.Release())
-		wantErr(t, "Post of what was released", a.Post(), semaphore.ErrNotHeld)
-		becomes(t, a, 3)
+		Must(t, err)
+		Must(t, a.Post())
+		WantErr(t, "Post of a Permit's", a.Post(), semaphore.ErrNotHeld)
+		Must(t, p.Release())
+		Must(t, p.Release())
+		WantErr(t, "Post of what was released", a.Post(), semaphore.ErrNotHeld)
+		Becomes(t, a, 3)
 	})
 }
 
 // Wait, Post, Acquire and Release of one handle at the same time: nobody gives what
 // is another's, and handing over within the handle keeps the kinds apart.
 func TestPostAndReleaseInterleaved(t *testing.T) {
-	eachVariant(t, func(t *testing.T) {
+	EachVariant(t, func(t *testing.T) {
 		const permits = 3
-		s := open(t, uniqueName(t), recoverable, semaphore.WithValue(permits))
+		s := Open(t, UniqueName(t), Recoverable, semaphore.WithValue(permits))
 		var all sync.WaitGroup
 		for i := range 8 {
 			all.Go(func() {
@@ -164,55 +145,55 @@ func TestPostAndReleaseInterleaved(t *testing.T) {
 			})
 		}
 		all.Wait()
-		becomes(t, s, permits)
-		wantErr(t, "Post in the end", s.Post(), semaphore.ErrNotHeld)
+		Becomes(t, s, permits)
+		WantErr(t, "Post in the end", s.Post(), semaphore.ErrNotHeld)
 	})
 }
 
 // Close gives back at once, also while a child has the lock file, and while Permits
 // are out.
 func TestCloseGivesBack(t *testing.T) {
-	eachVariant(t, func(t *testing.T) {
-		name := uniqueName(t)
-		watch := open(t, name, recoverable, semaphore.WithValue(3))
-		s := open(t, name, recoverable)
-		must(t, s.Wait())
-		must(t, s.Wait())
+	EachVariant(t, func(t *testing.T) {
+		name := UniqueName(t)
+		watch := Open(t, name, Recoverable, semaphore.WithValue(3))
+		s := Open(t, name, Recoverable)
+		Must(t, s.Wait())
+		Must(t, s.Wait())
 		p, err := s.Acquire(context.Background())
-		must(t, err)
-		waiting := blocked(t, watch, watch.Wait)
+		Must(t, err)
+		waiting := Blocked(t, watch, watch.Wait)
 		defer lendLock(t, s)()
-		must(t, s.Close())
-		must(t, result(t, waiting))
-		becomes(t, watch, 2)
-		must(t, p.Release()) // has been given back
-		becomes(t, watch, 2)
-		again := open(t, name, recoverable) // and the slot can be had
-		must(t, again.Wait())
-		must(t, p.Release())
-		becomes(t, watch, 1)
+		Must(t, s.Close())
+		Must(t, Result(t, waiting))
+		Becomes(t, watch, 2)
+		Must(t, p.Release()) // has been given back
+		Becomes(t, watch, 2)
+		again := Open(t, name, Recoverable) // and the slot can be had
+		Must(t, again.Wait())
+		Must(t, p.Release())
+		Becomes(t, watch, 1)
 	})
 }
 
 func TestHolders(t *testing.T) {
-	eachVariant(t, func(t *testing.T) {
+	EachVariant(t, func(t *testing.T) {
 		started := time.Now()
-		name := uniqueName(t)
-		s := open(t, name, recoverable, semaphore.WithValue(4))
+		name := UniqueName(t)
+		s := Open(t, name, Recoverable, semaphore.WithValue(4))
 		if hs, err := s.Holders(); err != nil || len(hs) != 0 {
 			t.Errorf("Holders of an unused one: %v, %v", hs, err)
 		}
-		must(t, s.Wait())
+		Must(t, s.Wait())
 		_, err := s.Acquire(context.Background())
-		must(t, err)
-		a := holding(t, name, 2)
-		a.send("waits 1")
-		pid := a.cmd.Process.Pid
+		Must(t, err)
+		a := Holding(t, name, 2)
+		a.Send("waits 1")
+		pid := a.Cmd.Process.Pid
 		want := []semaphore.Holder{{PID: os.Getpid(), Permits: 2}, {PID: pid, Permits: 2, Waiting: true}}
 		var got []semaphore.Holder
-		waitFor(t, "a waiter", func() bool {
+		WaitFor(t, "a waiter", func() bool {
 			got, err = s.Holders()
-			must(t, err)
+			Must(t, err)
 			return len(got) == 2 && got[1].Waiting == want[1].Waiting
 		})
 		for i, h := range got {
@@ -227,8 +208,8 @@ func TestHolders(t *testing.T) {
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("Holders (-want +got):\n%s", diff)
 		}
-		must(t, a.cmd.Process.Kill())
-		a.cmd.Wait()
+		Must(t, a.Cmd.Process.Kill())
+		a.Cmd.Wait()
 		if hs, err := s.Holders(); err != nil || len(hs) != 1 {
 			t.Errorf("Holders after the death of one of two: %+v, %v", hs, err)
 		}
@@ -236,58 +217,58 @@ func TestHolders(t *testing.T) {
 }
 
 func TestSetLimit(t *testing.T) {
-	eachVariant(t, func(t *testing.T) {
-		name := uniqueName(t)
-		s := open(t, name, recoverable)
-		must(t, s.Wait())
+	EachVariant(t, func(t *testing.T) {
+		name := UniqueName(t)
+		s := Open(t, name, Recoverable)
+		Must(t, s.Wait())
 		var waiting []<-chan error
 		for range 3 {
-			waiting = append(waiting, blocked(t, s, s.Wait))
+			waiting = append(waiting, Blocked(t, s, s.Wait))
 		}
-		a := startActor(t, "recoverable")
-		a.ok("open %s", name)
-		a.send("waits 2")
-		waitFor(t, "the other's wait", func() bool { return recoverPolls() || semaphore.Table(s).Waiters() == 2 })
-		must(t, s.SetLimit(6)) // wakes all five
+		a := StartActor(t, "recoverable")
+		a.OK("open %s", name)
+		a.Send("waits 2")
+		WaitFor(t, "the other's wait", func() bool { return RecoverPolls() || Table(s).Waiters() == 2 })
+		Must(t, s.SetLimit(6)) // wakes all five
 		for _, w := range waiting {
-			must(t, result(t, w))
+			Must(t, Result(t, w))
 		}
-		if got := a.answer(); got != "ok" {
+		if got := a.Answer(); got != "ok" {
 			t.Error(got)
 		}
-		becomes(t, s, 0)
+		Becomes(t, s, 0)
 
 		// Lowered: nobody loses a permit, and nobody gets one until they fit.
-		must(t, s.SetLimit(2))
+		Must(t, s.SetLimit(2))
 		for held := 6; held > 0; held-- {
-			becomes(t, s, max(0, 2-held))
+			Becomes(t, s, max(0, 2-held))
 			if held >= 2 {
-				wantErr(t, fmt.Sprintf("TryWait with %d of 2 held", held), s.TryWait(), semaphore.ErrWouldBlock)
+				WantErr(t, fmt.Sprintf("TryWait with %d of 2 held", held), s.TryWait(), semaphore.ErrWouldBlock)
 			}
 			if held > 4 {
-				a.ok("posts 1")
+				a.OK("posts 1")
 			} else {
-				must(t, s.Post())
+				Must(t, s.Post())
 			}
 		}
-		must(t, s.TryWait())
-		must(t, s.TryWait())
-		wantErr(t, "TryWait with 2 of 2 held", s.TryWait(), semaphore.ErrWouldBlock)
-		must(t, s.Post())
-		must(t, s.Post())
+		Must(t, s.TryWait())
+		Must(t, s.TryWait())
+		WantErr(t, "TryWait with 2 of 2 held", s.TryWait(), semaphore.ErrWouldBlock)
+		Must(t, s.Post())
+		Must(t, s.Post())
 
 		// 0 lets nobody in.
-		must(t, s.SetLimit(0))
-		wantErr(t, "TryWait with a limit of 0", s.TryWait(), semaphore.ErrWouldBlock)
-		last := blocked(t, s, s.Wait)
-		a.ok("limit 1")
-		must(t, result(t, last))
+		Must(t, s.SetLimit(0))
+		WantErr(t, "TryWait with a limit of 0", s.TryWait(), semaphore.ErrWouldBlock)
+		last := Blocked(t, s, s.Wait)
+		a.OK("limit 1")
+		Must(t, Result(t, last))
 
 		for _, n := range []int{-1, permits.MaxPermits + 1} {
-			wantErr(t, fmt.Sprintf("SetLimit(%d)", n), s.SetLimit(n), semaphore.ErrInvalidValue)
+			WantErr(t, fmt.Sprintf("SetLimit(%d)", n), s.SetLimit(n), semaphore.ErrInvalidValue)
 		}
-		must(t, s.SetLimit(permits.MaxPermits))
-		becomes(t, s, permits.MaxPermits-1)
+		Must(t, s.SetLimit(permits.MaxPermits))
+		Becomes(t, s, permits.MaxPermits-1)
 		if n, err := s.Limit(); n != permits.MaxPermits || err != nil {
 			t.Errorf("Limit %d, %v", n, err)
 		}
@@ -297,30 +278,30 @@ func TestSetLimit(t *testing.T) {
 // While a lowered limit waits for permits to come back, one that comes back is not
 // handed to another goroutine of the same handle either.
 func TestLoweredLimitAgainstHandOver(t *testing.T) {
-	s := open(t, uniqueName(t), recoverable, semaphore.WithValue(2))
-	must(t, s.Wait())
-	must(t, s.Wait())
+	s := Open(t, UniqueName(t), Recoverable, semaphore.WithValue(2))
+	Must(t, s.Wait())
+	Must(t, s.Wait())
 	ctx, cancel := context.WithCancel(context.Background())
-	waiting := blocked(t, s, func() error { return s.WaitContext(ctx) })
-	must(t, s.SetLimit(1))
-	must(t, s.Post())
-	becomes(t, s, 0)
+	waiting := Blocked(t, s, func() error { return s.WaitContext(ctx) })
+	Must(t, s.SetLimit(1))
+	Must(t, s.Post())
+	Becomes(t, s, 0)
 	if hs, err := s.Holders(); err != nil || len(hs) != 1 || hs[0].Permits != 1 {
 		t.Errorf("Holders %+v, %v, want one with one permit", hs, err)
 	}
-	must(t, s.Post())
-	must(t, result(t, waiting))
+	Must(t, s.Post())
+	Must(t, Result(t, waiting))
 	cancel()
 }
 
 // What WithValue asks for is the limit, of a semaphore that nobody has open; while
 // somebody has, another limit is an error; and SetLimit's stays.
 func TestLimitOfAnExistingOne(t *testing.T) {
-	eachVariant(t, func(t *testing.T) {
-		name := uniqueName(t)
+	EachVariant(t, func(t *testing.T) {
+		name := UniqueName(t)
 		limitIs := func(want int, opts ...semaphore.Option) {
 			t.Helper()
-			s := open(t, name, recoverable, opts...)
+			s := Open(t, name, Recoverable, opts...)
 			defer s.Close()
 			if n, err := s.Limit(); n != want || err != nil {
 				t.Errorf("limit %d, %v; want %d", n, err, want)
@@ -329,39 +310,39 @@ func TestLimitOfAnExistingOne(t *testing.T) {
 		limitIs(1)
 		limitIs(3, semaphore.WithValue(3)) // nobody has it open
 		limitIs(3)
-		a := startActor(t, "recoverable")
-		a.ok("open %s", name)
+		a := StartActor(t, "recoverable")
+		a.OK("open %s", name)
 		limitIs(3, semaphore.WithValue(3))
 		_, err := semaphore.Open(name, semaphore.WithRecovery(true), semaphore.WithValue(2))
-		wantErr(t, "Open with another limit", err, semaphore.ErrLimitMismatch)
+		WantErr(t, "Open with another limit", err, semaphore.ErrLimitMismatch)
 		if err == nil || !strings.Contains(err.Error(), "limit of 3") || !strings.Contains(err.Error(), "2 was") {
 			t.Errorf("%v: does not name both limits", err)
 		}
-		a.ok("waits 3")
-		must(t, a.cmd.Process.Kill())
-		a.cmd.Wait()
+		a.OK("waits 3")
+		Must(t, a.Cmd.Process.Kill())
+		a.Cmd.Wait()
 		limitIs(2, semaphore.WithValue(2)) // all who had it open are dead
-		s := open(t, name, recoverable)
-		becomes(t, s, 2)
-		must(t, s.SetLimit(5))
+		s := Open(t, name, Recoverable)
+		Becomes(t, s, 2)
+		Must(t, s.SetLimit(5))
 		limitIs(5, semaphore.WithValue(2)) // an operator's word
-		must(t, s.Close())
+		Must(t, s.Close())
 		limitIs(5, semaphore.WithValue(2))
-		must(t, s.Unlink())
+		Must(t, s.Unlink())
 		limitIs(2, semaphore.WithValue(2))
 		for _, n := range []int{0, -1, permits.MaxPermits + 1} {
 			_, err := semaphore.Open(name, semaphore.WithRecovery(true), semaphore.WithValue(n))
-			wantErr(t, fmt.Sprintf("WithValue(%d)", n), err, semaphore.ErrInvalidValue)
+			WantErr(t, fmt.Sprintf("WithValue(%d)", n), err, semaphore.ErrInvalidValue)
 		}
 	})
 }
 
 // Of many who open with different limits at the same moment, one decides.
 func TestRacedAdoption(t *testing.T) {
-	eachVariant(t, func(t *testing.T) {
+	EachVariant(t, func(t *testing.T) {
 		for range 10 {
-			name := uniqueName(t)
-			must(t, open(t, name, recoverable).Close())
+			name := UniqueName(t)
+			Must(t, Open(t, name, Recoverable).Close())
 			limits := make(chan int, 6)
 			var all sync.WaitGroup
 			var opened sync.WaitGroup
@@ -388,103 +369,103 @@ func TestRacedAdoption(t *testing.T) {
 }
 
 func TestOwnersAloneHaveLimits(t *testing.T) {
-	eachEngine(t, func(t *testing.T, e semaphore.Engine) {
-		if owns(e) {
+	EachEngine(t, func(t *testing.T, e semaphore.Engine) {
+		if Owns(e) {
 			return
 		}
-		s := open(t, uniqueName(t), e)
+		s := Open(t, UniqueName(t), e)
 		_, holders := s.Holders()
 		_, limit := s.Limit()
 		_, lockFile := s.LockFile()
 		for what, err := range map[string]error{"Holders": holders, "Limit": limit, "LockFile": lockFile, "SetLimit": s.SetLimit(2)} {
-			wantErr(t, what, err, semaphore.ErrUnsupported)
+			WantErr(t, what, err, semaphore.ErrUnsupported)
 		}
 	})
-	s := open(t, uniqueName(t), recoverable)
-	must(t, s.Close())
+	s := Open(t, UniqueName(t), Recoverable)
+	Must(t, s.Close())
 	_, holders := s.Holders()
 	_, limit := s.Limit()
 	_, lockFile := s.LockFile()
 	for what, err := range map[string]error{"Holders": holders, "Limit": limit, "LockFile": lockFile, "SetLimit": s.SetLimit(2)} {
-		wantErr(t, what+" of a closed handle", err, semaphore.ErrClosed)
+		WantErr(t, what+" of a closed handle", err, semaphore.ErrClosed)
 	}
 }
 
 func TestRecoveryOption(t *testing.T) {
-	s, err := semaphore.Open(uniqueName(t), semaphore.WithRecovery(true))
-	must(t, err)
+	s, err := semaphore.Open(UniqueName(t), semaphore.WithRecovery(true))
+	Must(t, err)
 	defer s.Close()
-	if s.Engine() != recoverable || s.Engine().String() != "recoverable" {
+	if s.Engine() != Recoverable || s.Engine().String() != "recoverable" {
 		t.Errorf("engine %v", s.Engine())
 	}
-	_, err = semaphore.Open(uniqueName(t), semaphore.WithRecovery(true), semaphore.WithEngine(semaphore.EngineFlock))
-	wantErr(t, "WithRecovery beside another engine", err, semaphore.ErrInvalidOption)
+	_, err = semaphore.Open(UniqueName(t), semaphore.WithRecovery(true), semaphore.WithEngine(semaphore.EngineFlock))
+	WantErr(t, "WithRecovery beside another engine", err, semaphore.ErrInvalidOption)
 }
 
 // Unlink goes on with the dead as with the living: who has the semaphore open gets
 // what they held.
 func TestUnlinkBesideTheDead(t *testing.T) {
-	eachVariant(t, func(t *testing.T) {
-		t.Setenv("SEMAPHORE_DIR", tempDir(t))
-		s := open(t, "x", recoverable, semaphore.WithValue(2))
-		a := holding(t, "x", 2)
-		must(t, a.cmd.Process.Kill())
-		a.cmd.Wait()
-		must(t, s.Unlink())
-		must(t, s.TryWait())
-		must(t, s.TryWait())
+	EachVariant(t, func(t *testing.T) {
+		t.Setenv("SEMAPHORE_DIR", TempDir(t))
+		s := Open(t, "x", Recoverable, semaphore.WithValue(2))
+		a := Holding(t, "x", 2)
+		Must(t, a.Cmd.Process.Kill())
+		a.Cmd.Wait()
+		Must(t, s.Unlink())
+		Must(t, s.TryWait())
+		Must(t, s.TryWait())
 	})
 }
 
 // A handle that nothing refers to holds its permit.
 func TestForgottenHandleHolds(t *testing.T) {
-	name := uniqueName(t)
-	watch := open(t, name, recoverable)
+	name := UniqueName(t)
+	watch := Open(t, name, Recoverable)
 	func() {
 		s, err := semaphore.Open(name, semaphore.WithRecovery(true))
-		must(t, err)
-		must(t, s.Wait())
+		Must(t, err)
+		Must(t, s.Wait())
 	}()
 	for range 5 {
 		runtime.GC()
 	}
-	wantErr(t, "TryWait", watch.TryWait(), semaphore.ErrWouldBlock)
-	must(t, semaphore.CloseAll())
-	becomes(t, open(t, name, recoverable), 1)
+	WantErr(t, "TryWait", watch.TryWait(), semaphore.ErrWouldBlock)
+	Must(t, semaphore.CloseAll())
+	Becomes(t, Open(t, name, Recoverable), 1)
 }
 
 // A file from before the last reboot: all who are in it are dead, and no lock is
 // held, whatever their numbers mean by now.
 func TestStaleFile(t *testing.T) {
-	dir := tempDir(t)
+	dir := TempDir(t)
 	t.Setenv("SEMAPHORE_DIR", dir)
-	name := uniqueName(t)
-	s := open(t, name, recoverable, semaphore.WithValue(3))
-	a := holding(t, name, 2)
+	name := UniqueName(t)
+	s := Open(t, name, Recoverable, semaphore.WithValue(3))
+	a := Holding(t, name, 2)
 	saved := make(map[string][]byte) // with the lock files, if there are such
 	entries, err := os.ReadDir(dir)
-	must(t, err)
+	Must(t, err)
 	for _, e := range entries {
 		path := filepath.Join(dir, e.Name())
 		saved[path], err = os.ReadFile(path)
-		must(t, err)
+		Must(t, err)
 	}
-	must(t, a.in.Close())
-	a.cmd.Wait()
-	must(t, s.Close())
-	must(t, s.Unlink())
+	Must(t, a.In.Close())
+	a.Cmd.Wait()
+	Must(t, s.Close())
+	Must(t, s.Unlink())
 	for path, content := range saved {
-		must(t, os.WriteFile(path, content, 0o600))
+		Must(t, os.WriteFile(path, content, 0o600))
 	}
-	s = open(t, name, recoverable, semaphore.WithValue(3))
+	s = Open(t, name, Recoverable, semaphore.WithValue(3))
 	for range 3 {
-		must(t, s.TryWait())
+		Must(t, s.TryWait())
 	}
-	wantErr(t, "TryWait", s.TryWait(), semaphore.ErrWouldBlock)
-	before := semaphore.Table(s).Slots()
-	open(t, name, recoverable)
-	open(t, name, recoverable)
-	if n := semaphore.Table(s).Slots(); n > max(before, 3) {
+	WantErr(t, "TryWait", s.TryWait(), semaphore.ErrWouldBlock)
+	before := Table(s).Slots()
+	Open(t, name, Recoverable)
+	Open(t, name, Recoverable)
+	if n := Table(s).Slots(); n > max(before, 3) {
 		t.Errorf("%d slots, %d before, for three handles: those of the dead were not used again", n, before)
 	}
 }
@@ -498,7 +479,7 @@ func TestRecoverableRefusesWhatIsNoSemaphore(t *testing.T) {
 	changed := func(at int, to any) []byte {
 		content := good()
 		_, err := binary.Encode(content[at:], binary.NativeEndian, to)
-		must(t, err)
+		Must(t, err)
 		return content
 	}
 	for what, tt := range map[string]struct {
@@ -521,18 +502,18 @@ func TestRecoverableRefusesWhatIsNoSemaphore(t *testing.T) {
 		"one that is in use": {good(), ""},
 	} {
 		t.Run(what, func(t *testing.T) {
-			name := uniqueName(t)
-			path := storeFile(recoverable, name)
-			must(t, os.WriteFile(path, tt.content, 0o600))
+			name := UniqueName(t)
+			path := StoreFile(Recoverable, name)
+			Must(t, os.WriteFile(path, tt.content, 0o600))
 			for _, opts := range [][]semaphore.Option{nil, {semaphore.WithCreate(false)}, {semaphore.WithValue(2)}} {
 				s, err := semaphore.Open(name, append(opts, semaphore.WithRecovery(true))...)
 				if tt.says == "" {
-					must(t, err)
-					must(t, s.TryWait())
-					must(t, s.Close())
+					Must(t, err)
+					Must(t, s.TryWait())
+					Must(t, s.Close())
 					continue
 				}
-				wantErr(t, what, err, semaphore.ErrCorrupt)
+				WantErr(t, what, err, semaphore.ErrCorrupt)
 				if err == nil || !strings.Contains(err.Error(), tt.says) || !strings.Contains(err.Error(), path) {
 					t.Errorf("%v: does not say %q and the path", err, tt.says)
 				}
@@ -555,27 +536,27 @@ func reversed(content []byte) []byte {
 
 // Words that nobody can have written are those of dead ones.
 func TestScribbledWords(t *testing.T) {
-	name := uniqueName(t)
-	s := open(t, name, recoverable, semaphore.WithValue(3))
-	f, err := os.OpenFile(storeFile(recoverable, name), os.O_RDWR, 0)
-	must(t, err)
+	name := UniqueName(t)
+	s := Open(t, name, Recoverable, semaphore.WithValue(3))
+	f, err := os.OpenFile(StoreFile(Recoverable, name), os.O_RDWR, 0)
+	Must(t, err)
 	defer f.Close()
 	_, err = f.WriteAt([]byte("scribbled all over the three"), permits.Size-(permits.MaxPermits+1)*8)
-	must(t, err)
+	Must(t, err)
 	for range 3 {
-		must(t, s.WaitTimeout(hang))
+		Must(t, s.WaitTimeout(Hang))
 	}
-	becomes(t, s, 0)
+	Becomes(t, s, 0)
 }
 
 func TestFullTable(t *testing.T) {
-	dir := tempDir(t)
+	dir := TempDir(t)
 	t.Setenv("SEMAPHORE_DIR", dir)
-	name := uniqueName(t)
-	s := open(t, name, recoverable)
-	must(t, s.Wait())
-	f, err := os.OpenFile(storeFile(recoverable, name), os.O_RDWR, 0)
-	must(t, err)
+	name := UniqueName(t)
+	s := Open(t, name, Recoverable)
+	Must(t, s.Wait())
+	f, err := os.OpenFile(StoreFile(Recoverable, name), os.O_RDWR, 0)
+	Must(t, err)
 	defer f.Close()
 	// As if somebody lived in each of the other slots.
 	locks := locksHere(t)
@@ -587,7 +568,7 @@ func TestFullTable(t *testing.T) {
 				t.Fatal(own, err)
 			}
 			file, err = os.OpenFile(strings.TrimSuffix(own[0], "0")+fmt.Sprint(slot), os.O_RDWR|os.O_CREATE, 0o600)
-			must(t, err)
+			Must(t, err)
 			defer file.Close()
 			lock = tryLockFile
 		}
@@ -596,19 +577,19 @@ func TestFullTable(t *testing.T) {
 		}
 	}
 	_, err = semaphore.Open(name, semaphore.WithRecovery(true))
-	wantErr(t, "Open", err, semaphore.ErrTableFull)
+	WantErr(t, "Open", err, semaphore.ErrTableFull)
 	if err == nil || !strings.Contains(err.Error(), fmt.Sprint(permits.MaxSlots)) {
 		t.Errorf("%v: does not say how many", err)
 	}
 	if locks == permits.FileLocks {
 		other, err := filepath.Glob(filepath.Join(dir, "rlk.*.7"))
-		must(t, err)
-		must(t, os.Remove(other[0])) // as who leaves does
+		Must(t, err)
+		Must(t, os.Remove(other[0])) // as who leaves does
 	} else {
-		must(t, f.Close())
+		Must(t, f.Close())
 	}
-	must(t, open(t, name, recoverable).Close())
-	must(t, s.Post())
+	Must(t, Open(t, name, Recoverable).Close())
+	Must(t, s.Post())
 }
 
 // Fuzzing writes over a file's head, and over a part of the table.
@@ -617,19 +598,19 @@ func FuzzOpenRecoverable(f *testing.F) {
 	f.Add(permits.NewHead(3, permits.FileLocks, 1).Bytes()[:320], 4096, []byte("slot slot slot slot"))
 	f.Add([]byte("procsem"), 266240, []byte("permits"))
 	f.Fuzz(func(t *testing.T, head []byte, at int, content []byte) {
-		name := uniqueName(t)
-		path := storeFile(recoverable, name)
+		name := UniqueName(t)
+		path := StoreFile(Recoverable, name)
 		file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
-		must(t, err)
+		Must(t, err)
 		defer file.Close()
-		must(t, file.Truncate(permits.Size))
+		Must(t, file.Truncate(permits.Size))
 		if at < 0 || at > permits.Size-len(content) {
 			at = 0
 		}
 		_, err = file.WriteAt(content, int64(at))
-		must(t, err)
+		Must(t, err)
 		_, err = file.WriteAt(head[:min(len(head), 4096)], 0)
-		must(t, err)
+		Must(t, err)
 		s, err := semaphore.Open(name, semaphore.WithRecovery(true))
 		if err != nil {
 			return // says what is wrong
@@ -664,20 +645,20 @@ func TestTakeAgainstClose(t *testing.T) {
 			testhook.Trace = func(number uint32) {
 				step := permits.Step(number)
 				if step == permits.Taking {
-					once.Do(func() { must(t, s.Close()) })
+					once.Do(func() { Must(t, s.Close()) })
 				}
 			}
 			t.Cleanup(func() { testhook.Trace = nil })
-			name := uniqueName(t)
-			watch := open(t, name, recoverable)
-			s = open(t, name, recoverable, tt.opts...)
+			name := UniqueName(t)
+			watch := Open(t, name, Recoverable)
+			s = Open(t, name, Recoverable, tt.opts...)
 			if how == "TryWait of a closed one" { // the fast path
-				must(t, s.TryWait())
-				must(t, s.Post())
-				must(t, s.Close())
+				Must(t, s.TryWait())
+				Must(t, s.Post())
+				Must(t, s.Close())
 			}
-			wantErr(t, how, tt.take(s), semaphore.ErrClosed)
-			becomes(t, watch, 1)
+			WantErr(t, how, tt.take(s), semaphore.ErrClosed)
+			Becomes(t, watch, 1)
 		})
 	}
 }

@@ -8,7 +8,7 @@
 #include <semaphore.h>
 #include <stdint.h>
 
-#ifdef SEMAPHORE_TEST_LIBC // a header of testdata/libc, which makes this libc like another
+#ifdef SEMAPHORE_TEST_LIBC // a header of internal/testkit/testdata/libc, which makes this libc like another
 #include SEMAPHORE_TEST_LIBC
 #endif
 

@@ -20,13 +20,14 @@ import (
 
 	"github.com/procsem/semaphore"
 	"github.com/procsem/semaphore/internal/testhook"
+	. "github.com/procsem/semaphore/internal/testkit"
 	"github.com/procsem/semaphore/internal/win"
 )
 
 const engineWindows = semaphore.EngineWindows
 
 func TestAutoIsWindows(t *testing.T) {
-	if s := open(t, uniqueName(t), semaphore.EngineAuto); s.Engine() != engineWindows {
+	if s := Open(t, UniqueName(t), semaphore.EngineAuto); s.Engine() != engineWindows {
 		t.Errorf("EngineAuto is %v", s.Engine())
 	}
 }
@@ -34,28 +35,28 @@ func TestAutoIsWindows(t *testing.T) {
 // A name without a prefix is the session's, and so is one with Local\; what is
 // Global\ is another semaphore. C says so too.
 func TestNamespaces(t *testing.T) {
-	for _, kind := range sharing()["windows"] {
+	for _, kind := range Sharing()["windows"] {
 		t.Run(kind, func(t *testing.T) {
-			name := uniqueName(t)
-			plain := open(t, name, engineWindows, semaphore.WithValue(1))
-			global := open(t, `Global\`+name, engineWindows, semaphore.WithValue(2), semaphore.WithExclusive(true))
+			name := UniqueName(t)
+			plain := Open(t, name, engineWindows, semaphore.WithValue(1))
+			global := Open(t, `Global\`+name, engineWindows, semaphore.WithValue(2), semaphore.WithExclusive(true))
 			if global.Name() != `Global\`+name {
 				t.Errorf("Name %q", global.Name())
 			}
-			a := startActor(t, kind)
-			a.ok(`open Local\%s`, name)
-			a.expect("ok 1", "value")
-			must(t, plain.Wait())
-			a.expect("ok 0", "value")
-			a.ok(`open Global\%s`, name)
-			a.expect("ok 2", "value")
-			must(t, global.Wait())
-			a.expect("ok 1", "value")
-			a.expect("EEXIST", `create Local\%s 1`, name)
+			a := StartActor(t, kind)
+			a.OK(`open Local\%s`, name)
+			a.Expect("ok 1", "value")
+			Must(t, plain.Wait())
+			a.Expect("ok 0", "value")
+			a.OK(`open Global\%s`, name)
+			a.Expect("ok 2", "value")
+			Must(t, global.Wait())
+			a.Expect("ok 1", "value")
+			a.Expect("EEXIST", `create Local\%s 1`, name)
 
-			b := startActor(t, kind)
-			b.ok(`create Global\%s.c 3`, name)
-			becomes(t, open(t, "/Global\\"+name+".c", engineWindows, semaphore.WithCreate(false)), 3)
+			b := StartActor(t, kind)
+			b.OK(`create Global\%s.c 3`, name)
+			Becomes(t, Open(t, "/Global\\"+name+".c", engineWindows, semaphore.WithCreate(false)), 3)
 		})
 	}
 }
@@ -81,12 +82,12 @@ func TestNamesOfWindows(t *testing.T) {
 		}
 	}
 	for _, name := range []string{strings.Repeat("𝄞", 129) + "n", `Global\` + strings.Repeat("n", 252)} {
-		must(t, open(t, name, engineWindows, semaphore.WithExclusive(true)).Close())
+		Must(t, Open(t, name, engineWindows, semaphore.WithExclusive(true)).Close())
 	}
 	// The kernel tells upper from lower case.
-	name := uniqueName(t)
-	open(t, name+"x", engineWindows)
-	open(t, name+"X", engineWindows, semaphore.WithExclusive(true))
+	name := UniqueName(t)
+	Open(t, name+"x", engineWindows)
+	Open(t, name+"X", engineWindows, semaphore.WithExclusive(true))
 }
 
 // The kernel's objects share their names: an event, say, is no semaphore.
@@ -100,23 +101,23 @@ func TestNameOfAnotherKindOfObject(t *testing.T) {
 		"job": func(name *uint16) (windows.Handle, error) { return windows.CreateJobObject(nil, name) },
 	} {
 		t.Run(kind, func(t *testing.T) {
-			name := uniqueName(t)
+			name := UniqueName(t)
 			h, err := create(windows.StringToUTF16Ptr(name))
-			must(t, err)
+			Must(t, err)
 			for what, opts := range map[string][]semaphore.Option{
 				"Open":           nil,
 				"without create": {semaphore.WithCreate(false)},
 				"exclusive":      {semaphore.WithExclusive(true)},
 			} {
 				_, err := semaphore.Open(name, opts...)
-				wantErr(t, what, err, semaphore.ErrKindMismatch)
+				WantErr(t, what, err, semaphore.ErrKindMismatch)
 				if err == nil || !strings.Contains(err.Error(), "another kind of object") {
 					t.Errorf("%s: %v", what, err)
 				}
 			}
-			wantErr(t, "Unlink", semaphore.Unlink(name), fs.ErrNotExist)
-			must(t, windows.CloseHandle(h))
-			open(t, name, engineWindows, semaphore.WithExclusive(true))
+			WantErr(t, "Unlink", semaphore.Unlink(name), fs.ErrNotExist)
+			Must(t, windows.CloseHandle(h))
+			Open(t, name, engineWindows, semaphore.WithExclusive(true))
 		})
 	}
 }
@@ -124,49 +125,49 @@ func TestNameOfAnotherKindOfObject(t *testing.T) {
 // Without an open handle there is no semaphore: its value is forgotten. Unlink
 // removes nothing.
 func TestNameGoesWithLastHandle(t *testing.T) {
-	name := uniqueName(t)
-	s := open(t, name, engineWindows, semaphore.WithValue(2))
-	must(t, s.Wait())
-	must(t, s.Unlink())
-	must(t, semaphore.Unlink(name))
+	name := UniqueName(t)
+	s := Open(t, name, engineWindows, semaphore.WithValue(2))
+	Must(t, s.Wait())
+	Must(t, s.Unlink())
+	Must(t, semaphore.Unlink(name))
 	_, err := semaphore.Open(name, semaphore.WithExclusive(true))
-	wantErr(t, "exclusive Open after Unlink", err, fs.ErrExist)
+	WantErr(t, "exclusive Open after Unlink", err, fs.ErrExist)
 
 	// Another process has it open, and is killed.
-	a := startActor(t, "windows")
-	a.ok("open %s", name)
-	must(t, s.Close())
-	s = open(t, name, engineWindows, semaphore.WithCreate(false))
-	becomes(t, s, 1)
-	must(t, s.Close())
-	must(t, a.cmd.Process.Kill())
-	a.cmd.Wait()
-	waitFor(t, "the end of the name", func() bool { return errors.Is(semaphore.Unlink(name), fs.ErrNotExist) })
-	wantErr(t, "Unlink of a closed handle", s.Unlink(), fs.ErrNotExist)
+	a := StartActor(t, "windows")
+	a.OK("open %s", name)
+	Must(t, s.Close())
+	s = Open(t, name, engineWindows, semaphore.WithCreate(false))
+	Becomes(t, s, 1)
+	Must(t, s.Close())
+	Must(t, a.Cmd.Process.Kill())
+	a.Cmd.Wait()
+	WaitFor(t, "the end of the name", func() bool { return errors.Is(semaphore.Unlink(name), fs.ErrNotExist) })
+	WantErr(t, "Unlink of a closed handle", s.Unlink(), fs.ErrNotExist)
 	_, err = semaphore.Open(name, semaphore.WithCreate(false))
-	wantErr(t, "Open of what has ended", err, fs.ErrNotExist)
-	becomes(t, open(t, name, engineWindows, semaphore.WithValue(7), semaphore.WithExclusive(true)), 7)
+	WantErr(t, "Open of what has ended", err, fs.ErrNotExist)
+	Becomes(t, Open(t, name, engineWindows, semaphore.WithValue(7), semaphore.WithExclusive(true)), 7)
 }
 
 // Other programs' semaphores may have a lower maximum.
 func TestOverflowOfAnotherMaximum(t *testing.T) {
-	name := uniqueName(t)
+	name := UniqueName(t)
 	h, _, err := win.CreateSemaphore(name, 1, 2, nil)
-	must(t, err)
+	Must(t, err)
 	defer windows.CloseHandle(h)
-	s := open(t, name, engineWindows)
-	must(t, s.Post())
+	s := Open(t, name, engineWindows)
+	Must(t, s.Post())
 	err = s.Post()
-	wantErr(t, "Post at the maximum", err, semaphore.ErrOverflow)
-	wantErr(t, "Post at the maximum", err, windows.ERROR_TOO_MANY_POSTS)
-	becomes(t, s, 2)
+	WantErr(t, "Post at the maximum", err, semaphore.ErrOverflow)
+	WantErr(t, "Post at the maximum", err, windows.ERROR_TOO_MANY_POSTS)
+	Becomes(t, s, 2)
 }
 
 // While one handle asks for the value without a pause, each try of another finds
 // the only permit.
 func TestValueTakesNoPermit(t *testing.T) {
-	name := uniqueName(t)
-	s, asking := open(t, name, engineWindows), open(t, name, engineWindows)
+	name := UniqueName(t)
+	s, asking := Open(t, name, engineWindows), Open(t, name, engineWindows)
 	var all sync.WaitGroup
 	stop := make(chan struct{})
 	for range 2 {
@@ -185,8 +186,8 @@ func TestValueTakesNoPermit(t *testing.T) {
 		})
 	}
 	for range 5000 {
-		must(t, s.TryWait())
-		must(t, s.Post())
+		Must(t, s.TryWait())
+		Must(t, s.Post())
 	}
 	close(stop)
 	all.Wait()
@@ -194,33 +195,33 @@ func TestValueTakesNoPermit(t *testing.T) {
 
 // A cancelled wait leaves the kernel too, at once.
 func TestCancelEndsTheWaitInTheKernel(t *testing.T) {
-	s := open(t, uniqueName(t), engineWindows, semaphore.WithValue(0))
+	s := Open(t, UniqueName(t), engineWindows, semaphore.WithValue(0))
 	for range 50 {
 		ctx, cancel := context.WithCancel(context.Background())
-		waiting := blocked(t, s, func() error { return s.WaitContext(ctx) })
+		waiting := Blocked(t, s, func() error { return s.WaitContext(ctx) })
 		cancel()
-		if err := result(t, waiting); err != context.Canceled {
+		if err := Result(t, waiting); err != context.Canceled {
 			t.Fatal(err)
 		}
-		waitFor(t, "nobody inside", func() bool { return testhook.Inspect(s).Inside == 0 })
+		WaitFor(t, "nobody inside", func() bool { return testhook.Inspect(s).Inside == 0 })
 	}
 }
 
 // A permit that comes at the moment of the cancelling is the waiter's, or can be had
 // at once: what the wait in the kernel has taken for nobody is given back.
 func TestCancelAgainstPost(t *testing.T) {
-	name := uniqueName(t)
-	s, poster := open(t, name, engineWindows, semaphore.WithValue(0)), open(t, name, engineWindows)
+	name := UniqueName(t)
+	s, poster := Open(t, name, engineWindows, semaphore.WithValue(0)), Open(t, name, engineWindows)
 	for i := range 2000 {
 		ctx, cancel := context.WithCancel(context.Background())
-		waiting := blocked(t, s, func() error { return s.WaitContext(ctx) })
+		waiting := Blocked(t, s, func() error { return s.WaitContext(ctx) })
 		for range i % 50 {
 			runtime.Gosched() // the server may be on its way to the kernel, or there
 		}
-		posted := inBackground(poster.Post)
+		posted := InBackground(poster.Post)
 		cancel()
-		err := result(t, waiting)
-		must(t, result(t, posted))
+		err := Result(t, waiting)
+		Must(t, Result(t, posted))
 		if err == context.Canceled {
 			err = s.TryWait()
 		}
@@ -228,32 +229,32 @@ func TestCancelAgainstPost(t *testing.T) {
 			t.Fatalf("round %d: %v", i, err)
 		}
 	}
-	becomes(t, s, 0)
+	Becomes(t, s, 0)
 }
 
 // A waiter that is killed takes no permit along.
 func TestKilledWaiterTakesNothing(t *testing.T) {
-	for _, kind := range sharing()["windows"] {
+	for _, kind := range Sharing()["windows"] {
 		t.Run(kind, func(t *testing.T) {
-			s := open(t, uniqueName(t), engineWindows, semaphore.WithValue(0))
-			var waiters []*actor
+			s := Open(t, UniqueName(t), engineWindows, semaphore.WithValue(0))
+			var waiters []*Actor
 			for range 4 {
-				a := startActor(t, kind)
-				a.ok("open %s", s.Name())
-				a.send("waits 1")
+				a := StartActor(t, kind)
+				a.OK("open %s", s.Name())
+				a.Send("waits 1")
 				waiters = append(waiters, a)
 			}
 			for _, a := range waiters[1:] {
-				must(t, a.cmd.Process.Kill())
-				a.cmd.Wait()
+				Must(t, a.Cmd.Process.Kill())
+				a.Cmd.Wait()
 			}
-			must(t, s.Post())
-			if got := waiters[0].answer(); got != "ok" {
+			Must(t, s.Post())
+			if got := waiters[0].Answer(); got != "ok" {
 				t.Error(got)
 			}
-			must(t, s.Post())
-			must(t, s.TryWait())
-			becomes(t, s, 0)
+			Must(t, s.Post())
+			Must(t, s.TryWait())
+			Becomes(t, s, 0)
 		})
 	}
 }
@@ -262,12 +263,12 @@ func TestKilledWaiterTakesNothing(t *testing.T) {
 func withDescriptor(t *testing.T, sddl string) (name string) {
 	t.Helper()
 	sd, err := windows.SecurityDescriptorFromString(sddl)
-	must(t, err)
+	Must(t, err)
 	sa := &windows.SecurityAttributes{SecurityDescriptor: sd}
 	sa.Length = uint32(unsafe.Sizeof(*sa))
-	name = uniqueName(t)
+	name = UniqueName(t)
 	h, _, err := win.CreateSemaphore(name, 1, 5, sa)
-	must(t, err)
+	Must(t, err)
 	t.Cleanup(func() { windows.CloseHandle(h) })
 	return name
 }
@@ -276,40 +277,32 @@ func TestRightsOfWindows(t *testing.T) {
 	t.Run("none", func(t *testing.T) {
 		name := withDescriptor(t, "D:P(D;;GA;;;WD)")
 		for what, err := range map[string]error{
-			"Open":           openErr(name),
-			"without create": openErr(name, semaphore.WithCreate(false)),
+			"Open":           OpenErr(name),
+			"without create": OpenErr(name, semaphore.WithCreate(false)),
 		} {
-			wantErr(t, what, err, fs.ErrPermission)
-			wantErr(t, what, err, windows.ERROR_ACCESS_DENIED)
+			WantErr(t, what, err, fs.ErrPermission)
+			WantErr(t, what, err, windows.ERROR_ACCESS_DENIED)
 		}
-		wantErr(t, "exclusive", openErr(name, semaphore.WithExclusive(true)), fs.ErrExist)
-		wantErr(t, "Unlink", semaphore.Unlink(name), fs.ErrPermission)
+		WantErr(t, "exclusive", OpenErr(name, semaphore.WithExclusive(true)), fs.ErrExist)
+		WantErr(t, "Unlink", semaphore.Unlink(name), fs.ErrPermission)
 	})
 	t.Run("to wait and to release", func(t *testing.T) {
 		name := withDescriptor(t, "D:P(A;;0x100002;;;WD)")
-		s := open(t, name, engineWindows)
-		must(t, s.Wait())
-		must(t, s.Post())
+		s := Open(t, name, engineWindows)
+		Must(t, s.Wait())
+		Must(t, s.Post())
 		_, err := s.Value()
-		wantErr(t, "Value", err, fs.ErrPermission)
+		WantErr(t, "Value", err, fs.ErrPermission)
 	})
 	t.Run("to wait", func(t *testing.T) {
-		wantErr(t, "Open", openErr(withDescriptor(t, "D:P(A;;0x100000;;;WD)")), fs.ErrPermission)
+		WantErr(t, "Open", OpenErr(withDescriptor(t, "D:P(A;;0x100000;;;WD)")), fs.ErrPermission)
 	})
-}
-
-func openErr(name string, opts ...semaphore.Option) error {
-	s, err := semaphore.Open(name, append(opts, semaphore.WithEngine(engineWindows))...)
-	if err == nil {
-		s.Close()
-	}
-	return err
 }
 
 // The mode says who may use what is created, its creator in any case.
 func TestModeOfWindows(t *testing.T) {
 	group, err := windows.GetCurrentProcessToken().GetTokenPrimaryGroup()
-	must(t, err)
+	Must(t, err)
 	for _, tt := range []struct {
 		mode            fs.FileMode
 		group, everyone bool
@@ -318,14 +311,14 @@ func TestModeOfWindows(t *testing.T) {
 		{0o660, true, false}, {0o606, false, true}, {0o666, true, true}, {0o777, true, true},
 	} {
 		t.Run(fmt.Sprintf("%#o", tt.mode), func(t *testing.T) {
-			name := uniqueName(t)
-			open(t, name, engineWindows, semaphore.WithMode(tt.mode))
-			must(t, openErr(name))
+			name := UniqueName(t)
+			Open(t, name, engineWindows, semaphore.WithMode(tt.mode))
+			Must(t, OpenErr(name))
 			h, err := win.OpenSemaphore(name, windows.READ_CONTROL)
-			must(t, err)
+			Must(t, err)
 			defer windows.CloseHandle(h)
 			sd, err := windows.GetSecurityInfo(h, windows.SE_KERNEL_OBJECT, windows.DACL_SECURITY_INFORMATION)
-			must(t, err)
+			Must(t, err)
 			if got := strings.Contains(sd.String(), ";;;"+group.PrimaryGroup.String()+")"); got != tt.group {
 				t.Errorf("%v: for the group: %v, want %v", sd, got, tt.group)
 			}
@@ -334,14 +327,14 @@ func TestModeOfWindows(t *testing.T) {
 			}
 			t.Run("another user", func(t *testing.T) {
 				allowed := tt.group || tt.everyone
-				if !allowed && underWine() {
+				if !allowed && UnderWine() {
 					t.Skip("Wine 8 has one user, whose SID CreateRestrictedToken does not disable")
 				}
 				asAnotherUser(t, func() {
-					if err := openErr(name); allowed {
-						must(t, err)
+					if err := OpenErr(name); allowed {
+						Must(t, err)
 					} else {
-						wantErr(t, "Open", err, fs.ErrPermission)
+						WantErr(t, "Open", err, fs.ErrPermission)
 					}
 				})
 			})
@@ -354,28 +347,30 @@ func TestModeOfWindows(t *testing.T) {
 func asAnotherUser(t *testing.T, f func()) {
 	t.Helper()
 	var own, restricted, impersonating windows.Token
-	must(t, windows.OpenProcessToken(windows.CurrentProcess(), windows.TOKEN_ALL_ACCESS, &own))
+	Must(t, windows.OpenProcessToken(windows.CurrentProcess(), windows.TOKEN_ALL_ACCESS, &own))
 	defer own.Close()
 	user, err := own.GetTokenUser()
-	must(t, err)
+	Must(t, err)
 	administrators, err := windows.CreateWellKnownSid(windows.WinBuiltinAdministratorsSid)
-	must(t, err)
+	Must(t, err)
 	deny := []windows.SIDAndAttributes{{Sid: user.User.Sid}, {Sid: administrators}}
 	if r, _, err := createRestrictedToken.Call(uintptr(own), 0, uintptr(len(deny)), uintptr(unsafe.Pointer(&deny[0])), 0, 0, 0, 0, uintptr(unsafe.Pointer(&restricted))); r == 0 {
 		t.Fatal("CreateRestrictedToken: ", err)
 	}
 	defer restricted.Close()
-	must(t, windows.DuplicateTokenEx(restricted, windows.TOKEN_ALL_ACCESS, nil, windows.SecurityImpersonation, windows.TokenImpersonation, &impersonating))
+	Must(t, windows.DuplicateTokenEx(restricted, windows.TOKEN_ALL_ACCESS, nil, windows.SecurityImpersonation, windows.TokenImpersonation, &impersonating))
 	defer impersonating.Close()
 
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	must(t, windows.SetThreadToken(nil, impersonating))
-	defer func() { must(t, windows.RevertToSelf()) }()
+	Must(t, windows.SetThreadToken(nil, impersonating))
+	defer func() { Must(t, windows.RevertToSelf()) }()
 	f()
 }
 
 var createRestrictedToken = windows.NewLazySystemDLL("advapi32.dll").NewProc("CreateRestrictedToken")
+
+func init() { helpers["stores"] = storesMain }
 
 // storesMain holds the mutex under which semaphores are created, until it is told to
 // give it back, or killed.
@@ -400,38 +395,38 @@ func storesMain([]string) int {
 // The mutex under which semaphores are created: who holds it for too long is told of,
 // who dies with it holds up nobody.
 func TestStoresMutex(t *testing.T) {
-	s := open(t, uniqueName(t), engineWindows)
+	s := Open(t, UniqueName(t), engineWindows)
 	keep, err := windows.CreateMutex(nil, false, windows.StringToUTF16Ptr(semaphore.StoresMutex))
 	if keep == 0 {
 		t.Fatal(err)
 	}
 	defer windows.CloseHandle(keep) // so that it is one mutex all the time
 	for _, killed := range []bool{true, false, true, true, false} {
-		a := startActorCommand(t, "stores", helper(t, "stores"))
-		if got := a.answer(); got != "ready" {
+		a := StartActorCommand(t, "stores", Helper(t, "stores"))
+		if got := a.Answer(); got != "ready" {
 			t.Fatal(got)
 		}
 		old := *semaphore.StoresPatience
 		*semaphore.StoresPatience = time.Millisecond
-		err := openErr(s.Name() + ".new")
+		err := OpenErr(s.Name() + ".new")
 		*semaphore.StoresPatience = old
 		if err == nil || !strings.Contains(err.Error(), semaphore.StoresMutex) {
 			t.Errorf("got %v, want it to name the mutex", err)
 		}
-		must(t, openErr(s.Name())) // what exists needs no lock
+		Must(t, OpenErr(s.Name())) // what exists needs no lock
 		if killed {
-			must(t, a.cmd.Process.Kill())
+			Must(t, a.Cmd.Process.Kill())
 		} else {
-			a.expect("released", "")
+			a.Expect("released", "")
 		}
-		must(t, openErr(s.Name()+".new"))
+		Must(t, OpenErr(s.Name()+".new"))
 	}
 }
 
 // Nobody who takes the mutex for himself keeps others from creating.
 func TestStoresMutexOfAnother(t *testing.T) {
 	sd, err := windows.SecurityDescriptorFromString("D:P(D;;GA;;;WD)")
-	must(t, err)
+	Must(t, err)
 	sa := &windows.SecurityAttributes{SecurityDescriptor: sd}
 	sa.Length = uint32(unsafe.Sizeof(*sa))
 	h, err := windows.CreateMutex(sa, true, windows.StringToUTF16Ptr(semaphore.StoresMutex))
@@ -439,12 +434,12 @@ func TestStoresMutexOfAnother(t *testing.T) {
 		t.Fatal("somebody else has it: ", err)
 	}
 	defer windows.CloseHandle(h)
-	must(t, openErr(uniqueName(t), semaphore.WithExclusive(true)))
+	Must(t, OpenErr(UniqueName(t), semaphore.WithExclusive(true)))
 }
 
 // Openers of one process exclude each other too, though they take turns on threads.
 func TestStoresMutexAmongGoroutines(t *testing.T) {
-	name := uniqueName(t)
+	name := UniqueName(t)
 	var all sync.WaitGroup
 	won := make(chan *semaphore.Semaphore, 40)
 	for range cap(won) {
@@ -461,77 +456,55 @@ func TestStoresMutexAmongGoroutines(t *testing.T) {
 	if len(won) != 1 {
 		t.Fatalf("%d of %d have created it", len(won), cap(won))
 	}
-	must(t, (<-won).Close())
+	Must(t, (<-won).Close())
 }
-
-// handleCount returns how many handles this process has, or some more. Wine does not
-// count them, but gives new ones the lowest free numbers.
-func handleCount(t *testing.T) (n uint32) {
-	t.Helper()
-	if underWine() {
-		const holes = 100 // that may be left by those that were closed
-		for range holes {
-			h, err := windows.CreateEvent(nil, 0, 0, nil)
-			must(t, err)
-			defer windows.CloseHandle(h)
-			n = max(n, uint32(h)/4)
-		}
-		return n
-	}
-	if r, _, err := getProcessHandleCount.Call(uintptr(windows.CurrentProcess()), uintptr(unsafe.Pointer(&n))); r == 0 {
-		t.Fatal("GetProcessHandleCount: ", err)
-	}
-	return n
-}
-
-var getProcessHandleCount = kernel32.NewProc("GetProcessHandleCount")
 
 // Whatever became of them, no handle stays open.
 func TestHandlesAreClosed(t *testing.T) {
-	name := uniqueName(t)
-	keeper := open(t, name, engineWindows)
+	name := UniqueName(t)
+	keeper := Open(t, name, engineWindows)
 	event, err := windows.CreateEvent(nil, 0, 0, windows.StringToUTF16Ptr(name+".event"))
-	must(t, err)
+	Must(t, err)
 	defer windows.CloseHandle(event)
 	denied := withDescriptor(t, "D:P(D;;GA;;;WD)")
 	const rounds = 200
 	use := func() {
 		for range rounds {
 			s, err := semaphore.Open(name, semaphore.WithEngine(engineWindows))
-			must(t, err)
-			must(t, s.Wait())
-			wantErr(t, "Wait", s.WaitTimeout(time.Microsecond), semaphore.ErrTimeout)
-			must(t, s.Post())
-			must(t, s.Close())
-			wantErr(t, "exclusive", openErr(name, semaphore.WithExclusive(true)), fs.ErrExist)
-			wantErr(t, "another kind", openErr(name+".event"), semaphore.ErrKindMismatch)
-			wantErr(t, "no right", openErr(denied), fs.ErrPermission)
-			wantErr(t, "no right, exclusive", openErr(denied, semaphore.WithExclusive(true)), fs.ErrExist)
-			must(t, openErr(name+".new", semaphore.WithExclusive(true)))
-			must(t, keeper.Unlink())
+			Must(t, err)
+			Must(t, s.Wait())
+			WantErr(t, "Wait", s.WaitTimeout(time.Microsecond), semaphore.ErrTimeout)
+			Must(t, s.Post())
+			Must(t, s.Close())
+			WantErr(t, "exclusive", OpenErr(name, semaphore.WithExclusive(true)), fs.ErrExist)
+			WantErr(t, "another kind", OpenErr(name+".event"), semaphore.ErrKindMismatch)
+			WantErr(t, "no right", OpenErr(denied), fs.ErrPermission)
+			WantErr(t, "no right, exclusive", OpenErr(denied, semaphore.WithExclusive(true)), fs.ErrExist)
+			Must(t, OpenErr(name+".new", semaphore.WithExclusive(true)))
+			Must(t, keeper.Unlink())
 		}
 	}
 	use()
 	const slack = rounds / 4 // the runtime's threads
-	before := handleCount(t)
+	before := HandleCount(t)
 	use()
-	waitFor(t, "as few handles as before", func() bool { return handleCount(t) < before+slack })
+	WaitFor(t, "as few handles as before", func() bool { return HandleCount(t) < before+slack })
 }
 
 // What Wine 8 does otherwise than Windows, and TestCloseOnExit therefore too.
 func TestConsole(t *testing.T) {
-	useHelper("exit")
+	UseHelper("exit")
 	for _, tt := range []struct{ name, how, wine string }{
 		{"Ctrl-Break", "idle", "Wine 8 cannot send Ctrl-Break: TestCloseOnExit sends Ctrl-C there"},
 		{"status", "plain", "Wine 8 ends a program that does not handle Ctrl-C with status 0, Windows with 0xC000013A"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			if underWine() {
+			if UnderWine() {
 				t.Skip(tt.wine)
 			}
-			s := open(t, uniqueName(t), engineWindows, semaphore.WithValue(5))
-			a := startActorCommand(t, "exit", endable(helper(t, "exit", s.Name(), fmt.Sprint(int(engineWindows)), tt.how, "")))
-			if got := a.answer(); got != "ready" {
+			s := Open(t, UniqueName(t), engineWindows, semaphore.WithValue(5))
+			a := StartActorCommand(t, "exit", endable(Helper(t, "exit", s.Name(), fmt.Sprint(int(engineWindows)), tt.how, "")))
+			if got := a.Answer(); got != "ready" {
 				t.Fatal(got)
 			}
 			end(t, a, exit{tt.how, syscall.SIGINT, 0})

@@ -8,19 +8,20 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/procsem/semaphore"
+	. "github.com/procsem/semaphore/internal/testkit"
 )
 
 // No network filesystem can be mounted here, so a local one's type stands in.
 func TestFlockRefusesNetworkFilesystem(t *testing.T) {
 	dir := t.TempDir()
 	t.Setenv("SEMAPHORE_DIR", dir)
-	must(t, semaphore.CheckLocal(dir))
+	Must(t, semaphore.CheckLocal(dir))
 	var st unix.Statfs_t
-	must(t, unix.Statfs(dir, &st))
+	Must(t, unix.Statfs(dir, &st))
 	semaphore.NetworkTypes[uint32(st.Type)] = "pretended"
 	defer delete(semaphore.NetworkTypes, uint32(st.Type))
 	_, err := semaphore.Open("x", semaphore.WithEngine(semaphore.EngineFlock))
-	wantErr(t, "Open", err, semaphore.ErrUnsupported)
+	WantErr(t, "Open", err, semaphore.ErrUnsupported)
 	if err == nil || !strings.Contains(err.Error(), dir) || !strings.Contains(err.Error(), "pretended") {
 		t.Errorf("%v: names neither directory nor filesystem", err)
 	}

@@ -13,7 +13,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -24,58 +23,21 @@ import (
 	"github.com/procsem/semaphore"
 	"github.com/procsem/semaphore/internal/filelock"
 	"github.com/procsem/semaphore/internal/testhook"
+	. "github.com/procsem/semaphore/internal/testkit"
 )
-
-// storeFile is where an engine keeps a name, "" where it is in no file that we
-// know.
-func storeFile(e semaphore.Engine, name string) string {
-	if e == semaphore.EngineAuto {
-		for _, e = range []semaphore.Engine{semaphore.EngineLibc, semaphore.EngineNative, semaphore.EngineFlock} {
-			if hasEngine(e) {
-				break
-			}
-		}
-	}
-	switch {
-	case e == semaphore.EngineFlock || e == semaphore.EngineRecoverable:
-		dir := os.Getenv("SEMAPHORE_DIR")
-		if dir == "" {
-			dir = "/tmp"
-			if info, err := os.Stat("/dev/shm"); err == nil && info.IsDir() {
-				dir = "/dev/shm"
-			}
-		}
-		return filepath.Join(dir, map[semaphore.Engine]string{semaphore.EngineFlock: "flk.", semaphore.EngineRecoverable: "rec."}[e]+name)
-	case e == semaphore.EngineLibc && hasEngine(e):
-		if testhook.Libc.Path == nil {
-			return ""
-		}
-		return testhook.Libc.Path(name)
-	case runtime.GOOS == "linux":
-		return filepath.Join("/dev/shm", "sem."+name)
-	}
-	return ""
-}
-
-func needFile(t *testing.T, e semaphore.Engine) {
-	t.Helper()
-	if storeFile(e, "x") == "" {
-		t.Skipf("not on this system: a file for engine %v", e)
-	}
-}
 
 const flockHeader = "flocksem\x01\x00\x00\x00"
 
 func TestFlockFileFormat(t *testing.T) {
-	name := uniqueName(t)
-	s := open(t, name, semaphore.EngineFlock, semaphore.WithValue(0x01020304))
-	got, err := os.ReadFile(storeFile(semaphore.EngineFlock, name))
-	must(t, err)
+	name := UniqueName(t)
+	s := Open(t, name, semaphore.EngineFlock, semaphore.WithValue(0x01020304))
+	got, err := os.ReadFile(StoreFile(semaphore.EngineFlock, name))
+	Must(t, err)
 	if want := flockHeader + "\x04\x03\x02\x01"; string(got) != want {
 		t.Errorf("file %q, want %q", got, want)
 	}
-	must(t, s.Wait())
-	got, _ = os.ReadFile(storeFile(semaphore.EngineFlock, name))
+	Must(t, s.Wait())
+	got, _ = os.ReadFile(StoreFile(semaphore.EngineFlock, name))
 	if want := flockHeader + "\x03\x03\x02\x01"; string(got) != want {
 		t.Errorf("file after Wait %q, want %q", got, want)
 	}
@@ -122,28 +84,28 @@ func TestFlockRefusesWhatIsNoSemaphore(t *testing.T) {
 			dir := t.TempDir()
 			t.Setenv("SEMAPHORE_DIR", dir)
 			path := filepath.Join(dir, "flk.x")
-			must(t, tt.make(path))
+			Must(t, tt.make(path))
 			before, err := os.Lstat(path)
-			must(t, err)
+			Must(t, err)
 			content, _ := os.ReadFile(path + ".t")
 			if before.Mode().IsRegular() {
 				content, _ = os.ReadFile(path)
 			}
 			for _, opts := range [][]semaphore.Option{nil, {semaphore.WithCreate(false)}, {semaphore.WithValue(9)}} {
-				opened := inBackground(func() error {
+				opened := InBackground(func() error {
 					_, err := semaphore.Open("x", append(opts, semaphore.WithEngine(semaphore.EngineFlock))...)
 					return err
 				})
-				err := result(t, opened)
-				wantErr(t, "Open", err, semaphore.ErrCorrupt)
+				err := Result(t, opened)
+				WantErr(t, "Open", err, semaphore.ErrCorrupt)
 				if !strings.Contains(err.Error(), tt.text) || !strings.HasPrefix(err.Error(), `open "x": `) {
 					t.Errorf("error %q, want it to name operation and semaphore, and to contain %q", err, tt.text)
 				}
 			}
 			_, err = semaphore.Open("x", semaphore.WithEngine(semaphore.EngineFlock), semaphore.WithExclusive(true))
-			wantErr(t, "exclusive Open", err, fs.ErrExist)
+			WantErr(t, "exclusive Open", err, fs.ErrExist)
 			after, err := os.Lstat(path)
-			must(t, err)
+			Must(t, err)
 			now, _ := os.ReadFile(path + ".t")
 			if after.Mode().IsRegular() {
 				now, _ = os.ReadFile(path)
@@ -169,18 +131,18 @@ func TestFlockDamagedAfterOpen(t *testing.T) {
 		},
 	} {
 		t.Run(what, func(t *testing.T) {
-			name := uniqueName(t)
-			var log syncBuffer
-			s := open(t, name, semaphore.EngineFlock, semaphore.WithValue(0), semaphore.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
-			waiting := blocked(t, s, s.Wait)
-			path := storeFile(semaphore.EngineFlock, name)
-			must(t, damage(path))
+			name := UniqueName(t)
+			var log SyncBuffer
+			s := Open(t, name, semaphore.EngineFlock, semaphore.WithValue(0), semaphore.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
+			waiting := Blocked(t, s, s.Wait)
+			path := StoreFile(semaphore.EngineFlock, name)
+			Must(t, damage(path))
 			damaged, _ := os.ReadFile(path)
-			wantErr(t, "the blocked Wait", result(t, waiting), semaphore.ErrCorrupt)
-			wantErr(t, "TryWait", s.TryWait(), semaphore.ErrCorrupt)
-			wantErr(t, "Post", s.Post(), semaphore.ErrCorrupt)
+			WantErr(t, "the blocked Wait", Result(t, waiting), semaphore.ErrCorrupt)
+			WantErr(t, "TryWait", s.TryWait(), semaphore.ErrCorrupt)
+			WantErr(t, "Post", s.Post(), semaphore.ErrCorrupt)
 			_, err := s.Value()
-			wantErr(t, "Value", err, semaphore.ErrCorrupt)
+			WantErr(t, "Value", err, semaphore.ErrCorrupt)
 			if now, _ := os.ReadFile(path); !bytes.Equal(now, damaged) {
 				t.Errorf("the file was changed: %q", now)
 			}
@@ -196,21 +158,21 @@ func TestFlockDirectory(t *testing.T) {
 	dir := t.TempDir()
 	t.Setenv("SEMAPHORE_DIR", dir)
 	s, err := semaphore.Open("here", flock)
-	must(t, err)
+	Must(t, err)
 	defer s.Close()
 	if _, err := os.Stat(filepath.Join(dir, "flk.here")); err != nil {
 		t.Error(err)
 	}
-	must(t, s.Unlink())
+	Must(t, s.Unlink())
 
 	t.Setenv("SEMAPHORE_DIR", "relative/path")
 	_, err = semaphore.Open("here", flock)
-	wantErr(t, "a relative SEMAPHORE_DIR", err, semaphore.ErrInvalidOption)
-	wantErr(t, "a relative SEMAPHORE_DIR", semaphore.Unlink("here", flock), semaphore.ErrInvalidOption)
+	WantErr(t, "a relative SEMAPHORE_DIR", err, semaphore.ErrInvalidOption)
+	WantErr(t, "a relative SEMAPHORE_DIR", semaphore.Unlink("here", flock), semaphore.ErrInvalidOption)
 
 	t.Setenv("SEMAPHORE_DIR", filepath.Join(dir, "absent"))
 	_, err = semaphore.Open("here", flock)
-	wantErr(t, "an absent SEMAPHORE_DIR", err, fs.ErrNotExist)
+	WantErr(t, "an absent SEMAPHORE_DIR", err, fs.ErrNotExist)
 	if err == nil || !strings.Contains(err.Error(), filepath.Join(dir, "absent")) {
 		t.Errorf("%v: the directory is not named", err)
 	}
@@ -219,51 +181,51 @@ func TestFlockDirectory(t *testing.T) {
 // A process that is stopped in the few microseconds in which it holds the
 // file's lock holds nobody up for ever, but a Post, which must not fail.
 func TestFlockLockHeldByAnother(t *testing.T) {
-	name := uniqueName(t)
-	s := open(t, name, semaphore.EngineFlock)
-	f, err := os.OpenFile(storeFile(semaphore.EngineFlock, name), os.O_RDWR, 0)
-	must(t, err)
+	name := UniqueName(t)
+	s := Open(t, name, semaphore.EngineFlock)
+	f, err := os.OpenFile(StoreFile(semaphore.EngineFlock, name), os.O_RDWR, 0)
+	Must(t, err)
 	defer filelock.Close(f)
 	if locked, err := filelock.TryLock(f); !locked {
 		t.Fatalf("the lock was not free: %v", err)
 	}
-	wantErr(t, "TryWait", s.TryWait(), semaphore.ErrWouldBlock)
-	wantErr(t, "WaitTimeout", s.WaitTimeout(time.Millisecond), semaphore.ErrTimeout)
+	WantErr(t, "TryWait", s.TryWait(), semaphore.ErrWouldBlock)
+	WantErr(t, "WaitTimeout", s.WaitTimeout(time.Millisecond), semaphore.ErrTimeout)
 	ctx, cancel := context.WithCancel(context.Background())
-	waiting := blocked(t, s, func() error { return s.WaitContext(ctx) })
+	waiting := Blocked(t, s, func() error { return s.WaitContext(ctx) })
 	cancel()
-	if err := result(t, waiting); err != context.Canceled {
+	if err := Result(t, waiting); err != context.Canceled {
 		t.Errorf("WaitContext: %v", err)
 	}
-	waitFor(t, "nobody inside", func() bool { return testhook.Inspect(s).Inside == 0 })
-	posting := inBackground(s.Post)
-	waitFor(t, "a Post inside", func() bool { return testhook.Inspect(s).Inside == 1 })
-	must(t, s.Close()) // while a Post is inside
+	WaitFor(t, "nobody inside", func() bool { return testhook.Inspect(s).Inside == 0 })
+	posting := InBackground(s.Post)
+	WaitFor(t, "a Post inside", func() bool { return testhook.Inspect(s).Inside == 1 })
+	Must(t, s.Close()) // while a Post is inside
 	select {
 	case err := <-posting:
 		t.Errorf("Post did not wait for the lock: %v", err)
 	default:
 	}
-	must(t, filelock.Unlock(f))
-	must(t, result(t, posting))
-	becomes(t, open(t, name, semaphore.EngineFlock), 2)
+	Must(t, filelock.Unlock(f))
+	Must(t, Result(t, posting))
+	Becomes(t, Open(t, name, semaphore.EngineFlock), 2)
 }
 
 func TestWarningOfVanishedName(t *testing.T) {
-	eachEngine(t, func(t *testing.T, e semaphore.Engine) {
-		if e != semaphore.EngineFlock && !owns(e) {
+	EachEngine(t, func(t *testing.T, e semaphore.Engine) {
+		if e != semaphore.EngineFlock && !Owns(e) {
 			return // the others do not look
 		}
-		defer rescuing()() // it is the safety net that looks
-		name := uniqueName(t)
-		var log syncBuffer
-		s := open(t, name, e, semaphore.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
-		must(t, s.Wait())
-		waiting := blocked(t, s, s.Wait)
-		must(t, s.Unlink())
-		waitFor(t, "a warning", func() bool { return strings.Contains(log.String(), "the name was removed") })
-		must(t, s.Post()) // and goes on with the old one
-		must(t, result(t, waiting))
+		defer Rescuing()() // it is the safety net that looks
+		name := UniqueName(t)
+		var log SyncBuffer
+		s := Open(t, name, e, semaphore.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
+		Must(t, s.Wait())
+		waiting := Blocked(t, s, s.Wait)
+		Must(t, s.Unlink())
+		WaitFor(t, "a warning", func() bool { return strings.Contains(log.String(), "the name was removed") })
+		Must(t, s.Post()) // and goes on with the old one
+		Must(t, Result(t, waiting))
 		if strings.Count(log.String(), "\n") != 1 || !strings.Contains(log.String(), "level=WARN") || !strings.Contains(log.String(), name) {
 			t.Errorf("log %q, want one warning with the name", log.String())
 		}
@@ -272,16 +234,16 @@ func TestWarningOfVanishedName(t *testing.T) {
 
 // A log handler that hangs holds up neither those who leave nor those who try.
 func TestLogHandlerRunsOutsideLocks(t *testing.T) {
-	name := uniqueName(t)
+	name := UniqueName(t)
 	log := hangingWriter{called: make(chan struct{}), release: make(chan struct{})}
-	s := open(t, name, semaphore.EngineFlock, semaphore.WithValue(0), semaphore.WithLogger(slog.New(slog.NewTextHandler(log, nil))))
+	s := Open(t, name, semaphore.EngineFlock, semaphore.WithValue(0), semaphore.WithLogger(slog.New(slog.NewTextHandler(log, nil))))
 	ctx, cancel := context.WithCancel(context.Background())
-	waiting := blocked(t, s, func() error { return s.WaitContext(ctx) })
-	must(t, s.Unlink())
+	waiting := Blocked(t, s, func() error { return s.WaitContext(ctx) })
+	Must(t, s.Unlink())
 	<-log.called // with the warning that the name is gone
-	wantErr(t, "TryWait", s.TryWait(), semaphore.ErrWouldBlock)
+	WantErr(t, "TryWait", s.TryWait(), semaphore.ErrWouldBlock)
 	cancel()
-	if err := result(t, waiting); err != context.Canceled {
+	if err := Result(t, waiting); err != context.Canceled {
 		t.Errorf("WaitContext: %v", err)
 	}
 	close(log.release)
@@ -296,27 +258,27 @@ func (w hangingWriter) Write(p []byte) (int, error) {
 }
 
 func TestConformanceMode(t *testing.T) {
-	eachEngine(t, func(t *testing.T, e semaphore.Engine) {
-		needFile(t, e)
+	EachEngine(t, func(t *testing.T, e semaphore.Engine) {
+		NeedFile(t, e)
 		for _, tt := range []struct {
 			umask      int
 			mode, want fs.FileMode
 		}{{0o022, 0o666, 0o644}, {0, 0o666, 0o666}, {0o077, 0o660, 0o600}} {
-			name := uniqueName(t)
+			name := UniqueName(t)
 			old := syscall.Umask(tt.umask)
 			s, err := semaphore.Open(name, semaphore.WithEngine(e), semaphore.WithMode(tt.mode))
 			syscall.Umask(old)
-			must(t, err)
+			Must(t, err)
 			s.Close()
-			info, err := os.Stat(storeFile(e, name))
-			must(t, err)
+			info, err := os.Stat(StoreFile(e, name))
+			Must(t, err)
 			if got := info.Mode(); got != tt.want {
 				t.Errorf("umask %#o, mode %#o: %#o, want %#o", tt.umask, tt.mode, got, tt.want)
 			}
 		}
-		name := uniqueName(t)
-		open(t, name, e)
-		if info, err := os.Stat(storeFile(e, name)); err != nil || info.Mode() != 0o600 {
+		name := UniqueName(t)
+		Open(t, name, e)
+		if info, err := os.Stat(StoreFile(e, name)); err != nil || info.Mode() != 0o600 {
 			t.Errorf("default mode: %v, %v; want 0600", info.Mode(), err)
 		}
 	})
@@ -325,17 +287,17 @@ func TestConformanceMode(t *testing.T) {
 func TestTwoKindsOfOneName(t *testing.T) {
 	l, n, f, r := semaphore.EngineLibc, semaphore.EngineNative, semaphore.EngineFlock, semaphore.EngineRecoverable
 	pairs := [][2]semaphore.Engine{{l, f}, {f, l}, {n, f}, {f, n}, {l, r}, {r, l}, {n, r}, {r, n}, {f, r}, {r, f}}
-	if hasEngine(l) && hasEngine(n) && !testhook.Libc.Glibc {
+	if HasEngine(l) && HasEngine(n) && !testhook.Libc.Glibc {
 		pairs = append(pairs, [2]semaphore.Engine{l, n}, [2]semaphore.Engine{n, l})
 	}
 	for _, kinds := range pairs {
 		e, other := kinds[0], kinds[1]
 		t.Run(fmt.Sprint(e, " first, then ", other), func(t *testing.T) {
-			needEngine(t, other)
+			NeedEngine(t, other)
 			if e == r {
-				needEngine(t, r) // nothing else can make one
+				NeedEngine(t, r) // nothing else can make one
 			}
-			name := uniqueName(t)
+			name := UniqueName(t)
 			plant(t, e, name)
 			for what, opts := range map[string][]semaphore.Option{
 				"Open":           nil,
@@ -343,22 +305,22 @@ func TestTwoKindsOfOneName(t *testing.T) {
 				"exclusive":      {semaphore.WithExclusive(true)},
 			} {
 				_, err := semaphore.Open(name, append(opts, semaphore.WithEngine(other))...)
-				wantErr(t, what, err, semaphore.ErrKindMismatch)
+				WantErr(t, what, err, semaphore.ErrKindMismatch)
 				if err == nil || e == f && !strings.Contains(err.Error(), "by engine flock") {
 					t.Errorf("%s: %v: does not name the kind that exists", what, err)
 				}
 			}
-			wantErr(t, "Unlink of the other kind", semaphore.Unlink(name, semaphore.WithEngine(other)), fs.ErrNotExist)
-			must(t, semaphore.Unlink(name)) // whichever kind exists
-			s := open(t, name, other)
+			WantErr(t, "Unlink of the other kind", semaphore.Unlink(name, semaphore.WithEngine(other)), fs.ErrNotExist)
+			Must(t, semaphore.Unlink(name)) // whichever kind exists
+			s := Open(t, name, other)
 			// The other kind comes later, from a program that cannot know.
 			plant(t, e, name+".x")
-			must(t, os.Rename(storeFile(e, name+".x"), storeFile(e, name)))
+			Must(t, os.Rename(StoreFile(e, name+".x"), StoreFile(e, name)))
 			_, err := semaphore.Open(name, semaphore.WithEngine(other))
-			wantErr(t, "Open while both exist", err, semaphore.ErrKindMismatch)
-			must(t, s.Unlink())
-			must(t, semaphore.Unlink(name))
-			wantErr(t, "Unlink when both are gone", semaphore.Unlink(name), fs.ErrNotExist)
+			WantErr(t, "Open while both exist", err, semaphore.ErrKindMismatch)
+			Must(t, s.Unlink())
+			Must(t, semaphore.Unlink(name))
+			WantErr(t, "Unlink when both are gone", semaphore.Unlink(name), fs.ErrNotExist)
 		})
 	}
 }
@@ -367,15 +329,15 @@ func TestTwoKindsOfOneName(t *testing.T) {
 // none.
 func plant(t *testing.T, e semaphore.Engine, name string) {
 	t.Helper()
-	needFile(t, e)
-	path := storeFile(e, name)
-	if hasEngine(e) {
+	NeedFile(t, e)
+	path := StoreFile(e, name)
+	if HasEngine(e) {
 		s, err := semaphore.Open(name, semaphore.WithEngine(e), semaphore.WithExclusive(true))
-		must(t, err)
-		must(t, s.Close())
+		Must(t, err)
+		Must(t, s.Close())
 		return
 	}
-	must(t, os.WriteFile(path, make([]byte, 32), 0o600))
+	Must(t, os.WriteFile(path, make([]byte, 32), 0o600))
 }
 
 // The lock under which kinds are created: who holds it for too long is told of.
@@ -383,7 +345,7 @@ func TestCreationLockHeldByAnother(t *testing.T) {
 	dir := t.TempDir()
 	t.Setenv("SEMAPHORE_DIR", dir)
 	f, err := os.Open(dir)
-	must(t, err)
+	Must(t, err)
 	defer f.Close()
 	if locked, err := filelock.TryLock(f); !locked {
 		t.Skipf("not on this system: the lock of a directory (%v)", err)
@@ -395,44 +357,44 @@ func TestCreationLockHeldByAnother(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "lock of "+dir) {
 		t.Errorf("got %v, want it to name the directory's lock", err)
 	}
-	must(t, filelock.Unlock(f))
+	Must(t, filelock.Unlock(f))
 	s, err := semaphore.Open("x", semaphore.WithEngine(semaphore.EngineFlock))
-	must(t, err)
-	must(t, s.Close())
-	must(t, s.Unlink())
+	Must(t, err)
+	Must(t, s.Close())
+	Must(t, s.Unlink())
 }
 
 func TestLibcRefusesWhatIsNoSemaphore(t *testing.T) {
-	needEngine(t, semaphore.EngineLibc)
-	needFile(t, semaphore.EngineLibc)
+	NeedEngine(t, semaphore.EngineLibc)
+	NeedFile(t, semaphore.EngineLibc)
 	for what, size := range map[string]int{"empty": 0, "another word size": 16, "too long": 33} {
-		name := uniqueName(t)
-		path := storeFile(semaphore.EngineLibc, name)
-		must(t, os.WriteFile(path, make([]byte, size), 0o600))
+		name := UniqueName(t)
+		path := StoreFile(semaphore.EngineLibc, name)
+		Must(t, os.WriteFile(path, make([]byte, size), 0o600))
 		_, err := semaphore.Open(name, semaphore.WithEngine(semaphore.EngineLibc))
-		wantErr(t, what, err, semaphore.ErrCorrupt)
+		WantErr(t, what, err, semaphore.ErrCorrupt)
 		_, err = semaphore.Open(name, semaphore.WithEngine(semaphore.EngineLibc), semaphore.WithExclusive(true))
-		wantErr(t, what+", exclusive", err, fs.ErrExist)
+		WantErr(t, what+", exclusive", err, fs.ErrExist)
 	}
-	name := uniqueName(t)
-	must(t, unix.Mkfifo(storeFile(semaphore.EngineLibc, name), 0o600))
+	name := UniqueName(t)
+	Must(t, unix.Mkfifo(StoreFile(semaphore.EngineLibc, name), 0o600))
 	_, err := semaphore.Open(name, semaphore.WithEngine(semaphore.EngineLibc))
-	wantErr(t, "fifo", err, semaphore.ErrCorrupt)
+	WantErr(t, "fifo", err, semaphore.ErrCorrupt)
 }
 
 // Programs that race to create two kinds of one name: all who succeed have
 // made or opened the same kind.
 func TestRacedCreationOfTwoKinds(t *testing.T) {
-	useHelper("create")
-	dir, err := os.Open(filepath.Dir(storeFile(semaphore.EngineFlock, "x")))
-	must(t, err)
+	UseHelper("create")
+	dir, err := os.Open(filepath.Dir(StoreFile(semaphore.EngineFlock, "x")))
+	Must(t, err)
 	defer dir.Close()
 	for locked := false; !locked; { // somebody else may have it at the moment
 		if locked, err = filelock.TryLock(dir); err != nil {
 			t.Skipf("not on this system: the lock of a directory (%v)", err)
 		}
 	}
-	must(t, filelock.Unlock(dir))
+	Must(t, filelock.Unlock(dir))
 	for _, e := range []semaphore.Engine{semaphore.EngineLibc, semaphore.EngineNative} {
 		t.Run(e.String(), func(t *testing.T) { racedKinds(t, e, semaphore.EngineFlock) })
 		t.Run(e.String()+" recoverable", func(t *testing.T) { racedKinds(t, e, semaphore.EngineRecoverable) })
@@ -440,15 +402,17 @@ func TestRacedCreationOfTwoKinds(t *testing.T) {
 }
 
 func racedKinds(t *testing.T, l, f semaphore.Engine) {
-	needEngine(t, l)
-	needEngine(t, f)
-	for range times(15) {
-		got := race(t, uniqueName(t), false, []semaphore.Engine{l, f, l, f, l, f, l, f})
+	NeedEngine(t, l)
+	NeedEngine(t, f)
+	for range Times(15) {
+		got := Race(t, UniqueName(t), false, []semaphore.Engine{l, f, l, f, l, f, l, f})
 		if got["won"] != 4 || got["mismatch"] != 4 || got[l.String()] != 0 && got[f.String()] != 0 {
 			t.Errorf("got %v, want four winners of one kind", got)
 		}
 	}
 }
+
+func init() { helpers["hammer"] = hammerMain }
 
 // hammerMain takes and gives as fast as it can, until it is killed.
 func hammerMain(args []string) int {
@@ -468,22 +432,22 @@ func hammerMain(args []string) int {
 // new one: valid, and short of one permit at most for each that was killed.
 func TestFlockSurvivesKills(t *testing.T) {
 	const permits = 1000
-	kills := times(60)
-	s := open(t, uniqueName(t), semaphore.EngineFlock, semaphore.WithValue(permits))
+	kills := Times(60)
+	s := Open(t, UniqueName(t), semaphore.EngineFlock, semaphore.WithValue(permits))
 	for range kills {
-		a := startActorCommand(t, "hammer", helper(t, "hammer", s.Name()))
-		if got := a.answer(); got != "ready" {
+		a := StartActorCommand(t, "hammer", Helper(t, "hammer", s.Name()))
+		if got := a.Answer(); got != "ready" {
 			t.Fatal(got)
 		}
 		time.Sleep(time.Duration(rand.Int64N(int64(3 * time.Millisecond)))) // the moment to be killed at
-		must(t, a.cmd.Process.Kill())
-		a.cmd.Wait()
+		Must(t, a.Cmd.Process.Kill())
+		a.Cmd.Wait()
 		n, err := s.Value()
-		must(t, err)
+		Must(t, err)
 		if n < permits-kills || n > permits {
 			t.Fatalf("value %d, want %d at the most, less one at the most for each of %d killed", n, permits, kills)
 		}
-		must(t, s.Wait()) // and no lock is left
-		must(t, s.Post())
+		Must(t, s.Wait()) // and no lock is left
+		Must(t, s.Post())
 	}
 }

@@ -30,11 +30,12 @@ import (
 	"github.com/procsem/semaphore"
 	"github.com/procsem/semaphore/internal/permits"
 	"github.com/procsem/semaphore/internal/testhook"
+	. "github.com/procsem/semaphore/internal/testkit"
 )
 
 var (
 	stormKills    = flag.Int("storm.kills", stormKillsHere, "how many processes the storm kills")
-	stormPatience = flag.Duration("storm.patience", 3*hang, "how long workers may take, at the end, to get in")
+	stormPatience = flag.Duration("storm.patience", 3*Hang, "how long workers may take, at the end, to get in")
 )
 
 const (
@@ -84,7 +85,7 @@ func (h *headcount) setLimit(s *semaphore.Semaphore, n int) error {
 		return err
 	}
 	held := 0
-	for _, holder := range semaphore.Table(s).Holders() {
+	for _, holder := range Table(s).Holders() {
 		held += holder.Permits
 	}
 	h.write(bound{int64(n), int64(max(n, held))})
@@ -356,16 +357,16 @@ type storm struct {
 }
 
 func (st *storm) start(number int) *victim {
-	cmd := helper(st.t, "storm", st.s.Name(), st.path, fmt.Sprint(number), st.what)
+	cmd := Helper(st.t, "storm", st.s.Name(), st.path, fmt.Sprint(number), st.what)
 	cmd.Env = append(cmd.Env, "GOTRACEBACK=none")
 	if st.what != "calm resize" {
-		cmd.Env = append(cmd.Env, netVariable+"=on")
+		cmd.Env = append(cmd.Env, NetVariable+"=on")
 	}
 	in, err := cmd.StdinPipe()
-	must(st.t, err)
+	Must(st.t, err)
 	out, err := cmd.StdoutPipe()
-	must(st.t, err)
-	must(st.t, cmd.Start())
+	Must(st.t, err)
+	Must(st.t, cmd.Start())
 	v := &victim{number: number, cmd: cmd, in: in, said: make(chan string, 16)}
 	go func() {
 		defer close(v.said)
@@ -379,7 +380,7 @@ func (st *storm) start(number int) *victim {
 // doing says what a worker that is stopped was doing, from the table.
 func (st *storm) doing(pid int) []string {
 	did := make(map[string]bool)
-	for _, h := range semaphore.Table(st.s).Holders() {
+	for _, h := range Table(st.s).Holders() {
 		if h.PID != pid {
 			continue
 		}
@@ -479,7 +480,7 @@ func (st *storm) finish() {
 				}
 			case <-time.After(time.Until(deadline)):
 				st.t.Errorf("worker %d sleeps on: %d of %d permits are free, %d waiters are counted",
-					v.number, value(st.t, st.s), limit(st.t, st.s), semaphore.Table(st.s).Waiters())
+					v.number, value(st.t, st.s), limit(st.t, st.s), Table(st.s).Waiters())
 				return
 			}
 		}
@@ -488,21 +489,21 @@ func (st *storm) finish() {
 
 func value(t *testing.T, s *semaphore.Semaphore) int {
 	n, err := s.Value()
-	must(t, err)
+	Must(t, err)
 	return n
 }
 
 func limit(t *testing.T, s *semaphore.Semaphore) int {
 	n, err := s.Limit()
-	must(t, err)
+	Must(t, err)
 	return n
 }
 
 // runStorm kills that many workers, and then proves that nothing was lost and
 // nothing issued twice.
 func runStorm(t *testing.T, what string, kills int) *storm {
-	s := open(t, uniqueName(t), semaphore.EngineRecoverable, semaphore.WithValue(stormLimit))
-	st := &storm{t: t, s: s, path: filepath.Join(tempDir(t), "headcount"), what: what, killed: make(map[string]int)}
+	s := Open(t, UniqueName(t), semaphore.EngineRecoverable, semaphore.WithValue(stormLimit))
+	st := &storm{t: t, s: s, path: filepath.Join(TempDir(t), "headcount"), what: what, killed: make(map[string]int)}
 	t.Cleanup(func() {
 		for _, v := range st.workers {
 			v.in.Close()
@@ -538,15 +539,15 @@ func runStorm(t *testing.T, what string, kills int) *storm {
 	}
 	// The limit is exact.
 	n := limit(t, s)
-	becomes(t, s, n)
+	Becomes(t, s, n)
 	for range n {
-		must(t, s.TryWait())
+		Must(t, s.TryWait())
 	}
-	wantErr(t, "TryWait beyond the limit", s.TryWait(), semaphore.ErrWouldBlock)
+	WantErr(t, "TryWait beyond the limit", s.TryWait(), semaphore.ErrWouldBlock)
 	for range n {
-		must(t, s.Post())
+		Must(t, s.Post())
 	}
-	if w := semaphore.Table(s).Waiters(); w != 0 {
+	if w := Table(s).Waiters(); w != 0 {
 		t.Errorf("%d waiters are still counted after a give", w)
 	}
 	return st
@@ -562,7 +563,7 @@ func (st *storm) missing() (steps []string) {
 		if step == "shrinking" && !strings.Contains(st.what, "resize") {
 			continue
 		}
-		if (step == "queued" || step == "waking") && recoverPolls() {
+		if (step == "queued" || step == "waking") && RecoverPolls() {
 			continue // who polls is not in the table's queue
 		}
 		if st.killed[step] == 0 {
@@ -594,7 +595,7 @@ func TestStormResizing(t *testing.T) {
 // each of the steps.
 func needSpeed(t *testing.T) {
 	t.Helper()
-	if emulated() {
+	if Emulated() {
 		t.Skip("on an emulator: too slow for a storm with kills (TestStormWithoutKills runs)")
 	}
 }
@@ -605,6 +606,6 @@ func TestStormWithoutKills(t *testing.T) { testStorm(t, "calm resize", 0) }
 // The same with the locks and sleeps of other systems, or with less of ours.
 func TestStormPortable(t *testing.T) {
 	needSpeed(t)
-	defer vary()()
+	defer Vary()()
 	testStorm(t, "kills and resize", *stormKills/4)
 }

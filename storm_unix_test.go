@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/procsem/semaphore"
+	. "github.com/procsem/semaphore/internal/testkit"
 )
 
 const (
@@ -89,7 +90,7 @@ func (w *stormWorker) perhapsExec(hand int) {
 
 // stop makes a worker stand still, if it has not ended.
 func (st *storm) stop(v *victim) (code int, ended bool) {
-	must(st.t, v.cmd.Process.Signal(syscall.SIGSTOP))
+	Must(st.t, v.cmd.Process.Signal(syscall.SIGSTOP))
 	for {
 		var status unix.WaitStatus
 		_, err := unix.Wait4(v.cmd.Process.Pid, &status, unix.WUNTRACED, nil)
@@ -104,8 +105,8 @@ func (st *storm) stop(v *victim) (code int, ended bool) {
 
 func (st *storm) kill(v *victim) {
 	pid := v.cmd.Process.Pid
-	must(st.t, unix.Kill(pid, unix.SIGKILL))
+	Must(st.t, unix.Kill(pid, unix.SIGKILL))
 	go func() { unix.Wait4(pid, nil, 0, nil) }()
 }
 
-func (st *storm) goOn(v *victim) { must(st.t, unix.Kill(v.cmd.Process.Pid, unix.SIGCONT)) }
+func (st *storm) goOn(v *victim) { Must(st.t, unix.Kill(v.cmd.Process.Pid, unix.SIGCONT)) }

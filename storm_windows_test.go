@@ -2,6 +2,7 @@ package semaphore_test
 
 import (
 	"os"
+	"reflect"
 	"time"
 
 	"golang.org/x/sys/windows"
@@ -9,6 +10,8 @@ import (
 	"github.com/procsem/semaphore"
 	"github.com/procsem/semaphore/internal/filelock"
 	"github.com/procsem/semaphore/internal/permits"
+	"github.com/procsem/semaphore/internal/testhook"
+	. "github.com/procsem/semaphore/internal/testkit"
 )
 
 // Starting and ending a process takes long here, under Wine above all.
@@ -19,6 +22,17 @@ const (
 )
 
 var stormEnds []string
+
+// fileOf returns the file of a recoverable semaphore, with its slot's lock.
+func fileOf(s *semaphore.Semaphore) *os.File {
+	return (*os.File)(reflect.ValueOf(testhook.Inspect(s).Backend).Elem().FieldByName("f").UnsafePointer())
+}
+
+var (
+	ntdll          = windows.NewLazySystemDLL("ntdll.dll")
+	suspendProcess = ntdll.NewProc("NtSuspendProcess")
+	resumeProcess  = ntdll.NewProc("NtResumeProcess")
+)
 
 // Witnesses are locks of bytes of the semaphore's file, behind those of the slots,
 // through the handle that has the permit: at a death the kernel drops them together
@@ -36,7 +50,7 @@ const (
 )
 
 func newWitnesses(f *os.File, name string, worker int) witnesses {
-	path, err := windows.UTF16PtrFromString(storeFile(recoverable, name))
+	path, err := windows.UTF16PtrFromString(StoreFile(Recoverable, name))
 	if err != nil {
 		panic(err)
 	}
@@ -76,11 +90,11 @@ func (w *witnesses) unlockGate() { w.drop(w.gate, gateByte) }
 // testify locks the byte of a hand. The worker that had our number before may still be
 // dying.
 func (w *witnesses) testify(s *semaphore.Semaphore, hand int) {
-	w.wait(semaphore.File(s), w.first+int64(hand))
+	w.wait(fileOf(s), w.first+int64(hand))
 }
 
 func (w *witnesses) retract(s *semaphore.Semaphore, hand int) {
-	w.drop(semaphore.File(s), w.first+int64(hand))
+	w.drop(fileOf(s), w.first+int64(hand))
 }
 
 func (w *witnesses) count() int { return w.countIn(firstWitness, mostWitnesses) }
@@ -104,27 +118,27 @@ func (w *stormWorker) perhapsExec(int) {}
 // stop makes a worker stand still, if it has not ended.
 func (st *storm) stop(v *victim) (code int, ended bool) {
 	h, err := windows.OpenProcess(windows.PROCESS_SUSPEND_RESUME|windows.SYNCHRONIZE, false, uint32(v.cmd.Process.Pid))
-	must(st.t, err)
+	Must(st.t, err)
 	defer windows.CloseHandle(h)
 	suspendProcess.Call(uintptr(h)) // fails if it is ending
 	event, err := windows.WaitForSingleObject(h, 0)
-	must(st.t, err)
+	Must(st.t, err)
 	if event != windows.WAIT_OBJECT_0 {
 		return 0, false
 	}
 	state, err := v.cmd.Process.Wait() // and not v.cmd.Wait: that closes the pipe that hear reads
-	must(st.t, err)
+	Must(st.t, err)
 	return state.ExitCode(), true
 }
 
 func (st *storm) kill(v *victim) {
-	must(st.t, v.cmd.Process.Kill())
+	Must(st.t, v.cmd.Process.Kill())
 	go v.cmd.Process.Wait()
 }
 
 func (st *storm) goOn(v *victim) {
 	h, err := windows.OpenProcess(windows.PROCESS_SUSPEND_RESUME, false, uint32(v.cmd.Process.Pid))
-	must(st.t, err)
+	Must(st.t, err)
 	defer windows.CloseHandle(h)
 	resumeProcess.Call(uintptr(h))
 }

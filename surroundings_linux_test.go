@@ -18,30 +18,32 @@ import (
 	"testing"
 	"time"
 
-	"github.com/procsem/semaphore"
 	"golang.org/x/sys/unix"
+
+	"github.com/procsem/semaphore"
+	. "github.com/procsem/semaphore/internal/testkit"
 )
 
 // within starts an actor by another program, and returns the number of its process
 // as we see it.
-func within(t *testing.T, program string, args ...string) (a *actor, pid int) {
+func within(t *testing.T, program string, args ...string) (a *Actor, pid int) {
 	t.Helper()
-	direct := helper(t, "actor", "recoverable")
+	direct := Helper(t, "actor", "recoverable")
 	cmd := exec.Command(program, append(args, direct.Args...)...)
-	cmd.Env = append(direct.Env, netVariable+"=on")
-	a = startActorCommand(t, "recoverable", cmd)
-	a.send("pid")
-	if got := a.answer(); !strings.HasPrefix(got, "ok ") {
+	cmd.Env = append(direct.Env, NetVariable+"=on")
+	a = StartActorCommand(t, "recoverable", cmd)
+	a.Send("pid")
+	if got := a.Answer(); !strings.HasPrefix(got, "ok ") {
 		t.Fatal(got)
 	}
-	return a, lastChild(t, a.cmd.Process.Pid)
+	return a, lastChild(t, a.Cmd.Process.Pid)
 }
 
 // lastChild returns the one without children under a process, each of which has one.
 func lastChild(t *testing.T, pid int) int {
 	for {
 		children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", pid))
-		must(t, err)
+		Must(t, err)
 		var child int
 		if _, err := fmt.Sscan(string(children), &child); err != nil {
 			return pid
@@ -52,29 +54,29 @@ func lastChild(t *testing.T, pid int) int {
 
 func needUnshare(t *testing.T, option string) {
 	t.Helper()
-	useHelper("actor")
-	needRoot(t)
-	needTool(t, "unshare")
+	UseHelper("actor")
+	NeedRoot(t)
+	NeedTool(t, "unshare")
 	if out, err := exec.Command("unshare", option, "--fork", "true").CombinedOutput(); err != nil {
-		missing(t, fmt.Sprintf("unshare %s (%s)", option, strings.TrimSpace(string(out))))
+		Missing(t, fmt.Sprintf("unshare %s (%s)", option, strings.TrimSpace(string(out))))
 	}
 }
 
 // A holder and a waiter in a pid namespace each, where both have number 1.
 func TestTwoPidNamespaces(t *testing.T) {
 	needUnshare(t, "--pid")
-	eachVariant(t, func(t *testing.T) {
-		s := open(t, uniqueName(t), recoverable)
+	EachVariant(t, func(t *testing.T) {
+		s := Open(t, UniqueName(t), Recoverable)
 		holder, holderPid := within(t, "unshare", "--pid", "--fork")
 		waiter, waiterPid := within(t, "unshare", "--pid", "--fork")
-		holder.ok("open %s", s.Name())
-		holder.ok("waits 1")
-		waiter.ok("open %s", s.Name())
-		waiter.expect("EAGAIN", "trywait")
-		waiter.send("waits 1")
+		holder.OK("open %s", s.Name())
+		holder.OK("waits 1")
+		waiter.OK("open %s", s.Name())
+		waiter.Expect("EAGAIN", "trywait")
+		waiter.Send("waits 1")
 		listed := func() (pids, waiting int) {
 			hs, err := s.Holders()
-			must(t, err)
+			Must(t, err)
 			for _, h := range hs {
 				pids += h.PID
 				if h.Waiting {
@@ -83,15 +85,15 @@ func TestTwoPidNamespaces(t *testing.T) {
 			}
 			return pids, waiting
 		}
-		waitFor(t, "the waiter", func() bool { pids, waiting := listed(); return pids == 1+1 && waiting == 1 })
-		wantErr(t, "TryWait", s.TryWait(), semaphore.ErrWouldBlock)
-		must(t, syscall.Kill(holderPid, syscall.SIGKILL))
-		if got := waiter.answer(); got != "ok" {
+		WaitFor(t, "the waiter", func() bool { pids, waiting := listed(); return pids == 1+1 && waiting == 1 })
+		WantErr(t, "TryWait", s.TryWait(), semaphore.ErrWouldBlock)
+		Must(t, syscall.Kill(holderPid, syscall.SIGKILL))
+		if got := waiter.Answer(); got != "ok" {
 			t.Fatal(got)
 		}
-		waiting := blocked(t, s, s.Wait)
-		must(t, syscall.Kill(waiterPid, syscall.SIGKILL))
-		must(t, result(t, waiting))
+		waiting := Blocked(t, s, s.Wait)
+		Must(t, syscall.Kill(waiterPid, syscall.SIGKILL))
+		Must(t, Result(t, waiting))
 	})
 }
 
@@ -99,62 +101,62 @@ func TestTwoPidNamespaces(t *testing.T) {
 // next holder.
 func TestPidIsUsedAgain(t *testing.T) {
 	needUnshare(t, "--pid")
-	eachVariant(t, func(t *testing.T) {
-		s := open(t, uniqueName(t), recoverable)
+	EachVariant(t, func(t *testing.T) {
+		s := Open(t, UniqueName(t), Recoverable)
 		// One actor after the other, each with number 1000; not for ever, should we
 		// be killed.
 		const script = `exec 2>/dev/null; for i in 1 2 3 4 5 6 7 8; do echo 999 >/proc/sys/kernel/ns_last_pid && "$@"; done`
 		a, _ := within(t, "unshare", "--pid", "--fork", "--mount-proc", "sh", "-c", script, "sh")
 		defer func() { // all of them
-			a.in.Close()
+			a.In.Close()
 			syscall.Kill(lastParent(t, a), syscall.SIGKILL)
 		}()
 		holds := func() semaphore.Holder {
 			t.Helper()
-			a.ok("open %s", s.Name())
-			a.ok("waits 1")
+			a.OK("open %s", s.Name())
+			a.OK("waits 1")
 			hs, err := s.Holders()
-			must(t, err)
+			Must(t, err)
 			if len(hs) != 1 || hs[0].PID != 1000 {
 				t.Fatalf("Holders %+v, want one with pid 1000", hs)
 			}
 			return hs[0]
 		}
-		a.send("pid")
-		if got := a.answer(); got != "ok 1000" {
-			missing(t, fmt.Sprintf("/proc/sys/kernel/ns_last_pid (%q)", got))
+		a.Send("pid")
+		if got := a.Answer(); got != "ok 1000" {
+			Missing(t, fmt.Sprintf("/proc/sys/kernel/ns_last_pid (%q)", got))
 		}
 		first := holds()
 		time.Sleep(100 * time.Millisecond)
 		dies := func() {
-			pid := lastChild(t, a.cmd.Process.Pid)
-			a.send("die")
-			waitFor(t, "its end", func() bool { return syscall.Kill(pid, 0) == syscall.ESRCH })
+			pid := lastChild(t, a.Cmd.Process.Pid)
+			a.Send("die")
+			WaitFor(t, "its end", func() bool { return syscall.Kill(pid, 0) == syscall.ESRCH })
 		}
 		dies()
-		a.expect("ok 1000", "pid") // another one's
-		must(t, s.TryWait())
+		a.Expect("ok 1000", "pid") // another one's
+		Must(t, s.TryWait())
 		if hs, err := s.Holders(); err != nil || len(hs) != 1 || hs[0].PID != os.Getpid() {
 			t.Errorf("Holders %+v, %v, want us", hs, err)
 		}
-		must(t, s.Post())
+		Must(t, s.Post())
 		second := holds()
 		if second.Started.Sub(first.Started) < 50*time.Millisecond || second.Opened.Sub(first.Opened) < 50*time.Millisecond {
 			t.Errorf("second holder %+v, first %+v: not their own times", second, first)
 		}
-		waiting := blocked(t, s, s.Wait)
+		waiting := Blocked(t, s, s.Wait)
 		dies()
-		a.expect("ok 1000", "pid")
-		must(t, result(t, waiting))
+		a.Expect("ok 1000", "pid")
+		Must(t, Result(t, waiting))
 	})
 }
 
 // lastParent returns the first process of an actor's namespace.
-func lastParent(t *testing.T, a *actor) int {
-	children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", a.cmd.Process.Pid))
-	must(t, err)
+func lastParent(t *testing.T, a *Actor) int {
+	children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", a.Cmd.Process.Pid))
+	Must(t, err)
 	pid, err := strconv.Atoi(strings.Fields(string(children))[0])
-	must(t, err)
+	Must(t, err)
 	return pid
 }
 
@@ -162,63 +164,63 @@ func lastParent(t *testing.T, a *actor) int {
 // by the safety net. Its clocks may be others': one is in a time namespace, where the
 // machine was started long ago. The suspended one gets in when it goes on.
 func TestSuspendedWaiter(t *testing.T) {
-	needSleeping(t)
-	testSuspendedWaiter(t, func() *actor {
-		cmd := helper(t, "actor", "recoverable")
-		cmd.Env = append(cmd.Env, netVariable+"=on")
-		return startActorCommand(t, "recoverable", cmd)
+	NeedSleeping(t)
+	testSuspendedWaiter(t, func() *Actor {
+		cmd := Helper(t, "actor", "recoverable")
+		cmd.Env = append(cmd.Env, NetVariable+"=on")
+		return StartActorCommand(t, "recoverable", cmd)
 	})
 }
 
 func TestTimeNamespace(t *testing.T) {
-	needSleeping(t)
+	NeedSleeping(t)
 	needUnshare(t, "--time")
 	// A clock can be set back by no more than the time since the system's start.
 	var up unix.Timespec
-	must(t, unix.ClockGettime(unix.CLOCK_MONOTONIC, &up))
+	Must(t, unix.ClockGettime(unix.CLOCK_MONOTONIC, &up))
 	back := fmt.Sprint(-min(1000, up.Sec/2))
 	for what, seconds := range map[string]string{"ahead": "10000000", "back": back} {
 		t.Run(what, func(t *testing.T) {
-			testSuspendedWaiter(t, func() *actor {
+			testSuspendedWaiter(t, func() *Actor {
 				a, pid := within(t, "unshare", "--time", "--boottime", seconds, "--monotonic", seconds)
-				if pid != a.cmd.Process.Pid {
+				if pid != a.Cmd.Process.Pid {
 					t.Fatal("unshare has forked")
 				}
 				return a
 			})
-			s := open(t, uniqueName(t), recoverable)
+			s := Open(t, UniqueName(t), Recoverable)
 			a, _ := within(t, "unshare", "--time", "--boottime", seconds, "--monotonic", seconds)
-			a.ok("open %s", s.Name())
-			a.ok("waits 1")
-			wantErr(t, "TryWait", s.TryWait(), semaphore.ErrWouldBlock)
-			waiting := blocked(t, s, s.Wait)
-			must(t, a.cmd.Process.Kill())
-			must(t, result(t, waiting))
+			a.OK("open %s", s.Name())
+			a.OK("waits 1")
+			WantErr(t, "TryWait", s.TryWait(), semaphore.ErrWouldBlock)
+			waiting := Blocked(t, s, s.Wait)
+			Must(t, a.Cmd.Process.Kill())
+			Must(t, Result(t, waiting))
 		})
 	}
 }
 
-func testSuspendedWaiter(t *testing.T, start func() *actor) {
-	name := uniqueName(t)
-	holder := open(t, name, recoverable)
-	must(t, holder.Wait())
-	suspended := startActor(t, "recoverable")
-	suspended.ok("freeze")
-	suspended.ok("open %s", name)
-	suspended.send("waits 1")
-	waitFor(t, "the first asleep", suspended.sleeping)
+func testSuspendedWaiter(t *testing.T, start func() *Actor) {
+	name := UniqueName(t)
+	holder := Open(t, name, Recoverable)
+	Must(t, holder.Wait())
+	suspended := StartActor(t, "recoverable")
+	suspended.OK("freeze")
+	suspended.OK("open %s", name)
+	suspended.Send("waits 1")
+	WaitFor(t, "the first asleep", suspended.Sleeping)
 	other := start()
-	other.ok("open %s", name)
-	other.send("waits 1")
-	waitFor(t, "the other asleep", other.sleeping)
-	must(t, holder.Post())
-	isSuspended(t, suspended)
-	if got := other.answer(); got != "ok" {
+	other.OK("open %s", name)
+	other.Send("waits 1")
+	WaitFor(t, "the other asleep", other.Sleeping)
+	Must(t, holder.Post())
+	AwaitSuspension(t, suspended)
+	if got := other.Answer(); got != "ok" {
 		t.Fatal(got)
 	}
-	goOn(t, suspended)
-	other.ok("posts 1")
-	if got := suspended.answer(); got != "ok" {
+	GoOn(t, suspended)
+	other.OK("posts 1")
+	if got := suspended.Answer(); got != "ok" {
 		t.Error(got)
 	}
 }
@@ -228,7 +230,7 @@ func memoryGroup(t *testing.T, bytes int) (dir string) {
 	t.Helper()
 	groups, err := os.ReadFile("/proc/self/cgroup")
 	if err != nil {
-		missing(t, "control groups")
+		Missing(t, "control groups")
 	}
 	for line := range strings.Lines(string(groups)) {
 		f := strings.SplitN(strings.TrimSpace(line), ":", 3)
@@ -246,7 +248,7 @@ func memoryGroup(t *testing.T, bytes int) (dir string) {
 			continue
 		}
 		t.Cleanup(func() { // when all who were in it are gone
-			waitFor(t, "an empty control group", func() bool { return os.Remove(dir) == nil })
+			WaitFor(t, "an empty control group", func() bool { return os.Remove(dir) == nil })
 		})
 		if os.WriteFile(filepath.Join(dir, limit), []byte(strconv.Itoa(bytes)), 0) != nil {
 			continue
@@ -260,24 +262,24 @@ func memoryGroup(t *testing.T, bytes int) (dir string) {
 		}
 		return dir
 	}
-	missing(t, "the right to make a control group with a memory limit")
+	Missing(t, "the right to make a control group with a memory limit")
 	return ""
 }
 
 // The OOM killer's victim is dead as others are.
 func TestHolderOutOfMemory(t *testing.T) {
-	useHelper("actor")
-	needRoot(t)
+	UseHelper("actor")
+	NeedRoot(t)
 	group := memoryGroup(t, 128<<20)
-	eachVariant(t, func(t *testing.T) {
-		s := open(t, uniqueName(t), recoverable, semaphore.WithValue(2))
-		a := holding(t, s.Name(), 2)
-		must(t, os.WriteFile(filepath.Join(group, "cgroup.procs"), []byte(strconv.Itoa(a.cmd.Process.Pid)), 0))
-		waiting := blocked(t, s, s.Wait)
-		a.send("eat")
-		must(t, result(t, waiting))
-		must(t, s.WaitTimeout(hang))
-		err := a.cmd.Wait()
+	EachVariant(t, func(t *testing.T) {
+		s := Open(t, UniqueName(t), Recoverable, semaphore.WithValue(2))
+		a := Holding(t, s.Name(), 2)
+		Must(t, os.WriteFile(filepath.Join(group, "cgroup.procs"), []byte(strconv.Itoa(a.Cmd.Process.Pid)), 0))
+		waiting := Blocked(t, s, s.Wait)
+		a.Send("eat")
+		Must(t, Result(t, waiting))
+		Must(t, s.WaitTimeout(Hang))
+		err := a.Cmd.Wait()
 		var exit *exec.ExitError
 		if !errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
 			t.Errorf("it ended with %v, want SIGKILL", err)
@@ -293,57 +295,57 @@ func TestHolderOutOfMemory(t *testing.T) {
 // What is open goes on while the filesystem is full: waiting, giving, recovery, and
 // SetLimit as far as there were permits before.
 func TestFullFilesystem(t *testing.T) {
-	useHelper("actor")
-	needRoot(t)
-	eachVariant(t, func(t *testing.T) {
+	UseHelper("actor")
+	NeedRoot(t)
+	EachVariant(t, func(t *testing.T) {
 		dir := t.TempDir()
 		mount := exec.Command("mount", "-t", "tmpfs", "-o", "size=64k", "semaphore-test", dir)
 		if out, err := mount.CombinedOutput(); err != nil {
-			missing(t, fmt.Sprintf("the right to mount (%s)", strings.TrimSpace(string(out))))
+			Missing(t, fmt.Sprintf("the right to mount (%s)", strings.TrimSpace(string(out))))
 		}
 		defer exec.Command("umount", "-l", dir).Run()
 		t.Setenv("SEMAPHORE_DIR", dir)
-		s := open(t, "x", recoverable, semaphore.WithValue(3))
-		other := open(t, "x", recoverable)
-		a := holding(t, "x", 2)
-		b := startActor(t, "recoverable")
-		b.ok("open x")
-		defer func() { must(t, s.Close()); must(t, other.Close()) }() // before the umount
+		s := Open(t, "x", Recoverable, semaphore.WithValue(3))
+		other := Open(t, "x", Recoverable)
+		a := Holding(t, "x", 2)
+		b := StartActor(t, "recoverable")
+		b.OK("open x")
+		defer func() { Must(t, s.Close()); Must(t, other.Close()) }() // before the umount
 		for {                                                         // to the last byte
 			f, err := os.OpenFile(filepath.Join(dir, "full"), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
-			must(t, err)
+			Must(t, err)
 			_, err = f.Write(make([]byte, 4096))
 			f.Close()
 			if err != nil {
-				wantErr(t, "Write", err, syscall.ENOSPC)
+				WantErr(t, "Write", err, syscall.ENOSPC)
 				break
 			}
 		}
-		must(t, s.Wait())
-		waiting := blocked(t, other, other.Wait)
-		must(t, s.Post())
-		must(t, result(t, waiting))
-		waiting = blocked(t, s, s.Wait)
-		b.send("waits 1")
-		waitFor(t, "b's wait", func() bool { return waits(t, s, b) })
-		must(t, a.cmd.Process.Kill()) // who had two
-		must(t, result(t, waiting))
-		if got := b.answer(); got != "ok" {
+		Must(t, s.Wait())
+		waiting := Blocked(t, other, other.Wait)
+		Must(t, s.Post())
+		Must(t, Result(t, waiting))
+		waiting = Blocked(t, s, s.Wait)
+		b.Send("waits 1")
+		WaitFor(t, "b's wait", func() bool { return Waits(t, s, b) })
+		Must(t, a.Cmd.Process.Kill()) // who had two
+		Must(t, Result(t, waiting))
+		if got := b.Answer(); got != "ok" {
 			t.Fatal(got)
 		}
-		becomes(t, s, 0)
-		must(t, s.SetLimit(1)) // three are held
-		must(t, s.Post())
-		must(t, other.Post())
-		wantErr(t, "TryWait", s.TryWait(), semaphore.ErrWouldBlock)
-		waiting = blocked(t, s, s.Wait)
-		must(t, other.SetLimit(3))
-		must(t, result(t, waiting))
-		must(t, b.cmd.Process.Kill())
-		b.cmd.Wait()
-		becomes(t, s, 2)
-		wantErr(t, "SetLimit", s.SetLimit(60_000), syscall.ENOSPC)
-		must(t, s.Post())
-		becomes(t, s, 3)
+		Becomes(t, s, 0)
+		Must(t, s.SetLimit(1)) // three are held
+		Must(t, s.Post())
+		Must(t, other.Post())
+		WantErr(t, "TryWait", s.TryWait(), semaphore.ErrWouldBlock)
+		waiting = Blocked(t, s, s.Wait)
+		Must(t, other.SetLimit(3))
+		Must(t, Result(t, waiting))
+		Must(t, b.Cmd.Process.Kill())
+		b.Cmd.Wait()
+		Becomes(t, s, 2)
+		WantErr(t, "SetLimit", s.SetLimit(60_000), syscall.ENOSPC)
+		Must(t, s.Post())
+		Becomes(t, s, 3)
 	})
 }

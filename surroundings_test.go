@@ -15,46 +15,35 @@ import (
 	"time"
 
 	"github.com/procsem/semaphore"
+	. "github.com/procsem/semaphore/internal/testkit"
 )
 
 // aLook is time enough for a waiter's safety net to look once.
 const aLook = 1500 * time.Millisecond
 
-// waits reports whether an actor is listed as one that waits.
-func waits(t *testing.T, s *semaphore.Semaphore, a *actor) bool {
-	hs, err := s.Holders()
-	must(t, err)
-	for _, h := range hs {
-		if h.PID == a.cmd.Process.Pid && h.Waiting {
-			return true
-		}
-	}
-	return false
-}
-
 // A holder that is suspended is alive: it keeps its permit, also when a waiter's
 // safety net looks, and goes on with it.
 func TestSuspendedHolder(t *testing.T) {
-	eachVariant(t, func(t *testing.T) {
-		defer rescuing()()
-		s := open(t, uniqueName(t), recoverable)
-		a := holding(t, s.Name(), 1)
-		suspend(t, a)
-		wantErr(t, "TryWait", s.TryWait(), semaphore.ErrWouldBlock)
-		wantErr(t, "WaitTimeout", s.WaitTimeout(aLook), semaphore.ErrTimeout)
-		wantErr(t, "TryWait after it", s.TryWait(), semaphore.ErrWouldBlock)
-		waiting := blocked(t, s, s.Wait)
-		goOn(t, a)
-		a.ok("posts 1") // so it had it still
-		must(t, result(t, waiting))
+	EachVariant(t, func(t *testing.T) {
+		defer Rescuing()()
+		s := Open(t, UniqueName(t), Recoverable)
+		a := Holding(t, s.Name(), 1)
+		Suspend(t, a)
+		WantErr(t, "TryWait", s.TryWait(), semaphore.ErrWouldBlock)
+		WantErr(t, "WaitTimeout", s.WaitTimeout(aLook), semaphore.ErrTimeout)
+		WantErr(t, "TryWait after it", s.TryWait(), semaphore.ErrWouldBlock)
+		waiting := Blocked(t, s, s.Wait)
+		GoOn(t, a)
+		a.OK("posts 1") // so it had it still
+		Must(t, Result(t, waiting))
 	})
 }
 
 // Process ids and times in the file are shown to people, and decide nothing: with
 // nonsense in their place the living keep their permits and the dead don't.
 func TestNonsenseTimes(t *testing.T) {
-	eachVariant(t, func(t *testing.T) {
-		defer rescuing()()
+	EachVariant(t, func(t *testing.T) {
+		defer Rescuing()()
 		for what, tt := range map[string]struct {
 			pid             uint32
 			started, opened int64
@@ -65,28 +54,28 @@ func TestNonsenseTimes(t *testing.T) {
 			"ours":                   {uint32(os.Getpid()), 1, time.Now().UnixNano()},
 		} {
 			t.Run(what, func(t *testing.T) {
-				s := open(t, uniqueName(t), recoverable)
-				a := holding(t, s.Name(), 1)
-				f, err := os.OpenFile(storeFile(recoverable, s.Name()), os.O_RDWR, 0)
-				must(t, err)
+				s := Open(t, UniqueName(t), Recoverable)
+				a := Holding(t, s.Name(), 1)
+				f, err := os.OpenFile(StoreFile(Recoverable, s.Name()), os.O_RDWR, 0)
+				Must(t, err)
 				defer f.Close()
-				for slot := range int64(semaphore.Table(s).Slots()) {
+				for slot := range int64(Table(s).Slots()) {
 					at := 4096 + slot*64
 					for offset, value := range map[int64]any{40: tt.pid, 48: tt.started, 56: tt.opened} {
 						b, err := binary.Append(nil, binary.NativeEndian, value)
-						must(t, err)
+						Must(t, err)
 						_, err = f.WriteAt(b, at+offset)
-						must(t, err)
+						Must(t, err)
 					}
 				}
-				wantErr(t, "TryWait", s.TryWait(), semaphore.ErrWouldBlock)
-				becomes(t, s, 0)
+				WantErr(t, "TryWait", s.TryWait(), semaphore.ErrWouldBlock)
+				Becomes(t, s, 0)
 				if hs, err := s.Holders(); err != nil || len(hs) != 1 || hs[0].Permits != 1 {
 					t.Errorf("Holders %+v, %v, want one", hs, err)
 				}
-				waiting := blocked(t, s, s.Wait)
-				must(t, a.cmd.Process.Kill())
-				must(t, result(t, waiting))
+				waiting := Blocked(t, s, s.Wait)
+				Must(t, a.Cmd.Process.Kill())
+				Must(t, Result(t, waiting))
 			})
 		}
 	})

@@ -32,6 +32,7 @@ import (
 	"github.com/procsem/semaphore/internal/filelock"
 	"github.com/procsem/semaphore/internal/permits"
 	"github.com/procsem/semaphore/internal/testhook"
+	. "github.com/procsem/semaphore/internal/testkit"
 )
 
 var (
@@ -322,7 +323,7 @@ var preys atomic.Int64
 
 // newPrey starts a process, and takes it to the beginning of the operation.
 func newPrey(t *testing.T, op *swept, number int, others string) *prey {
-	p := &prey{t: t, op: op, number: number, name: fmt.Sprintf("%ssweep%d", namePrefix(), preys.Add(1))}
+	p := &prey{t: t, op: op, number: number, name: fmt.Sprintf("%ssweep%d", NamePrefix(), preys.Add(1))}
 	defer func() {
 		if r := recover(); r != nil {
 			p.end()
@@ -357,7 +358,7 @@ func newPrey(t *testing.T, op *swept, number int, others string) *prey {
 
 // start starts a helper and returns it, its input, and its thread when it is ready.
 func (p *prey) start(args ...string) (*exec.Cmd, io.WriteCloser, int) {
-	cmd := helper(p.t, "sweep", args...)
+	cmd := Helper(p.t, "sweep", args...)
 	// That nothing comes between which has nothing to do with the operation.
 	cmd.Env = append(cmd.Env, "GOGC=off", "GODEBUG=asyncpreemptoff=1")
 	in, err := cmd.StdinPipe()
@@ -404,14 +405,14 @@ func (p *prey) waits(pid int) bool {
 
 // beginToWait returns when the waiter sleeps, or has a permit.
 func (p *prey) beginToWait() {
-	p.waiting = inBackground(p.waiter.Wait)
+	p.waiting = InBackground(p.waiter.Wait)
 	p.await("the waiter's sleep", func() bool { return len(p.waiting) > 0 || p.waits(os.Getpid()) })
 }
 
 func (p *prey) await(what string, cond func() bool) {
-	for deadline := time.Now().Add(hang); !cond(); time.Sleep(20 * time.Microsecond) {
+	for deadline := time.Now().Add(Hang); !cond(); time.Sleep(20 * time.Microsecond) {
 		if time.Now().After(deadline) {
-			complain("%s: not after %v; limit and permits %s", what, hang, p.state())
+			complain("%s: not after %v; limit and permits %s", what, Hang, p.state())
 		}
 	}
 }
@@ -457,7 +458,7 @@ func (p *prey) survive() {
 		p.mendedBy("Open")
 	}
 	if p.waiting == nil {
-		p.waiting = inBackground(p.waiter.Wait)
+		p.waiting = InBackground(p.waiter.Wait)
 	}
 	n, err := p.holder.Limit()
 	sweepMust(err)
@@ -485,7 +486,7 @@ func (p *prey) survive() {
 	select {
 	case err := <-p.waiting:
 		sweepMust(err)
-	case <-time.After(hang):
+	case <-time.After(Hang):
 		complain("the waiter sleeps on: limit %s", p.state())
 	}
 	if p.op.net && time.Since(start) > 300*time.Millisecond {
@@ -504,7 +505,7 @@ func (p *prey) survive() {
 	if p.op.dead > 0 {
 		handles++
 	}
-	if slots := semaphore.Table(next).Slots(); slots > handles {
+	if slots := Table(next).Slots(); slots > handles {
 		complain("%d slots are in use, of %d handles", slots, handles)
 	}
 	free := n - len(p.permits) - 1
@@ -529,7 +530,7 @@ func (p *prey) survive() {
 	if got, err := next.Value(); got != n || err != nil {
 		complain("value %d (%v) in the end, want %d: limit %s", got, err, n, p.state())
 	}
-	if w := semaphore.Table(next).Waiters(); w != 0 {
+	if w := Table(next).Waiters(); w != 0 {
 		complain("%d waiters are still counted after a give", w)
 	}
 	if len(p.left) > 0 {
@@ -539,7 +540,7 @@ func (p *prey) survive() {
 
 // locked returns how many slots have a lock: those of the dead can be had.
 func (p *prey) locked() (n int) {
-	f, err := os.Open(storeFile(recoverable, p.name))
+	f, err := os.Open(StoreFile(Recoverable, p.name))
 	sweepMust(err)
 	defer f.Close()
 	for s := range int64(8) {
@@ -847,7 +848,7 @@ func (sw *sweep) run() {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	if sw.op.net {
-		defer rescuing()()
+		defer Rescuing()()
 	}
 	for attempt := 0; attempt < 6; attempt++ {
 		if sw.learn() && (!thorough() || attempt >= 2 && len(sw.trace) > 20000) {
@@ -886,8 +887,8 @@ func (r *report) row(cells ...any) {
 }
 
 func TestSweep(t *testing.T) {
-	useHelper("sweep")
-	if !kernelTells() || !hasByteLocks() {
+	UseHelper("sweep")
+	if !KernelReports() || !HasByteLocks() {
 		t.Skip("not on this system: futex_waitv, or OFD locks, which the sweep is about")
 	}
 	// Who steps keeps the scheduler's hold on its thread.
@@ -921,7 +922,7 @@ func TestSweep(t *testing.T) {
 					if !errors.Is(r, errNoPtrace) {
 						panic(r)
 					}
-					missing(t, r.Error())
+					Missing(t, r.Error())
 				default:
 					t.Errorf("%s: %v", op.name, r)
 				}

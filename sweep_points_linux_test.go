@@ -22,6 +22,7 @@ import (
 
 	"github.com/procsem/semaphore/internal/futex"
 	"github.com/procsem/semaphore/internal/permits"
+	. "github.com/procsem/semaphore/internal/testkit"
 )
 
 // A boundary is one between two instructions.
@@ -211,11 +212,16 @@ func functions(pc uint64) (names []string) {
 
 const module = "github.com/procsem/semaphore"
 
+// ofTests reports whether a function is a test's, by its name without that of the module.
+func ofTests(path string) bool {
+	return strings.HasPrefix(path, "_test") || strings.HasPrefix(path, "/test/") || strings.HasPrefix(path, "/internal/testkit")
+}
+
 // ofModule reports whether an instruction is the module's own, and no test's.
 func ofModule(pc uint64, part string) bool {
 	return slices.ContainsFunc(functions(pc), func(name string) bool {
 		path, own := strings.CutPrefix(name, module)
-		return own && !strings.HasPrefix(path, "_test") && strings.Contains(path, part)
+		return own && !ofTests(path) && strings.Contains(path, part)
 	})
 }
 
@@ -225,7 +231,7 @@ func symbol(pcs ...uint64) string {
 	for _, pc := range pcs {
 		for _, name := range functions(pc) {
 			path, own := strings.CutPrefix(name, module)
-			if own && !strings.HasPrefix(path, "_test") && !strings.HasPrefix(path, "/internal/filelock") && !strings.HasPrefix(path, "/internal/eintr") {
+			if own && !ofTests(path) && !strings.HasPrefix(path, "/internal/filelock") {
 				_, name, _ = strings.Cut(path[strings.LastIndexByte(path, '/')+1:], ".")
 				name, _, _ = strings.Cut(name, ".func")
 				return strings.NewReplacer("(*", "", ")", "").Replace(name)
@@ -275,7 +281,7 @@ func callName(regs *unix.PtraceRegs) string {
 // table is the semaphore's, as its file has it; nil if there is no file yet.
 func (p *prey) table() *permits.Table {
 	if p.file == nil {
-		f, err := os.Open(storeFile(recoverable, p.name))
+		f, err := os.Open(StoreFile(Recoverable, p.name))
 		if err != nil {
 			return nil
 		}

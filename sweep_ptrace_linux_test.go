@@ -17,6 +17,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	. "github.com/procsem/semaphore/internal/testkit"
 )
 
 // errNoPtrace means that we may not trace.
@@ -118,7 +120,7 @@ func (p *prey) waitOrThaw() (status unix.WaitStatus, ok bool) {
 			return status, true
 		}
 		switch since := time.Since(start); {
-		case since > hang:
+		case since > Hang:
 			complain("the operation does not end: limit %s", p.state())
 		case since > time.Second && p.cameBack && len(p.waiting) > 0:
 			return status, false
@@ -218,8 +220,8 @@ func (p *prey) step(stop func(b boundary) bool) (ended bool) {
 // guard ends the test if the helper does not come to an end: nobody could wait for the
 // thread that is stepped, if it is the first one, before the others are gone.
 func (p *prey) guard() (done func()) {
-	watchdog := time.AfterFunc(3*hang, func() {
-		panic(fmt.Sprintf("%s: stepped for %v: limit %s", p.op.name, 3*hang, p.state()))
+	watchdog := time.AfterFunc(3*Hang, func() {
+		panic(fmt.Sprintf("%s: stepped for %v: limit %s", p.op.name, 3*Hang, p.state()))
 	})
 	return func() { watchdog.Stop() }
 }

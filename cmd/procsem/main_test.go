@@ -21,7 +21,7 @@ import (
 	"time"
 
 	"github.com/procsem/semaphore"
-	"github.com/procsem/semaphore/internal/oldkernel"
+	"github.com/procsem/semaphore/internal/testkit"
 )
 
 // The test binary is also procsem itself, if helperEnv is set, or a command for it to
@@ -43,7 +43,7 @@ var helpers = map[string]func(args []string) int{
 }
 
 func TestMain(m *testing.M) {
-	oldkernel.Pretend()
+	testkit.OldKernel()
 	if os.Getenv(helperEnv) != "" {
 		os.Unsetenv(helperEnv) // the command is none
 		becomeHelper()

@@ -4,7 +4,7 @@
 // one in C, on Unix one in Python, and one in Go for each engine, and all
 // understand the same commands.
 
-package semaphore_test
+package testkit
 
 import (
 	"bufio"
@@ -24,39 +24,43 @@ import (
 	"github.com/procsem/semaphore"
 )
 
-type actor struct {
-	t     testing.TB
-	kind  string
-	cmd   *exec.Cmd
-	in    io.WriteCloser
-	lines chan string
+// An Actor is a process that a test drives.
+type Actor struct {
+	Kind  string
+	Cmd   *exec.Cmd
+	In    io.WriteCloser
+	Lines chan string // what it says
+
+	t testing.TB
 }
 
-func startActor(t testing.TB, kind string, files ...*os.File) *actor {
+// StartActor starts the actor of a kind: "C", "musl C", "Python", or the name of an engine.
+func StartActor(t testing.TB, kind string, files ...*os.File) *Actor {
 	t.Helper()
 	cmd := foreignActor(t, kind)
 	if cmd == nil {
-		cmd = helper(t, "actor", kind)
+		cmd = Helper(t, "actor", kind)
 	}
 	cmd.ExtraFiles = files
-	return startActorCommand(t, kind, cmd)
+	return StartActorCommand(t, kind, cmd)
 }
 
-func startActorCommand(t testing.TB, kind string, cmd *exec.Cmd) *actor {
+// StartActorCommand starts an actor by a command of its own.
+func StartActorCommand(t testing.TB, kind string, cmd *exec.Cmd) *Actor {
 	t.Helper()
 	in, err := cmd.StdinPipe()
-	must(t, err)
+	Must(t, err)
 	out, err := cmd.StdoutPipe()
-	must(t, err)
+	Must(t, err)
 	cmd.Stderr = os.Stderr
-	must(t, cmd.Start())
-	a := &actor{t: t, kind: kind, cmd: cmd, in: in, lines: make(chan string)}
+	Must(t, cmd.Start())
+	a := &Actor{t: t, Kind: kind, Cmd: cmd, In: in, Lines: make(chan string)}
 	ended := make(chan struct{})
 	go func() {
-		defer close(a.lines)
+		defer close(a.Lines)
 		for s := bufio.NewScanner(out); s.Scan(); {
 			select {
-			case a.lines <- s.Text():
+			case a.Lines <- s.Text():
 			case <-ended:
 				return
 			}
@@ -71,43 +75,46 @@ func startActorCommand(t testing.TB, kind string, cmd *exec.Cmd) *actor {
 	return a
 }
 
-func (a *actor) send(format string, args ...any) {
+// Send sends a command.
+func (a *Actor) Send(format string, args ...any) {
 	a.t.Helper()
-	if _, err := fmt.Fprintf(a.in, format+"\n", args...); err != nil {
-		a.t.Fatalf("%s actor: %v", a.kind, err)
+	if _, err := fmt.Fprintf(a.In, format+"\n", args...); err != nil {
+		a.t.Fatalf("%s actor: %v", a.Kind, err)
 	}
 }
 
-func (a *actor) answer() string {
+// Answer returns the next line that the actor says.
+func (a *Actor) Answer() string {
 	a.t.Helper()
 	select {
-	case line, open := <-a.lines:
+	case line, open := <-a.Lines:
 		if !open {
-			a.t.Fatalf("%s actor died", a.kind)
+			a.t.Fatalf("%s actor died", a.Kind)
 		}
 		return line
-	case <-time.After(2 * hang):
-		a.t.Fatalf("%s actor: no answer after %v", a.kind, 2*hang)
+	case <-time.After(2 * Hang):
+		a.t.Fatalf("%s actor: no answer after %v", a.Kind, 2*Hang)
 		return ""
 	}
 }
 
-// expect sends a command and wants that answer.
-func (a *actor) expect(want, format string, args ...any) {
+// Expect sends a command and wants that answer.
+func (a *Actor) Expect(want, format string, args ...any) {
 	a.t.Helper()
-	a.send(format, args...)
-	if got := a.answer(); got != want {
-		a.t.Fatalf("%s actor, %s: got %q, want %q", a.kind, fmt.Sprintf(format, args...), got, want)
+	a.Send(format, args...)
+	if got := a.Answer(); got != want {
+		a.t.Fatalf("%s actor, %s: got %q, want %q", a.Kind, fmt.Sprintf(format, args...), got, want)
 	}
 }
 
-func (a *actor) ok(format string, args ...any) {
+// OK sends a command and wants the answer "ok".
+func (a *Actor) OK(format string, args ...any) {
 	a.t.Helper()
-	a.expect("ok", format, args...)
+	a.Expect("ok", format, args...)
 }
 
-// actorMain is the actor in Go.
-func actorMain(args []string) int {
+// ActorMain is the helper "actor", the actor in Go, whose argument is the engine.
+func ActorMain(args []string) int {
 	var engine semaphore.Engine
 	for engine = semaphore.EngineAuto; engine.String() != args[0]; engine++ {
 	}

@@ -1,4 +1,4 @@
-package semaphore_test
+package testkit
 
 import (
 	"fmt"
@@ -15,26 +15,27 @@ import (
 	"github.com/procsem/semaphore/internal/testhook"
 )
 
-// withoutWaitv makes the kernel look older than 5.16.
-func withoutWaitv() (restore func()) {
+// WithoutWaitv makes the kernel look older than 5.16.
+func WithoutWaitv() (restore func()) {
 	before := testhook.NoFutexWaitv.Swap(true)
 	return func() { testhook.NoFutexWaitv.Store(before) }
 }
 
-// What the engines use where the kernel, or the emulator in its place, has it.
-
-func hasWaitv() bool {
+// HasWaitv reports whether the kernel, or the emulator in its place, has futex_waitv.
+func HasWaitv() bool {
 	_, _, errno := unix.RawSyscall6(unix.SYS_FUTEX_WAITV, 0, 0, 0, 0, 0, 0)
 	return errno == syscall.EINVAL && !testhook.NoFutexWaitv.Load()
 }
 
+// hasRobustList reports whether it has robust lists.
 func hasRobustList() bool {
 	var head, size uintptr
 	_, _, errno := unix.RawSyscall(unix.SYS_GET_ROBUST_LIST, 0, uintptr(unsafe.Pointer(&head)), uintptr(unsafe.Pointer(&size)))
 	return errno == 0
 }
 
-func hasByteLocks() bool {
+// HasByteLocks reports whether it has open-file-description locks.
+func HasByteLocks() bool {
 	f, err := os.CreateTemp("", "semaphore-test-")
 	if err != nil {
 		panic(err)
@@ -45,34 +46,36 @@ func hasByteLocks() bool {
 	return err == nil
 }
 
-// kernelTells reports whether waiters hear of a death from the kernel. Where they
-// don't, the safety net tells them, and is on in all tests.
-func kernelTells() bool { return hasWaitv() && hasRobustList() }
+// KernelReports reports whether waiters learn from the kernel that a process has ended.
+//
+// Where they don't, the safety net finds out, and is on in all tests.
+func KernelReports() bool { return HasWaitv() && hasRobustList() }
 
 // paths says which of the ways that depend on the kernel the engines take.
 func paths() string {
 	no := map[bool]string{false: "no "}
-	return no[hasWaitv()] + "futex_waitv, " + no[hasRobustList()] + "robust list, " + no[hasByteLocks()] + "OFD locks"
+	return no[HasWaitv()] + "futex_waitv, " + no[hasRobustList()] + "robust list, " + no[HasByteLocks()] + "OFD locks"
 }
 
-// emulated reports whether /proc shows the system calls of another machine than ours:
-// those of an emulator.
-func emulated() bool {
+// Emulated reports whether the tests run on an emulator of another processor.
+func Emulated() bool {
+	// /proc then shows the system calls of the emulator's machine.
 	call, err := os.ReadFile("/proc/thread-self/syscall")
 	return err == nil && !strings.HasPrefix(string(call), fmt.Sprint(unix.SYS_READ, " "))
 }
 
-func needCallNumbers(t testing.TB) {
+// NeedCallNumbers skips where /proc does not show in which system calls threads are.
+func NeedCallNumbers(t testing.TB) {
 	t.Helper()
-	needSleeping(t)
-	if emulated() {
+	NeedSleeping(t)
+	if Emulated() {
 		t.Skip("on an emulator: its system calls are in /proc, not ours")
 	}
 }
 
-// sleeper returns a thread of a process that sleeps on a futex in that file, or on
+// Sleeper returns a thread of a process that sleeps on a futex in that file, or on
 // several futexes, whose addresses the kernel does not show; 0 if there is none.
-func sleeper(pid int, file string) (tid int) {
+func Sleeper(pid int, file string) (tid int) {
 	proc := fmt.Sprintf("/proc/%d/", pid)
 	maps, _ := os.ReadFile(proc + "maps")
 	var from, to uint64

@@ -1,4 +1,4 @@
-package oldkernel
+package testkit
 
 import (
 	"os"
@@ -6,12 +6,12 @@ import (
 	"github.com/procsem/semaphore/internal/testhook"
 )
 
-// Pretend does what the environment asks for.
-func Pretend() {
-	if os.Getenv(NoFutexWaitv) != "" {
+// OldKernel makes this process run as on an older kernel, if the environment asks for that.
+func OldKernel() {
+	if os.Getenv(noFutexWaitv) != "" {
 		testhook.NoFutexWaitv.Store(true)
 	}
-	if os.Getenv(NoByteLocks) != "" {
+	if os.Getenv(noByteLocks) != "" {
 		testhook.NoByteLocks.Store(true)
 	}
 }

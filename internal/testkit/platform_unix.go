@@ -2,7 +2,7 @@
 
 // What tests need that Windows has otherwise: see platform_windows_test.go.
 
-package semaphore_test
+package testkit
 
 import (
 	"encoding/binary"
@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -25,39 +26,29 @@ import (
 	"github.com/procsem/semaphore/internal/testhook"
 )
 
-var rows = []row{
+// Rows are those of the conformance table.
+var Rows = []Row{
 	{"auto", semaphore.EngineAuto, nil},
 	{"libc", semaphore.EngineLibc, nil},
 	{"native", semaphore.EngineNative, nil},
-	{"native without futex_waitv", semaphore.EngineNative, withoutWaitv},
+	{"native without futex_waitv", semaphore.EngineNative, WithoutWaitv},
 	{"flock", semaphore.EngineFlock, nil},
 	{"recoverable", semaphore.EngineRecoverable, nil},
-	{"recoverable without futex_waitv", semaphore.EngineRecoverable, withoutNews},
-	{"recoverable with lock files and polling", semaphore.EngineRecoverable, portable},
-}
-
-var platformHelpers = map[string]func([]string) int{
-	"hammer":    hammerMain,
-	"interrupt": interruptMain,
-	"child":     childMain,
+	{"recoverable without futex_waitv", semaphore.EngineRecoverable, WithoutReports},
+	{"recoverable with lock files and polling", semaphore.EngineRecoverable, Portable},
 }
 
 // storeDirs are where semaphores' files may be.
 var storeDirs = []string{"/dev/shm", "/tmp"}
 
-// oddBytes are some that a name may have.
-const oddBytes = "\n\xff \\%"
+// UnlinkFrees reports whether the name of an open semaphore can be removed.
+func UnlinkFrees(semaphore.Engine) bool { return true }
 
-// longest returns the length of the longest name of an engine.
-func longest(semaphore.Engine) int { return semaphore.MaxName() }
+// TempDir returns a directory that is removed when the test ends.
+func TempDir(t testing.TB) string { return t.TempDir() }
 
-// unlinkFrees reports whether the name of an open semaphore can be removed.
-func unlinkFrees(semaphore.Engine) bool { return true }
-
-func tempDir(t testing.TB) string { return t.TempDir() }
-
-// keepAlive keeps a semaphore that nobody has open from ending.
-func keepAlive(testing.TB, string, semaphore.Engine) {}
+// KeepAlive keeps a semaphore that nobody has open from ending.
+func KeepAlive(testing.TB, string, semaphore.Engine) {}
 
 // scratch is a directory for the whole run.
 var scratch = sync.OnceValue(func() string {
@@ -69,30 +60,32 @@ var scratch = sync.OnceValue(func() string {
 	return dir
 })
 
-func needTool(t testing.TB, tool string) {
+// NeedTool skips where a program is missing.
+func NeedTool(t testing.TB, tool string) {
 	t.Helper()
 	if _, err := exec.LookPath(tool); err != nil {
-		missing(t, tool)
+		Missing(t, tool)
 	}
 }
 
-func needRoot(t testing.TB) {
+// NeedRoot skips for those who are not root.
+func NeedRoot(t testing.TB) {
 	t.Helper()
 	if os.Geteuid() != 0 {
-		missing(t, "root")
+		Missing(t, "root")
 	}
 }
 
-// needSleeping skips where /proc does not show what threads sleep in.
-func needSleeping(t testing.TB) {
+// NeedSleeping skips where /proc does not show what threads sleep in.
+func NeedSleeping(t testing.TB) {
 	t.Helper()
 	if _, err := os.ReadFile("/proc/self/syscall"); err != nil {
 		t.Skipf("not on this system: /proc/self/syscall")
 	}
 }
 
-// threads returns how many this process has.
-func threads(t testing.TB) int {
+// Threads returns how many threads this process has.
+func Threads(t testing.TB) int {
 	t.Helper()
 	tasks, err := os.ReadDir("/proc/self/task")
 	if err != nil {
@@ -101,11 +94,12 @@ func threads(t testing.TB) int {
 	return len(tasks)
 }
 
-// sharing are the kinds of actors that share semaphores with each other.
-func sharing() map[string][]string {
+// Sharing returns the kinds of actors that share semaphores with each other, by the name
+// of their store.
+func Sharing() map[string][]string {
 	var glibc []string
 	for _, e := range []semaphore.Engine{semaphore.EngineNative, semaphore.EngineLibc} {
-		if hasEngine(e) && (e == semaphore.EngineNative || testhook.Libc.Glibc) {
+		if HasEngine(e) && (e == semaphore.EngineNative || testhook.Libc.Glibc) {
 			glibc = append(glibc, e.String())
 		}
 	}
@@ -116,7 +110,7 @@ func sharing() map[string][]string {
 			stores["glibc"] = append(stores["glibc"], "Python")
 		}
 	}
-	if hasEngine(semaphore.EngineLibc) && !testhook.Libc.Glibc {
+	if HasEngine(semaphore.EngineLibc) && !testhook.Libc.Glibc {
 		stores["libc"] = []string{"libc"}
 		if testhook.Libc.Musl {
 			stores["libc"] = append(stores["libc"], "musl C")
@@ -138,31 +132,33 @@ var pythonShares = sync.OnceValue(func() bool {
 
 // cProgram builds testdata/actor.c, once, muslProgram for musl.
 var (
-	cProgram    = sync.OnceValues(func() (string, error) { return compile(cCompiler(), "actor.c") })
-	muslProgram = sync.OnceValues(func() (string, error) { return compile(muslCompiler, "actor.c") })
+	cProgram    = sync.OnceValues(func() (string, error) { return Compile(CCompiler(), "actor.c") })
+	muslProgram = sync.OnceValues(func() (string, error) { return Compile(muslCompiler, "actor.c") })
 )
 
 // compilerVariable is the C compiler, with its flags, for programs of our own machine
 // and with glibc, where that is not cc.
 const compilerVariable = "SEMAPHORE_TEST_CC"
 
-// cCompiler returns the C compiler, with its flags, for programs of our own machine.
-func cCompiler() []string {
+// CCompiler returns the C compiler for programs of our own machine, with its flags.
+func CCompiler() []string {
 	if cc := strings.Fields(os.Getenv(compilerVariable)); len(cc) > 0 {
 		return cc
 	}
 	return []string{"cc"}
 }
 
-const cc386 = "i686-linux-gnu-gcc"
-
 // muslCompiler is Debian's, for the machine that it is on.
 var muslCompiler = []string{"musl-gcc", "-static"}
 
-// compile builds a program of testdata.
-func compile(compiler []string, source string) (string, error) {
+// Compile builds a program of testdata, and returns its path.
+func Compile(compiler []string, source string) (string, error) {
 	out := filepath.Join(scratch(), source+"-"+compiler[0])
-	args := append(compiler[1:len(compiler):len(compiler)], "-O2", "-Wall", "-Werror", "-o", out, filepath.Join("testdata", source), "-pthread")
+	source, err := testdata(source)
+	if err != nil {
+		return "", err
+	}
+	args := append(compiler[1:len(compiler):len(compiler)], "-O2", "-Wall", "-Werror", "-o", out, source, "-pthread")
 	cc := exec.Command(compiler[0], args...)
 	if text, err := cc.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("%v: %v\n%s", cc, err, text)
@@ -175,27 +171,29 @@ func foreignActor(t testing.TB, kind string) *exec.Cmd {
 	t.Helper()
 	switch kind {
 	case "C":
-		needTool(t, cCompiler()[0])
+		NeedTool(t, CCompiler()[0])
 		path, err := cProgram()
-		must(t, err)
+		Must(t, err)
 		return exec.Command(path)
 	case "musl C":
-		needTool(t, muslCompiler[0])
+		NeedTool(t, muslCompiler[0])
 		path, err := muslProgram()
-		must(t, err)
+		Must(t, err)
 		return exec.Command(path)
 	case "Python":
-		needTool(t, "python3")
-		return exec.Command("python3", "testdata/actor.py")
+		NeedTool(t, "python3")
+		path, err := testdata("actor.py")
+		Must(t, err)
+		return exec.Command("python3", path)
 	}
 	return nil
 }
 
-// sleeping reports whether the actor waits for a semaphore: no thread of it
+// Sleeping reports whether the actor waits for a semaphore: no thread of it
 // runs, and none sleeps in a read of its commands, from descriptor 0.
-func (a *actor) sleeping() bool {
-	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/syscall", a.cmd.Process.Pid))
-	must(a.t, err)
+func (a *Actor) Sleeping() bool {
+	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/syscall", a.Cmd.Process.Pid))
+	Must(a.t, err)
 	for _, task := range tasks {
 		call, _ := os.ReadFile(task) // number and arguments, or "running"
 		if f := strings.Fields(string(call)); len(f) < 2 || f[1] == "0x0" {
@@ -288,12 +286,27 @@ func recordIsLocked(f *os.File) bool {
 	return recordLock(f, unix.F_GETLK, unix.F_WRLCK) != unix.F_UNLCK
 }
 
-// Under nohup, and in the background of a shell, interrupts are ignored, and the helpers
-// that are to die of one would inherit that.
-func init() {
+// heedInterrupts undoes that this process ignores interrupts, as it does under nohup and
+// in the background of a shell: helpers that are to die of one would inherit that.
+func heedInterrupts() {
 	for _, sig := range []os.Signal{syscall.SIGHUP, syscall.SIGINT} {
-		if os.Getenv(helperVariable) == "" && signal.Ignored(sig) {
+		if signal.Ignored(sig) {
 			signal.Notify(make(chan os.Signal, 1), sig)
 		}
 	}
+}
+
+// testdata returns the path of a file of testdata, whatever directory a test runs in.
+func testdata(name string) (string, error) {
+	_, source, _, _ := runtime.Caller(0)
+	path := filepath.Join(filepath.Dir(source), "testdata", name)
+	if _, err := os.Stat(path); err == nil {
+		return path, nil
+	}
+	// The test was built with -trimpath, or the sources were moved.
+	dir, err := exec.Command("go", "list", "-f", "{{.Dir}}", "github.com/procsem/semaphore/internal/testkit").Output()
+	if err != nil {
+		return "", fmt.Errorf("where is testdata/%s? go list: %w", name, err)
+	}
+	return filepath.Join(strings.TrimSpace(string(dir)), "testdata", name), nil
 }

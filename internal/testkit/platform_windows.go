@@ -1,18 +1,15 @@
 // What tests need that Unix has otherwise: see platform_unix_test.go.
 
-package semaphore_test
+package testkit
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
 	"slices"
-	"strconv"
-	"syscall"
 	"testing"
 	"unsafe"
 
@@ -22,20 +19,19 @@ import (
 	"github.com/procsem/semaphore/internal/testhook"
 )
 
-var rows = []row{
+// Rows are those of the conformance table.
+var Rows = []Row{
 	{"auto", semaphore.EngineAuto, nil},
 	{"windows", semaphore.EngineWindows, nil},
 	{"recoverable", semaphore.EngineRecoverable, nil},
-	{"recoverable without watching processes", semaphore.EngineRecoverable, withoutNews},
+	{"recoverable without watching processes", semaphore.EngineRecoverable, WithoutReports},
 }
-
-var platformHelpers = map[string]func([]string) int{"ctrl": ctrlMain, "stores": storesMain}
 
 // storeDirs are where semaphores' files may be.
 var storeDirs = []string{filepath.Join(os.Getenv("ProgramData"), "semaphore")}
 
-// storeFile is where an engine keeps a name that is written as it is.
-func storeFile(_ semaphore.Engine, name string) string {
+// StoreFile returns the path at which an engine keeps a name that is written as it is.
+func StoreFile(_ semaphore.Engine, name string) string {
 	dir := os.Getenv("SEMAPHORE_DIR")
 	if dir == "" {
 		dir = storeDirs[0]
@@ -43,59 +39,48 @@ func storeFile(_ semaphore.Engine, name string) string {
 	return filepath.Join(dir, "rec."+name)
 }
 
-// oddBytes are some that a name may have.
-const oddBytes = "\n\x01 :*?%"
-
-// longest returns the length of the longest name of an engine.
-func longest(e semaphore.Engine) int {
-	if owns(e) {
-		return 255 - len("rec.")
-	}
-	return semaphore.MaxName()
-}
-
-// unlinkFrees reports whether the name of an open semaphore can be removed.
-func unlinkFrees(e semaphore.Engine) bool {
+// UnlinkFrees reports whether the name of an open semaphore can be removed.
+func UnlinkFrees(e semaphore.Engine) bool {
 	return e != semaphore.EngineAuto && e != semaphore.EngineWindows
 }
 
-// keepAlive keeps a semaphore that nobody has open from ending.
-func keepAlive(t testing.TB, name string, e semaphore.Engine) {
+// KeepAlive keeps a semaphore that nobody has open from ending.
+func KeepAlive(t testing.TB, name string, e semaphore.Engine) {
 	t.Helper()
-	startActor(t, e.String()).ok("open %s", name)
+	StartActor(t, e.String()).OK("open %s", name)
 }
 
-// portable, for helpers, is withoutNews.
-func portable() (restore func()) {
+// Portable lets nobody watch processes, as WithoutReports does, in a helper process.
+func Portable() (restore func()) {
 	testhook.Unwatched.Store(true)
 	return func() { testhook.Unwatched.Store(false) }
 }
 
-// withoutNews lets nobody watch processes: only the safety net finds the dead.
-func withoutNews() (restore func()) {
-	watching, net := portable(), rescuing()
+// WithoutReports lets nobody watch processes: only the safety net finds out that a process has ended.
+func WithoutReports() (restore func()) {
+	watching, net := Portable(), Rescuing()
 	os.Setenv(portableVariable, "1")
-	os.Setenv(netVariable, "on")
+	os.Setenv(NetVariable, "on")
 	return func() {
-		os.Unsetenv(netVariable)
+		os.Unsetenv(NetVariable)
 		os.Unsetenv(portableVariable)
 		net()
 		watching()
 	}
 }
 
-// needSleeping skips where it cannot be seen what threads sleep in.
-func needSleeping(testing.TB) {}
+// NeedSleeping skips where it cannot be seen what threads sleep in.
+func NeedSleeping(testing.TB) {}
 
-// sleeping would report whether the actor waits for a semaphore. Windows does not
+// Sleeping would report whether the actor waits for a semaphore. Windows does not
 // tell; a wait that has not begun yet when the permit comes passes the tests too.
-func (a *actor) sleeping() bool { return true }
+func (a *Actor) Sleeping() bool { return true }
 
-// threads returns how many this process has.
-func threads(t testing.TB) int {
+// Threads returns how many threads this process has.
+func Threads(t testing.TB) int {
 	t.Helper()
 	all, err := windows.CreateToolhelp32Snapshot(windows.TH32CS_SNAPTHREAD, 0)
-	must(t, err)
+	Must(t, err)
 	defer windows.CloseHandle(all)
 	n := 0
 	entry := windows.ThreadEntry32{Size: uint32(unsafe.Sizeof(windows.ThreadEntry32{}))}
@@ -110,8 +95,9 @@ func threads(t testing.TB) int {
 	return n
 }
 
-// sharing are the kinds of actors that share semaphores with each other.
-func sharing() map[string][]string { return map[string][]string{"windows": {"windows", "C"}} }
+// Sharing returns the kinds of actors that share semaphores with each other, by the name
+// of their store.
+func Sharing() map[string][]string { return map[string][]string{"windows": {"windows", "C"}} }
 
 // cVariable is the environment variable that names testdata/actor_windows.c, compiled:
 // there need not be a compiler for Windows on Windows.
@@ -125,7 +111,7 @@ func foreignActor(t testing.TB, kind string) *exec.Cmd {
 	}
 	path := os.Getenv(cVariable)
 	if path == "" {
-		missing(t, "a C program in "+cVariable)
+		Missing(t, "a C program in "+cVariable)
 	}
 	return exec.Command(path)
 }
@@ -160,90 +146,19 @@ func recordIsLocked(f *os.File) bool {
 	panic(err)
 }
 
-// exits has the one event of a console that can be sent to a process alone, which Go
-// makes SIGINT of. See TestConsole for what Wine does not do.
-var exits = []exit{
-	{"idle", syscall.SIGINT, 0},
-	{"busy", syscall.SIGINT, 0},
-	{"storm", syscall.SIGINT, 0},
-	{"listening", syscall.SIGINT, 0},
-	{"closed", syscall.SIGINT, 0},
-	{"idle", syscall.SIGKILL, 3}, // not covered
-	{"plain", syscall.SIGINT, 3}, // not asked for
-}
-
-// endable gives a process that end can end a console and a group of its own.
-func endable(cmd *exec.Cmd) *exec.Cmd {
-	cmd.SysProcAttr = &syscall.SysProcAttr{CreationFlags: windows.CREATE_NO_WINDOW | windows.CREATE_NEW_PROCESS_GROUP}
-	return cmd
-}
-
-// heedCtrlC undoes that the first process of a group ignores Ctrl-C.
-func heedCtrlC() {
-	if r, _, err := setConsoleCtrlHandler.Call(0, 0); r == 0 {
-		panic(err)
-	}
-}
-
-// ctrlMain sends an event to a process that has a console of its own: Ctrl-Break, as
-// Windows sends Ctrl-C to no single group. Wine does that, and knows no Ctrl-Break.
-func ctrlMain(args []string) int {
-	pid, err := strconv.Atoi(args[0])
-	if err != nil {
-		panic(err)
-	}
-	freeConsole.Call()
-	if r, _, err := attachConsole.Call(uintptr(pid)); r == 0 {
-		panic(err)
-	}
-	var event uint32 = windows.CTRL_BREAK_EVENT
-	if underWine() {
-		event = windows.CTRL_C_EVENT
-	}
-	if err := windows.GenerateConsoleCtrlEvent(event, uint32(pid)); err != nil {
-		panic(err)
-	}
-	return 0
-}
-
-// end ends a process by an event of its console, or by TerminateProcess for SIGKILL,
-// and wants its status to say so.
-func end(t *testing.T, a *actor, how exit) {
-	t.Helper()
-	want := uint32(windows.STATUS_CONTROL_C_EXIT)
-	if how.sig == syscall.SIGKILL {
-		want = 1
-		must(t, a.cmd.Process.Kill())
-	} else {
-		must(t, helper(t, "ctrl", fmt.Sprint(a.cmd.Process.Pid)).Run())
-	}
-	result(t, inBackground(a.cmd.Wait))
-	got := uint32(a.cmd.ProcessState.ExitCode())
-	if underWine() && (how.how == "plain" || how.how == "closed") {
-		want = 0 // what Wine ends a process with that does not handle the event
-	}
-	if got != want {
-		t.Errorf("exit status %#x, want %#x", got, want)
-	}
-}
-
-var (
-	kernel32              = windows.NewLazySystemDLL("kernel32.dll")
-	attachConsole         = kernel32.NewProc("AttachConsole")
-	freeConsole           = kernel32.NewProc("FreeConsole")
-	setConsoleCtrlHandler = kernel32.NewProc("SetConsoleCtrlHandler")
-)
-
-func underWine() bool {
+// UnderWine reports whether this Windows is Wine.
+func UnderWine() bool {
 	return windows.NewLazySystemDLL("ntdll.dll").NewProc("wine_get_version").Find() == nil
 }
 
-// tempDir is t.TempDir, which cannot clean up under Wine 8: that lacks the call by
-// which os.RemoveAll deletes what is in a directory (FileDispositionInformationEx).
-func tempDir(t testing.TB) string {
+// TempDir returns a directory that is removed when the test ends.
+//
+// t.TempDir cannot clean up under Wine 8: that lacks the call by which os.RemoveAll
+// deletes what is in a directory (FileDispositionInformationEx).
+func TempDir(t testing.TB) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "semaphore-test-")
-	must(t, err)
+	Must(t, err)
 	t.Cleanup(func() {
 		var paths []string
 		filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
@@ -251,7 +166,7 @@ func tempDir(t testing.TB) string {
 			return err
 		})
 		for _, path := range slices.Backward(paths) {
-			waitFor(t, "the end of "+path, func() bool {
+			WaitFor(t, "the end of "+path, func() bool {
 				runtime.GC() // a semaphore's file goes when nobody has it mapped
 				err := os.Remove(path)
 				return err == nil || errors.Is(err, fs.ErrNotExist)
@@ -261,9 +176,79 @@ func tempDir(t testing.TB) string {
 	return dir
 }
 
-func emulated() bool { return false }
+// Emulated reports whether the tests run on an emulator of another processor.
+func Emulated() bool { return false }
 
-// kernelTells: waiters hear of deaths by the handles of processes.
-func kernelTells() bool { return true }
+// KernelReports is true: waiters learn of exits by the handles of processes.
+func KernelReports() bool { return true }
 
 func paths() string { return "LockFileEx, handles of processes" }
+
+// In the other variant only the safety net finds the dead.
+const otherVariant = "unwatched"
+
+// Vary makes the recoverable engine the other variant of EachVariant.
+func Vary() (restore func()) { return WithoutReports() }
+
+// Suspend suspends a process, which stands still when that returns.
+func Suspend(t *testing.T, a *Actor) {
+	t.Helper()
+	ofProcess(t, a, suspendProcess)
+}
+
+// GoOn lets a suspended process go on.
+func GoOn(t *testing.T, a *Actor) {
+	t.Helper()
+	ofProcess(t, a, resumeProcess)
+}
+
+var (
+	ntdll          = windows.NewLazySystemDLL("ntdll.dll")
+	suspendProcess = ntdll.NewProc("NtSuspendProcess")
+	resumeProcess  = ntdll.NewProc("NtResumeProcess")
+)
+
+func ofProcess(t testing.TB, a *Actor, what *windows.LazyProc) {
+	t.Helper()
+	h, err := windows.OpenProcess(windows.PROCESS_SUSPEND_RESUME, false, uint32(a.Cmd.Process.Pid))
+	Must(t, err)
+	defer windows.CloseHandle(h)
+	if status, _, _ := what.Call(uintptr(h)); status != 0 {
+		t.Fatalf("%s: %#x", what.Name, status)
+	}
+}
+
+// OpenErr opens a semaphore of EngineWindows and closes it, and returns the error of Open.
+func OpenErr(name string, opts ...semaphore.Option) error {
+	s, err := semaphore.Open(name, append(opts, semaphore.WithEngine(semaphore.EngineWindows))...)
+	if err == nil {
+		s.Close()
+	}
+	return err
+}
+
+// HandleCount returns how many handles this process has, or some more.
+//
+// Wine does not count them, but gives new ones the lowest free numbers.
+func HandleCount(t *testing.T) (n uint32) {
+	t.Helper()
+	if UnderWine() {
+		const holes = 100 // that may be left by those that were closed
+		for range holes {
+			h, err := windows.CreateEvent(nil, 0, 0, nil)
+			Must(t, err)
+			defer windows.CloseHandle(h)
+			n = max(n, uint32(h)/4)
+		}
+		return n
+	}
+	if r, _, err := getProcessHandleCount.Call(uintptr(windows.CurrentProcess()), uintptr(unsafe.Pointer(&n))); r == 0 {
+		t.Fatal("GetProcessHandleCount: ", err)
+	}
+	return n
+}
+
+var getProcessHandleCount = windows.NewLazySystemDLL("kernel32.dll").NewProc("GetProcessHandleCount")
+
+// heedInterrupts is for Unix.
+func heedInterrupts() {}

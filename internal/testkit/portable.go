@@ -1,6 +1,6 @@
 //go:build unix && !aix && !filelock_fcntl && !mips && !mipsle && (!arm || arm.7)
 
-package semaphore_test
+package testkit
 
 import (
 	"os"
@@ -8,19 +8,19 @@ import (
 	"github.com/procsem/semaphore/internal/testhook"
 )
 
-// withoutNews makes the kernel look older than futex_waitv, which tells of deaths
-// too: without it only the safety net does.
-func withoutNews() (restore func()) {
-	waitv, net := withoutWaitv(), rescuing()
+// WithoutReports makes the kernel look older than futex_waitv, without which only the
+// safety net finds out that a process has ended.
+func WithoutReports() (restore func()) {
+	waitv, net := WithoutWaitv(), Rescuing()
 	return func() {
 		net()
 		waitv()
 	}
 }
 
-// portable makes the recoverable engine what it is on systems without
+// Portable makes the recoverable engine what it is on systems without
 // open-file-description locks and futexes.
-func portable() (restore func()) {
+func Portable() (restore func()) {
 	locks, polls := testhook.NoByteLocks.Swap(true), testhook.Polling.Swap(true)
 	os.Setenv(portableVariable, "1") // for helpers
 	return func() {

@@ -1,0 +1,89 @@
+package semaphore_test
+
+import (
+	"fmt"
+	"os/exec"
+	"strconv"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/windows"
+
+	. "github.com/procsem/semaphore/internal/testkit"
+)
+
+// exits has the one event of a console that can be sent to a process alone, which Go
+// makes SIGINT of. See TestConsole for what Wine does not do.
+var exits = []exit{
+	{"idle", syscall.SIGINT, 0},
+	{"busy", syscall.SIGINT, 0},
+	{"storm", syscall.SIGINT, 0},
+	{"listening", syscall.SIGINT, 0},
+	{"closed", syscall.SIGINT, 0},
+	{"idle", syscall.SIGKILL, 3}, // not covered
+	{"plain", syscall.SIGINT, 3}, // not asked for
+}
+
+// endable gives a process that end can end a console and a group of its own.
+func endable(cmd *exec.Cmd) *exec.Cmd {
+	cmd.SysProcAttr = &syscall.SysProcAttr{CreationFlags: windows.CREATE_NO_WINDOW | windows.CREATE_NEW_PROCESS_GROUP}
+	return cmd
+}
+
+// heedCtrlC undoes that the first process of a group ignores Ctrl-C.
+func heedCtrlC() {
+	if r, _, err := setConsoleCtrlHandler.Call(0, 0); r == 0 {
+		panic(err)
+	}
+}
+
+func init() { helpers["ctrl"] = ctrlMain }
+
+// ctrlMain sends an event to a process that has a console of its own: Ctrl-Break, as
+// Windows sends Ctrl-C to no single group. Wine does that, and knows no Ctrl-Break.
+func ctrlMain(args []string) int {
+	pid, err := strconv.Atoi(args[0])
+	if err != nil {
+		panic(err)
+	}
+	freeConsole.Call()
+	if r, _, err := attachConsole.Call(uintptr(pid)); r == 0 {
+		panic(err)
+	}
+	var event uint32 = windows.CTRL_BREAK_EVENT
+	if UnderWine() {
+		event = windows.CTRL_C_EVENT
+	}
+	if err := windows.GenerateConsoleCtrlEvent(event, uint32(pid)); err != nil {
+		panic(err)
+	}
+	return 0
+}
+
+// end ends a process by an event of its console, or by TerminateProcess for SIGKILL,
+// and wants its status to say so.
+func end(t *testing.T, a *Actor, how exit) {
+	t.Helper()
+	want := uint32(windows.STATUS_CONTROL_C_EXIT)
+	if how.sig == syscall.SIGKILL {
+		want = 1
+		Must(t, a.Cmd.Process.Kill())
+	} else {
+		Must(t, Helper(t, "ctrl", fmt.Sprint(a.Cmd.Process.Pid)).Run())
+	}
+	Result(t, InBackground(a.Cmd.Wait))
+	got := uint32(a.Cmd.ProcessState.ExitCode())
+	if UnderWine() && (how.how == "plain" || how.how == "closed") {
+		want = 0 // what Wine ends a process with that does not handle the event
+	}
+	if got != want {
+		t.Errorf("exit status %#x, want %#x", got, want)
+	}
+}
+
+var (
+	kernel32              = windows.NewLazySystemDLL("kernel32.dll")
+	attachConsole         = kernel32.NewProc("AttachConsole")
+	freeConsole           = kernel32.NewProc("FreeConsole")
+	setConsoleCtrlHandler = kernel32.NewProc("SetConsoleCtrlHandler")
+)

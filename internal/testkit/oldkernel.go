@@ -1,0 +1,12 @@
+package testkit
+
+// The environment variables that ask for it, whatever their value. With one of them
+// all tests run as there.
+const (
+	// noFutexWaitv: Linux before 5.16, or a seccomp filter that forbids futex_waitv.
+	noFutexWaitv = "SEMAPHORE_TEST_NO_FUTEX_WAITV"
+
+	// noByteLocks: Linux before 3.15, or a filesystem without open-file-description
+	// locks.
+	noByteLocks = "SEMAPHORE_TEST_NO_OFD_LOCKS"
+)

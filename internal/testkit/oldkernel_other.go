@@ -1,0 +1,6 @@
+//go:build !linux
+
+package testkit
+
+// OldKernel does nothing: other systems have neither.
+func OldKernel() {}

@@ -1,0 +1,62 @@
+//go:build unix || windows
+
+package testkit
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"testing"
+
+	"github.com/procsem/semaphore"
+)
+
+// CreateMain is the helper "create", which creates a semaphore at a signal, for Race.
+func CreateMain(args []string) int {
+	var engine semaphore.Engine
+	fmt.Sscan(args[1], &engine)
+	fmt.Println("ready")
+	fmt.Scanln() // the starting gun, for all at once
+	_, err := semaphore.Open(args[0], semaphore.WithEngine(engine), semaphore.WithExclusive(args[2] == "true"))
+	switch {
+	case err == nil:
+		fmt.Println("won")
+	case errors.Is(err, fs.ErrExist):
+		fmt.Println("exists")
+	case errors.Is(err, semaphore.ErrKindMismatch):
+		fmt.Println("mismatch")
+	default:
+		fmt.Println(err)
+	}
+	fmt.Scanln()
+	return 0
+}
+
+// Race starts one process for each engine of the list, which create the name
+// at the same moment, and counts their answers.
+func Race(t *testing.T, name string, exclusive bool, engines []semaphore.Engine) map[string]int {
+	t.Helper()
+	var actors []*Actor
+	for _, e := range engines {
+		a := StartActorCommand(t, "create", Helper(t, "create", name, fmt.Sprint(int(e)), fmt.Sprint(exclusive)))
+		if got := a.Answer(); got != "ready" {
+			t.Fatal(got)
+		}
+		actors = append(actors, a)
+	}
+	for _, a := range actors {
+		a.Send("")
+	}
+	got := make(map[string]int)
+	for i, a := range actors {
+		answer := a.Answer()
+		got[answer]++
+		if answer == "won" {
+			got[engines[i].String()]++
+		}
+	}
+	for _, a := range actors {
+		a.Send("")
+	}
+	return got
+}

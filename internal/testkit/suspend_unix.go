@@ -1,0 +1,46 @@
+//go:build unix
+
+package testkit
+
+import (
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// Suspend suspends a process, and returns when it stands still.
+func Suspend(t *testing.T, a *Actor) {
+	t.Helper()
+	Must(t, a.Cmd.Process.Signal(syscall.SIGSTOP))
+	AwaitSuspension(t, a)
+}
+
+// AwaitSuspension waits until an actor is suspended.
+func AwaitSuspension(t *testing.T, a *Actor) {
+	t.Helper()
+	for {
+		var status unix.WaitStatus
+		_, err := unix.Wait4(a.Cmd.Process.Pid, &status, unix.WUNTRACED, nil)
+		if err == unix.EINTR {
+			continue
+		}
+		Must(t, err)
+		if !status.Stopped() {
+			t.Fatalf("it has ended: %#x", status)
+		}
+		return
+	}
+}
+
+// GoOn lets a suspended process go on.
+func GoOn(t *testing.T, a *Actor) {
+	t.Helper()
+	Must(t, a.Cmd.Process.Signal(syscall.SIGCONT))
+}
+
+// The other variant has the locks and sleeps of other systems.
+const otherVariant = "portable"
+
+// Vary makes the recoverable engine the other variant of EachVariant.
+func Vary() (restore func()) { return Portable() }

@@ -1,0 +1,51 @@
+//go:build unix
+
+package testkit
+
+import (
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"testing"
+
+	"github.com/procsem/semaphore"
+	"github.com/procsem/semaphore/internal/testhook"
+)
+
+// OtherUser is a user who owns nothing: nobody.
+const OtherUser = 65534
+
+// AsOther starts an actor of an engine as another user.
+func AsOther(t *testing.T, e semaphore.Engine) *Actor {
+	t.Helper()
+	cmd := Helper(t, "actor", e.String())
+	// Another user cannot enter the directory of the test binary: it gets a copy.
+	path := filepath.Join(scratch(), "for-others")
+	if _, err := os.Stat(path); err != nil {
+		Must(t, os.Chmod(scratch(), 0o755))
+		from, err := os.Open(cmd.Path)
+		Must(t, err)
+		defer from.Close()
+		to, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE, 0o755)
+		Must(t, err)
+		_, err = io.Copy(to, from)
+		Must(t, err)
+		Must(t, to.Close())
+	}
+	other := exec.Command(path, cmd.Args[1:]...)
+	other.Env = cmd.Env
+	other.Dir = "/"
+	other.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: OtherUser, Gid: OtherUser}}
+	return StartActorCommand(t, "another user's "+e.String(), other)
+}
+
+// NeedSeteuid skips where changing the user ends in a crash sooner or later: musl's
+// signal for it is handled on the stacks of goroutines (golang.org/issue/39857).
+func NeedSeteuid(t testing.TB) {
+	t.Helper()
+	if testhook.Libc.Musl {
+		t.Skip("not in this build: a seteuid that spares Go's stacks (golang.org/issue/39857)")
+	}
+}

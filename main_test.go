@@ -1,0 +1,14 @@
+//go:build unix || windows
+
+package semaphore_test
+
+import (
+	"os"
+	"testing"
+
+	. "github.com/procsem/semaphore/internal/testkit"
+)
+
+var helpers = Helpers{"actor": ActorMain, "create": CreateMain}
+
+func TestMain(m *testing.M) { os.Exit(Main(m, helpers)) }

@@ -1,5 +1,0 @@
-//go:build !linux
-
-package semaphore_test
-
-var nativeHelpers = map[string]func([]string) int{}
