@@ -3,7 +3,7 @@
 // The storm: many processes take, wait, cancel, give, open, close and resize, while
 // a killer kills and restarts them at random.
 
-package semaphore_test
+package storm_test
 
 import (
 	"bufio"
@@ -136,7 +136,7 @@ type stormWorker struct {
 	args   []string
 }
 
-func init() { helpers["storm"] = stormMain }
+func TestMain(m *testing.M) { os.Exit(Main(m, Helpers{"storm": stormMain})) }
 
 // stormMain arguments: name, file of the headcount, number, what happens.
 func stormMain(args []string) int {

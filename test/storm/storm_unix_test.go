@@ -1,6 +1,6 @@
 //go:build unix && !aix && !filelock_fcntl && !mips && !mipsle && (!arm || arm.7)
 
-package semaphore_test
+package storm_test
 
 import (
 	"fmt"

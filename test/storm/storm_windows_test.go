@@ -1,4 +1,4 @@
-package semaphore_test
+package storm_test
 
 import (
 	"os"
