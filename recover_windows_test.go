@@ -84,7 +84,7 @@ func TestRecoverableNames(t *testing.T) {
 		}
 		WantErr(t, "Unlink", semaphore.Unlink(name, semaphore.WithEngine(Recoverable)), semaphore.ErrInvalidName)
 		WantErr(t, "Unlink of whatever kind", semaphore.Unlink(name), fs.ErrNotExist)
-		s := Open(t, name, engineWindows) // which may have such names
+		s := Open(t, name, semaphore.EngineWindows) // which may have such names
 		Must(t, s.Close())
 	}
 }
@@ -92,7 +92,7 @@ func TestRecoverableNames(t *testing.T) {
 // Two kinds of one name exclude each other, also when they race.
 func TestRecoverableBesideWindows(t *testing.T) {
 	UseHelper("create")
-	for _, kinds := range [][2]semaphore.Engine{{engineWindows, Recoverable}, {Recoverable, engineWindows}} {
+	for _, kinds := range [][2]semaphore.Engine{{semaphore.EngineWindows, Recoverable}, {Recoverable, semaphore.EngineWindows}} {
 		name := UniqueName(t)
 		s := Open(t, name, kinds[0])
 		for _, opts := range [][]semaphore.Option{nil, {semaphore.WithExclusive(true)}} {
@@ -102,7 +102,7 @@ func TestRecoverableBesideWindows(t *testing.T) {
 		Must(t, s.Close())
 	}
 	for range 5 {
-		got := Race(t, UniqueName(t), false, []semaphore.Engine{engineWindows, Recoverable, engineWindows, Recoverable})
+		got := Race(t, UniqueName(t), false, []semaphore.Engine{semaphore.EngineWindows, Recoverable, semaphore.EngineWindows, Recoverable})
 		if got["won"] != 2 || got["mismatch"] != 2 || got["windows"] != 0 && got["recoverable"] != 0 {
 			t.Errorf("got %v, want two winners of one kind", got)
 		}

@@ -3,7 +3,7 @@
 // What the recoverable engine lives among on Linux: namespaces, memory limits, full
 // filesystems.
 
-package semaphore_test
+package environment_test
 
 import (
 	"bytes"

@@ -1,11 +1,11 @@
 //go:build ((unix && !aix && !filelock_fcntl) || windows) && !mips && !mipsle && (!arm || arm.7)
 
 // What the recoverable engine lives among: other users, suspended processes, programs
-// that know nothing of it, records that say nonsense. See also surroundings_unix_test.go
-// and surroundings_linux_test.go,
+// that know nothing of it, records that say nonsense. See also environment_unix_test.go
+// and environment_linux_test.go,
 // and docs/recovery.md, "What was tried around it".
 
-package semaphore_test
+package environment_test
 
 import (
 	"encoding/binary"

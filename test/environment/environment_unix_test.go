@@ -1,6 +1,6 @@
 //go:build unix && !aix && !filelock_fcntl && !mips && !mipsle && (!arm || arm.7)
 
-package semaphore_test
+package environment_test
 
 import (
 	"os"

@@ -2,7 +2,7 @@
 
 // Signals: close-on-exit, and interrupted waits.
 
-package semaphore_test
+package environment_test
 
 import (
 	"bufio"

@@ -1,4 +1,4 @@
-package semaphore_test
+package environment_test
 
 import (
 	"fmt"

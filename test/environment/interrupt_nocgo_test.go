@@ -1,6 +1,6 @@
 //go:build !cgo && linux
 
-package semaphore_test
+package environment_test
 
 import (
 	"os"

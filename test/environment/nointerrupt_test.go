@@ -1,6 +1,6 @@
 //go:build unix && !linux
 
-package semaphore_test
+package environment_test
 
 import (
 	"testing"

@@ -1,6 +1,6 @@
 //go:build unix
 
-package semaphore_test
+package environment_test
 
 import (
 	"io/fs"
@@ -81,5 +81,32 @@ func TestFileOfAnotherOwner(t *testing.T) {
 		}
 		Must(t, Open(t, name, e, semaphore.WithCreate(false)).Close())
 		Must(t, Open(t, name, e, semaphore.WithMode(0o666)).Close())
+	})
+}
+
+func TestConformanceMode(t *testing.T) {
+	EachEngine(t, func(t *testing.T, e semaphore.Engine) {
+		NeedFile(t, e)
+		for _, tt := range []struct {
+			umask      int
+			mode, want fs.FileMode
+		}{{0o022, 0o666, 0o644}, {0, 0o666, 0o666}, {0o077, 0o660, 0o600}} {
+			name := UniqueName(t)
+			old := syscall.Umask(tt.umask)
+			s, err := semaphore.Open(name, semaphore.WithEngine(e), semaphore.WithMode(tt.mode))
+			syscall.Umask(old)
+			Must(t, err)
+			s.Close()
+			info, err := os.Stat(StoreFile(e, name))
+			Must(t, err)
+			if got := info.Mode(); got != tt.want {
+				t.Errorf("umask %#o, mode %#o: %#o, want %#o", tt.umask, tt.mode, got, tt.want)
+			}
+		}
+		name := UniqueName(t)
+		Open(t, name, e)
+		if info, err := os.Stat(StoreFile(e, name)); err != nil || info.Mode() != 0o600 {
+			t.Errorf("default mode: %v, %v; want 0600", info.Mode(), err)
+		}
 	})
 }

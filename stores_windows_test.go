@@ -1,0 +1,84 @@
+// The lock under which semaphores are created.
+
+package semaphore_test
+
+import (
+	"fmt"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/windows"
+
+	"github.com/procsem/semaphore"
+	. "github.com/procsem/semaphore/internal/testkit"
+)
+
+func init() { helpers["stores"] = storesMain }
+
+// storesMain holds the mutex under which semaphores are created, until it is told to
+// give it back, or killed.
+func storesMain([]string) int {
+	runtime.LockOSThread()
+	h, err := windows.CreateMutex(nil, false, windows.StringToUTF16Ptr(semaphore.StoresMutex))
+	if h == 0 {
+		panic(err)
+	}
+	if _, err := windows.WaitForSingleObject(h, windows.INFINITE); err != nil {
+		panic(err)
+	}
+	fmt.Println("ready")
+	fmt.Scanln()
+	if err := windows.ReleaseMutex(h); err != nil {
+		panic(err)
+	}
+	fmt.Println("released")
+	return 0
+}
+
+// The mutex under which semaphores are created: who holds it for too long is told of,
+// who dies with it holds up nobody.
+func TestStoresMutex(t *testing.T) {
+	s := Open(t, UniqueName(t), semaphore.EngineWindows)
+	keep, err := windows.CreateMutex(nil, false, windows.StringToUTF16Ptr(semaphore.StoresMutex))
+	if keep == 0 {
+		t.Fatal(err)
+	}
+	defer windows.CloseHandle(keep) // so that it is one mutex all the time
+	for _, killed := range []bool{true, false, true, true, false} {
+		a := StartActorCommand(t, "stores", Helper(t, "stores"))
+		if got := a.Answer(); got != "ready" {
+			t.Fatal(got)
+		}
+		old := *semaphore.StoresPatience
+		*semaphore.StoresPatience = time.Millisecond
+		err := OpenErr(s.Name() + ".new")
+		*semaphore.StoresPatience = old
+		if err == nil || !strings.Contains(err.Error(), semaphore.StoresMutex) {
+			t.Errorf("got %v, want it to name the mutex", err)
+		}
+		Must(t, OpenErr(s.Name())) // what exists needs no lock
+		if killed {
+			Must(t, a.Cmd.Process.Kill())
+		} else {
+			a.Expect("released", "")
+		}
+		Must(t, OpenErr(s.Name()+".new"))
+	}
+}
+
+// Nobody who takes the mutex for himself keeps others from creating.
+func TestStoresMutexOfAnother(t *testing.T) {
+	sd, err := windows.SecurityDescriptorFromString("D:P(D;;GA;;;WD)")
+	Must(t, err)
+	sa := &windows.SecurityAttributes{SecurityDescriptor: sd}
+	sa.Length = uint32(unsafe.Sizeof(*sa))
+	h, err := windows.CreateMutex(sa, true, windows.StringToUTF16Ptr(semaphore.StoresMutex))
+	if err != nil {
+		t.Fatal("somebody else has it: ", err)
+	}
+	defer windows.CloseHandle(h)
+	Must(t, OpenErr(UniqueName(t), semaphore.WithExclusive(true)))
+}

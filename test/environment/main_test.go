@@ -1,0 +1,17 @@
+//go:build unix || windows
+
+// Package environment_test is about what semaphores live among: signals, users,
+// namespaces, memory limits, full filesystems, Windows.
+package environment_test
+
+import (
+	"os"
+	"testing"
+
+	. "github.com/procsem/semaphore/internal/testkit"
+)
+
+// helpers are added to where they are declared.
+var helpers = Helpers{"actor": ActorMain}
+
+func TestMain(m *testing.M) { os.Exit(Main(m, helpers)) }
