@@ -643,33 +643,6 @@ func truncatedMain(args []string) int {
 	return 0
 }
 
-// A program of the other word size and one of ours, on one name.
-func TestOtherWordSize(t *testing.T) {
-	compiler, bits := []string{"i686-linux-gnu-gcc", "-static"}, 32 // its libraries are not installed for running
-	if strconv.IntSize == 32 {
-		compiler, bits = []string{"cc"}, 64
-	}
-	NeedTool(t, compiler[0])
-	path, err := Compile(compiler, "actor.c")
-	Must(t, err)
-	name := UniqueName(t)
-	other := StartActorCommand(t, fmt.Sprintf("%d-bit C", bits), exec.Command(path))
-	other.OK("create /%s 1", name)
-	for _, e := range []semaphore.Engine{semaphore.EngineNative, semaphore.EngineLibc, semaphore.EngineAuto} {
-		if !HasEngine(e) || StoreFile(e, name) != StoreFile(semaphore.EngineNative, name) {
-			continue
-		}
-		_, err = semaphore.Open(name, semaphore.WithEngine(e))
-		WantErr(t, fmt.Sprint("Open by engine ", e), err, semaphore.ErrCorrupt)
-		if err != nil && !strings.Contains(err.Error(), fmt.Sprintf("programs of %d bits", bits)) {
-			t.Errorf("%v: does not name the word size", err)
-		}
-	}
-	other.OK("trywait") // nothing damaged
-	other.OK("posts 1")
-	other.Expect("ok 1", "value")
-}
-
 func FuzzOpenNative(f *testing.F) {
 	for _, size := range []int{0, 1, 15, 16, 31, 32, 33, 4096} {
 		b := make([]byte, size)
@@ -705,32 +678,6 @@ func FuzzOpenNative(f *testing.F) {
 		}
 		if after, _ := s.Value(); after != before {
 			t.Errorf("value %d, was %d", after, before)
-		}
-	})
-}
-
-func FuzzOpenFlock(f *testing.F) {
-	f.Add([]byte(flockHeader + "\x01\x00\x00\x00"))
-	f.Add([]byte(flockHeader))
-	f.Add([]byte{})
-	name := UniqueName(f)
-	path := StoreFile(semaphore.EngineFlock, name)
-	f.Fuzz(func(t *testing.T, content []byte) {
-		Must(t, os.WriteFile(path, content, 0o600))
-		defer os.Remove(path)
-		s, err := semaphore.Open(name, semaphore.WithEngine(semaphore.EngineFlock))
-		if err != nil {
-			WantErr(t, "Open", err, semaphore.ErrCorrupt)
-		} else {
-			defer s.Close()
-			if err := s.TryWait(); err == nil {
-				Must(t, s.Post())
-			} else {
-				WantErr(t, "TryWait", err, semaphore.ErrWouldBlock)
-			}
-		}
-		if now, _ := os.ReadFile(path); !bytes.Equal(now, content) {
-			t.Errorf("the file was changed: % x", now)
 		}
 	})
 }

@@ -4,7 +4,6 @@ package semaphore_test
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -86,26 +85,6 @@ func TestRecoverableNames(t *testing.T) {
 		WantErr(t, "Unlink of whatever kind", semaphore.Unlink(name), fs.ErrNotExist)
 		s := Open(t, name, semaphore.EngineWindows) // which may have such names
 		Must(t, s.Close())
-	}
-}
-
-// Two kinds of one name exclude each other, also when they race.
-func TestRecoverableBesideWindows(t *testing.T) {
-	UseHelper("create")
-	for _, kinds := range [][2]semaphore.Engine{{semaphore.EngineWindows, Recoverable}, {Recoverable, semaphore.EngineWindows}} {
-		name := UniqueName(t)
-		s := Open(t, name, kinds[0])
-		for _, opts := range [][]semaphore.Option{nil, {semaphore.WithExclusive(true)}} {
-			_, err := semaphore.Open(name, append(opts, semaphore.WithEngine(kinds[1]))...)
-			WantErr(t, fmt.Sprint("Open as ", kinds[1]), err, semaphore.ErrKindMismatch)
-		}
-		Must(t, s.Close())
-	}
-	for range 5 {
-		got := Race(t, UniqueName(t), false, []semaphore.Engine{semaphore.EngineWindows, Recoverable, semaphore.EngineWindows, Recoverable})
-		if got["won"] != 2 || got["mismatch"] != 2 || got["windows"] != 0 && got["recoverable"] != 0 {
-			t.Errorf("got %v, want two winners of one kind", got)
-		}
 	}
 }
 

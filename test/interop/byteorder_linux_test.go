@@ -1,4 +1,4 @@
-package semaphore_test
+package interop_test
 
 import (
 	"fmt"
@@ -12,6 +12,8 @@ import (
 
 // otherOrderVariable is this test's binary for a machine of the other byte order.
 const otherOrderVariable = "SEMAPHORE_TEST_OTHER_ORDER"
+
+func init() { helpers["actor"] = ActorMain }
 
 // otherOrder starts an actor that is a program of the other byte order.
 func otherOrder(t *testing.T, e semaphore.Engine) *Actor {

@@ -1,6 +1,6 @@
 //go:build cgo && unix
 
-package semaphore_test
+package interop_test
 
 import (
 	"testing"

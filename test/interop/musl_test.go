@@ -3,7 +3,7 @@
 // Programs of musl keep their semaphores in other files than those of glibc: "x" in
 // /dev/shm/x, and without a check of what stands there.
 
-package semaphore_test
+package interop_test
 
 import (
 	"fmt"

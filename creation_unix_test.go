@@ -1,0 +1,40 @@
+//go:build unix
+
+// The lock under which semaphores are created.
+
+package semaphore_test
+
+import (
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/procsem/semaphore"
+	"github.com/procsem/semaphore/internal/filelock"
+	. "github.com/procsem/semaphore/internal/testkit"
+)
+
+// The lock under which kinds are created: who holds it for too long is told of.
+func TestCreationLockHeldByAnother(t *testing.T) {
+	dir := t.TempDir()
+	t.Setenv("SEMAPHORE_DIR", dir)
+	f, err := os.Open(dir)
+	Must(t, err)
+	defer f.Close()
+	if locked, err := filelock.TryLock(f); !locked {
+		t.Skipf("not on this system: the lock of a directory (%v)", err)
+	}
+	old := *semaphore.StoresPatience
+	*semaphore.StoresPatience = time.Millisecond
+	defer func() { *semaphore.StoresPatience = old }()
+	_, err = semaphore.Open("x", semaphore.WithEngine(semaphore.EngineFlock))
+	if err == nil || !strings.Contains(err.Error(), "lock of "+dir) {
+		t.Errorf("got %v, want it to name the directory's lock", err)
+	}
+	Must(t, filelock.Unlock(f))
+	s, err := semaphore.Open("x", semaphore.WithEngine(semaphore.EngineFlock))
+	Must(t, err)
+	Must(t, s.Close())
+	Must(t, s.Unlink())
+}
