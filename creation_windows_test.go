@@ -82,3 +82,9 @@ func TestStoresMutexOfAnother(t *testing.T) {
 	defer windows.CloseHandle(h)
 	Must(t, OpenErr(UniqueName(t), semaphore.WithExclusive(true)))
 }
+
+func TestLocalDirectory(t *testing.T) {
+	dir := TempDir(t)
+	Must(t, semaphore.CheckLocal(dir))
+	Must(t, semaphore.CheckLocal(`\\?\`+dir))
+}

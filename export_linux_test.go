@@ -3,9 +3,6 @@ package semaphore
 // NetworkTypes is the table of statfs types that are refused.
 var NetworkTypes = networkTypes
 
-// HandOvers is the bound of hand-overs within a handle.
-const HandOvers = handOvers
-
 // Words are the operations on a layout's words.
 type Words interface {
 	Init(uint32)

@@ -8,9 +8,6 @@ const StoresMutex = storesMutex
 
 var CheckLocal = checkLocal
 
-// File returns the file of a recoverable semaphore, by whose handle its lock is.
-func File(s *Semaphore) *os.File { return s.back.(*recoverable).f }
-
 // OpenAround opens a recoverable semaphore's file, calls then, and goes on to make a handle of it.
 func OpenAround(path string, then func()) error {
 	f, err := openRegular(path)
@@ -38,9 +35,10 @@ func PublishAround(dir, name string, then func(temp string)) error {
 
 // WakeName returns the name of what the waiters of a recoverable semaphore sleep on.
 func WakeName(s *Semaphore) (string, error) {
-	head, err := readHead(File(s))
+	f := s.back.(*recoverable).f
+	head, err := readHead(f)
 	if err != nil {
 		return "", err
 	}
-	return wakeName(File(s), head)
+	return wakeName(f, head)
 }

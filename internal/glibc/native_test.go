@@ -3,7 +3,7 @@
 // What EngineNative has beyond the conformance table: the words in the file,
 // kills, hand-overs within a handle, hostile files.
 
-package semaphore_test
+package glibc_test
 
 import (
 	"bytes"
@@ -31,12 +31,15 @@ import (
 	. "github.com/procsem/semaphore/internal/testkit"
 )
 
-func init() {
-	helpers["fast"] = fastMain
-	helpers["waiter"] = waiterMain
-	helpers["poster"] = posterMain
-	helpers["truncated"] = truncatedMain
-	helpers["leaver"] = leaverMain
+func TestMain(m *testing.M) {
+	os.Exit(Main(m, Helpers{
+		"actor":     ActorMain,
+		"fast":      fastMain,
+		"waiter":    waiterMain,
+		"poster":    posterMain,
+		"truncated": truncatedMain,
+		"leaver":    leaverMain,
+	}))
 }
 
 func TestNativeWords(t *testing.T) {
@@ -66,40 +69,6 @@ func TestNativeWords(t *testing.T) {
 		Must(t, Result(t, w))
 	}
 	WaitFor(t, "no waiter", func() bool { v, w := Words(t, name); return v == 0 && w == 0 })
-}
-
-// The layout of 32-bit machines is tested on all, and the other way round, as
-// far as one process can.
-func TestBothLayouts(t *testing.T) {
-	for name, w := range semaphore.BothWords() {
-		t.Run(name, func(t *testing.T) {
-			w.Init(2)
-			if w.Value() != 2 || !w.Take() || !w.Take() || w.Take() || w.Give() != true || w.Value() != 1 {
-				t.Fatalf("value %d", w.Value())
-			}
-			w.AddWaiter()
-			w.AddWaiter()
-			if _, none := w.SleepOn(); w.Counted() != 2 || w.Value() != 1 {
-				t.Errorf("waiters %d, value %d, none %d", w.Counted(), w.Value(), none)
-			}
-			if w.Give() {
-				t.Error("Give, which wakes nobody, while somebody waits")
-			}
-			Must(t, w.Post())
-			w.RemoveWaiter()
-			if w.Give() {
-				t.Error("Give, which wakes nobody, while somebody waits still")
-			}
-			w.RemoveWaiter()
-			if !w.Give() || w.Value() != 3 || w.Counted() != 0 {
-				t.Errorf("value %d, waiters %d", w.Value(), w.Counted())
-			}
-			w.Init(semaphore.MaxValue)
-			if w.Give() || w.Post() != semaphore.ErrOverflow || w.Value() != semaphore.MaxValue {
-				t.Errorf("value %d after a Post at the maximum", w.Value())
-			}
-		})
-	}
 }
 
 func TestFastPathAllocatesNothing(t *testing.T) {

@@ -2,7 +2,7 @@
 
 // What the recoverable engine alone does: owners, deaths, limits.
 
-package semaphore_test
+package recoverable_test
 
 import (
 	"context"
@@ -26,6 +26,8 @@ import (
 	"github.com/procsem/semaphore/internal/testhook"
 	. "github.com/procsem/semaphore/internal/testkit"
 )
+
+func TestMain(m *testing.M) { os.Exit(Main(m, Helpers{"actor": ActorMain})) }
 
 // A waiter gets the permit of a holder that dies, whichever way. The safety net is
 // off: it is the kernel's news that wakes it.

@@ -2,7 +2,7 @@
 
 // What the recoverable engine does on Unix only, and what its tests need there.
 
-package semaphore_test
+package recoverable_test
 
 import (
 	"errors"

@@ -3,7 +3,7 @@
 // The moment between a waiter's last look and its sleep. The safety net is off in
 // all of these: what the waiter is not told it does not learn.
 
-package semaphore_test
+package recoverable_test
 
 import (
 	"context"

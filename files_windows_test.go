@@ -1,0 +1,110 @@
+// White-box tests of the recoverable engine's files on Windows.
+
+package semaphore_test
+
+import (
+	"os"
+	"path/filepath"
+	"runtime"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/windows"
+
+	"github.com/procsem/semaphore"
+	. "github.com/procsem/semaphore/internal/testkit"
+	"github.com/procsem/semaphore/internal/win"
+)
+
+// openRaw opens a file, until the function that it returns is called.
+func openRaw(t *testing.T, path string, share uint32) (closeIt func(), err error) {
+	p, err := windows.UTF16PtrFromString(path)
+	Must(t, err)
+	h, err := windows.CreateFile(p, windows.GENERIC_READ, share, nil, windows.OPEN_EXISTING, 0, 0)
+	return func() { windows.CloseHandle(h) }, err
+}
+
+// unused makes a semaphore's file that nobody has open, or mapped.
+func unused(t *testing.T, name string) {
+	s, err := semaphore.Open(name, semaphore.WithRecovery(true))
+	Must(t, err)
+	Must(t, s.Close())
+	WaitFor(t, "the end of the handle", func() bool {
+		runtime.GC()
+		closeIt, err := openRaw(t, StoreFile(Recoverable, name), 0)
+		if err == nil {
+			closeIt()
+		}
+		return err == nil
+	})
+}
+
+// A program that has the file open does not keep others from opening the file, or from making one.
+func TestOpenBesideAReader(t *testing.T) {
+	read := func(path string, share uint32) {
+		closeIt, err := openRaw(t, path, share)
+		Must(t, err)
+		time.AfterFunc(20*time.Millisecond, closeIt)
+	}
+	Must(t, semaphore.PublishAround(TempDir(t), "x", func(temp string) {
+		read(temp, windows.FILE_SHARE_READ|windows.FILE_SHARE_WRITE)
+	}))
+	name := UniqueName(t)
+	unused(t, name)
+	defer semaphore.Unlink(name)
+	read(StoreFile(Recoverable, name), windows.FILE_SHARE_READ)
+	s, err := semaphore.Open(name, semaphore.WithRecovery(true))
+	Must(t, err)
+	Must(t, s.Close())
+}
+
+// Who had opened the file when it was unlinked, and finds that out, leaves nothing.
+func TestUnlinkDuringOpen(t *testing.T) {
+	dir := TempDir(t)
+	t.Setenv("SEMAPHORE_DIR", dir)
+	unused(t, "x")
+	err := semaphore.OpenAround(filepath.Join(dir, "rec.x"), func() { Must(t, semaphore.Unlink("x")) })
+	WantErr(t, "making a handle", err, semaphore.ErrVanished)
+	if left, _ := os.ReadDir(dir); len(left) > 0 {
+		t.Errorf("left: %v", left)
+	}
+}
+
+// Tokens that lie in the semaphore, for nobody or too many, wake somebody for nothing,
+// and no more.
+func TestTokens(t *testing.T) {
+	s := Open(t, UniqueName(t), Recoverable)
+	wake, err := semaphore.WakeName(s)
+	Must(t, err)
+	h, err := win.OpenSemaphore(wake, win.SemaphoreAccess)
+	Must(t, err)
+	defer windows.CloseHandle(h)
+	Must(t, s.Wait())
+	for _, tokens := range []int32{1, 64} {
+		if _, err := win.ReleaseSemaphore(h, tokens); err != nil {
+			t.Fatal(err)
+		}
+		WantErr(t, "WaitTimeout", s.WaitTimeout(50*time.Millisecond), semaphore.ErrTimeout)
+		if n, _, err := win.QuerySemaphore(h); n > 1 || err != nil { // who leaves passes one on
+			t.Errorf("%d tokens are left, %v", n, err)
+		}
+		for n := int32(1); n == 1; { // none
+			event, err := windows.WaitForSingleObject(h, 0)
+			Must(t, err)
+			if event == uint32(windows.WAIT_TIMEOUT) {
+				n = 0
+			}
+		}
+	}
+	if _, err := win.ReleaseSemaphore(h, 64); err != nil { // as many as there is room for
+		t.Fatal(err)
+	}
+	a := StartActor(t, "recoverable")
+	a.OK("open %s", s.Name())
+	a.Send("waits 1")
+	WaitFor(t, "its wait", func() bool { return Waits(t, s, a) })
+	Must(t, s.Post())
+	if got := a.Answer(); got != "ok" {
+		t.Error(got)
+	}
+}
