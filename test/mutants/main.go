@@ -1,6 +1,6 @@
-// Command planted runs mutation tests of the recoverable engine: for each mutant, which
+// Command mutants runs mutation tests of the recoverable engine: for each mutant, which
 // is the module with one mistake in it, it builds the tests and runs the test that must
-// fail. Run it with "go run ./internal/planted" in the root directory. It exits with
+// fail. Run it with "go run ./test/mutants" in the root directory. It exits with
 // status 1 if a test does not find its mutant.
 package main
 
@@ -33,17 +33,20 @@ type mutant struct {
 type edit struct{ old, new string }
 
 const (
-	root = "."
-	unit = "./internal/permits"
+	unit  = "./internal/permits"
+	whole = "./internal/recoverable"
+	storm = "./test/storm"
 
 	hint    = "internal/permits/hint.go"
 	limit   = "internal/permits/limit.go"
 	owner   = "internal/permits/owner.go"
 	reaping = "internal/permits/scan.go"
 	waiters = "internal/permits/waiters.go"
-	linux   = "sem_recover_linux.go"
-	engine  = "sem_recover.go"
+	serve   = "internal/recoverable/wait.go"
+	sleep   = "internal/recoverable/wait_linux.go"
+	engine  = "internal/recoverable/recoverable.go"
 	core    = "semaphore.go"
+	queue   = "wait.go"
 )
 
 var mutants = []mutant{
@@ -61,21 +64,21 @@ var mutants = []mutant{
 		{"	if !o.words[home].CompareAndSwap(o.word, 0) {", "	early := uint32(o.waiters.Load())\n	trace(Taking)\n	if !o.words[home].CompareAndSwap(o.word, 0) {"},
 		{"home < groupSize && uint32(o.waiters.Load()) == 0", "home < groupSize && early == 0"},
 	}},
-	{"a waiter counts itself after it has looked", linux, "TestGiveBeforeSleep", root, []edit{
-		{"	r.own.Join()\n	var (", "	joined := false\n	var ("},
-		{"		err := r.sleep(words", "		if !joined {\n			r.own.Join()\n			joined = true\n		}\n		err := r.sleep(words"},
-		{"	if r.own.Leave() {\n", "	if !joined {\n		r.own.Join()\n	}\n	if r.own.Leave() {\n"},
+	{"a waiter counts itself after it has looked", serve, "TestGiveBeforeSleep", whole, []edit{
+		{"	h.owner.Join()\n	if h.netLooked", "	joined := false\n	if h.netLooked"},
+		{"		w, netDue = h.sleepUntil(", "		if !joined {\n			h.owner.Join()\n			joined = true\n		}\n		w, netDue = h.sleepUntil("},
+		{"	if h.owner.Leave() {\n", "	if !joined {\n		h.owner.Join()\n	}\n	if h.owner.Leave() {\n"},
 	}},
-	{"a waiter reads the event after it has looked", linux, "TestGiveBeforeSleep", root, []edit{
-		{"		err := r.sleep(words", "		words[0].Value = atomic.LoadUint32(r.table.Event())\n		err := r.sleep(words"},
+	{"a waiter reads the event after it has looked", sleep, "TestGiveBeforeSleep", whole, []edit{
+		{"	switch err := s.h.stop.WaitAny(", "	s.words[0].Value = atomic.LoadUint32(s.h.table.Event())\n	switch err := s.h.stop.WaitAny("},
 	}},
-	{"a waiter reads the liveness words after it has looked", linux, "TestDeathBeforeSleep", root, []edit{
-		{"		err := r.sleep(words", "		for i := range words {\n			words[i].Value = atomic.LoadUint32(words[i].Addr)\n		}\n		err := r.sleep(words"},
+	{"a waiter reads the liveness words after it has looked", sleep, "TestDeathBeforeSleep", whole, []edit{
+		{"	switch err := s.h.stop.WaitAny(", "	for i, w := range s.words[:s.n] {\n		s.words[i].Value = atomic.LoadUint32(w.Addr)\n	}\n	switch err := s.h.stop.WaitAny("},
 	}},
 	{"Notify does nothing", waiters, "TestWaitersAreHealed", unit, []edit{
 		{"		o.event.Add(1)\n", "		return\n"},
 	}},
-	{"Notify wakes, but does not change the event", waiters, "TestGiveBeforeSleep", root, []edit{
+	{"Notify wakes, but does not change the event", waiters, "TestGiveBeforeSleep", whole, []edit{
 		{"		o.event.Add(1)\n", ""},
 	}},
 	{"Announce does not set the word's bit in the summary", owner, "TestTakeAndGive", unit, []edit{
@@ -83,13 +86,13 @@ var mutants = []mutant{
 	}},
 
 	// What must be read again after the compare-and-swap.
-	{"the fast path does not check again whether the handle is closed", core, "TestTakeAgainstClose", root, []edit{
+	{"the fast path does not check again whether the handle is closed", core, "TestTakeAgainstClose", whole, []edit{
 		{"	if s.closed() {\n		return s.undo()\n	}\n", ""},
 	}},
-	{"Wait does not check again whether the handle is closed", core, "TestTakeAgainstClose", root, []edit{
+	{"Wait does not check again whether the handle is closed", queue, "TestTakeAgainstClose", whole, []edit{
 		{"	if s.closed() {\n		// Post would refuse", "	if false {\n		// Post would refuse"},
 	}},
-	{"Acquire does not check again whether the handle is closed", "permit.go", "TestTakeAgainstClose", root, []edit{
+	{"Acquire does not check again whether the handle is closed", "permit.go", "TestTakeAgainstClose", whole, []edit{
 		{"	if s.closed() {\n		// Close may have missed", "	if false {\n		// Close may have missed"},
 	}},
 	{"the fast path does not read the limit again", owner, "TestLoweringAtEachStep", unit, []edit{
@@ -118,8 +121,8 @@ var mutants = []mutant{
 	{"a waiter that leaves without the permit it was woken for notifies nobody of its taker", waiters, "TestLeavePassesOn", unit, []edit{
 		{"woken || o.room() && o.mayTake()", "scan && woken || o.room() && o.mayTake()"},
 	}},
-	{"a waiter that was woken in vain forgets that when it sleeps again", linux, "TestWokenForNothingAndCancelled", root, []edit{
-		{"woken = woken || notified", "woken = notified"},
+	{"a waiter that was woken in vain forgets that when it sleeps again", serve, "TestWokenForNothingAndCancelled", whole, []edit{
+		{"pending = pending || w.notified", "pending = w.notified"},
 	}},
 	{"a waiter that leaves does not pass on the report of an exit", waiters, "TestLeavePassesOn", unit, []edit{
 		{"scan = scan || atomic.LoadUint32(word.Addr) != word.Value", "_ = atomic.LoadUint32(word.Addr)"},
@@ -171,13 +174,13 @@ var mutants = []mutant{
 	{"waiters do not watch other waiters", reaping, "TestWatch", unit, []edit{
 		{"			ahead.add(s, slot.ticket.Load())\n", ""},
 	}},
-	{"waiters do not sleep on the word of Tickets", linux, "TestTicketTakenBeforeSleep", root, []edit{
-		{", futex.Word{Addr: r.table.Tickets(), Value: tickets})", ")\n		_ = tickets"},
+	{"waiters do not sleep on the word of Tickets", sleep, "TestTicketTakenBeforeSleep", whole, []edit{
+		{"s.words[1] = futex.Word{Addr: s.h.table.Tickets(), Value: s.tickets}", "s.words[1] = s.words[0]"},
 	}},
-	{"the liveness word is not put on the robust list", linux, "TestWaitReturnsPermitOfDeadHolder", root, []edit{
-		{"	r.robustEntry.Add(word, (*uintptr)(unsafe.Add(unsafe.Pointer(word), -futex.Distance)))\n", "	_ = word\n"},
+	{"the liveness word is not put on the robust list", sleep, "TestWaitReturnsPermitOfDeadHolder", whole, []edit{
+		{"	h.robustEntry.Add(word, (*uintptr)(unsafe.Add(unsafe.Pointer(word), -futex.Distance)))\n", "	_ = word\n"},
 	}},
-	{"the liveness word does not have FUTEX_WAITERS", "internal/futex/robust_linux.go", "TestWaitReturnsPermitOfDeadHolder", root, []edit{
+	{"the liveness word does not have FUTEX_WAITERS", "internal/futex/robust_linux.go", "TestWaitReturnsPermitOfDeadHolder", whole, []edit{
 		{"	word.Store(robust.thread | Waiters)\n", "	word.Store(robust.thread)\n"},
 	}},
 
@@ -191,39 +194,39 @@ var mutants = []mutant{
 	}},
 
 	// Close, hand-overs, the claim, the limit.
-	{"Close does not sweep", owner, "TestCloseGivesBack", root, []edit{
+	{"Close does not sweep", owner, "TestCloseGivesBack", whole, []edit{
 		{"	n = o.sweep(func(w uint64) bool { return w>>genShift == o.word>>genShift })\n", ""},
 	}},
-	{"a permit is handed over while the limit shrinks", core, "TestLoweredLimitAgainstHandOver", root, []edit{
-		{"(s.owns == nil || !s.owns.Owner().Shrinking())", "true"},
+	{"a permit is handed over while the limit shrinks", queue, "TestLoweredLimitAgainstHandOver", whole, []edit{
+		{"(recoverable == nil || !recoverable.Owner().Shrinking())", "true"},
 	}},
 	{"a permit above the limit is handed over", owner, "TestHandOverAgainstLowering", unit, []edit{
 		{"toPermit && i >= limitOf(o.limit.Load())", "toPermit && i > len(o.words)"},
 	}},
-	{"Open does not take the claim's lock", engine, "TestClaimIsExclusive", root, []edit{
-		{"	if unlock, err = r.lockClaim(); err != nil {\n		return nil, err\n	}\n	if gone", "	if gone"},
+	{"Open does not take the claim's lock", engine, "TestClaimIsExclusive", whole, []edit{
+		{"	if unlock, err = h.lockClaim(); err != nil {\n		return nil, err\n	}\n	if gone", "	if gone"},
 	}},
-	{"SetLimit does not take the claim's lock", engine, "TestClaimIsExclusive", root, []edit{
-		{"	unlock, err := r.lockClaim()\n	if err != nil {\n		return err\n	}\n	defer unlock()\n	defer r.nudge()\n", "	defer r.nudge()\n"},
+	{"SetLimit does not take the claim's lock", engine, "TestClaimIsExclusive", whole, []edit{
+		{"	unlock, err := h.lockClaim()\n	if err != nil {\n		return err\n	}\n	defer unlock()\n	defer h.kick.Send()\n", "	defer h.kick.Send()\n"},
 	}},
-	{"Open sets another limit while other owners live", engine, "TestLimitOfAnExistingOne", root, []edit{
-		{"		if lives {\n			return because", "		if lives && n < 0 {\n			return because"},
+	{"Open sets another limit while other owners live", engine, "TestLimitOfAnExistingOne", whole, []edit{
+		{"		if lives {\n			return engine.Because", "		if lives && n < 0 {\n			return engine.Because"},
 	}},
-	{"an owner that lives on as another program does not count as living", owner, "TestExecKeepsTheLimit", root, []edit{
+	{"an owner that lives on as another program does not count as living", owner, "TestExecKeepsTheLimit", whole, []edit{
 		{"s != o.slot && slot.state.Load() == slotUsed &&", "s != o.slot && slot.live.Load()&futex.OwnerDied == 0 && slot.state.Load() == slotUsed &&"},
 	}},
-	{"Open replaces a limit that SetLimit has set", engine, "TestLimitOfAnExistingOne", root, []edit{
-		{"r.opts.valueSet && !set && n", "r.opts.valueSet && (set || n > 0) && n"},
+	{"Open replaces a limit that SetLimit has set", engine, "TestLimitOfAnExistingOne", whole, []edit{
+		{"h.opts.ValueSet && !set && n", "h.opts.ValueSet && (set || n > 0) && n"},
 	}},
 
 	// Mutants that the storms must find by themselves.
-	{"storm: the fast path does not check again whether the handle is closed", core, "TestStorm", root, []edit{
+	{"storm: the fast path does not check again whether the handle is closed", core, "TestStorm", storm, []edit{
 		{"	if s.closed() {\n		return s.undo()\n	}\n", ""},
 	}},
-	{"storm: an owner whose exit was reported is reaped, whatever its lock says", reaping, "TestStorm", root, []edit{
+	{"storm: an owner whose exit was reported is reaped, whatever its lock says", reaping, "TestStorm", storm, []edit{
 		{"	if alive {\n		if live&futex.OwnerDied", "	if alive && live&futex.OwnerDied == 0 {\n		if live&futex.OwnerDied"},
 	}},
-	{"storm: Notify does nothing", waiters, "TestStormWithoutKills", root, []edit{
+	{"storm: Notify does nothing", waiters, "TestStormWithoutKills", storm, []edit{
 		{"		o.event.Add(1)\n", "		return\n"},
 	}},
 }
@@ -295,8 +298,11 @@ func check(binary, pkg, tests string, kills int, hang, patience string) (out []b
 	defer os.RemoveAll(store)
 	must(os.Chmod(store, 0o777|os.ModeSticky))
 	run.Env = append(os.Environ(), names.DirVariable+"="+store)
-	if pkg == root {
-		run.Args = append(run.Args, "-hang", hang, "-storm.kills", fmt.Sprint(kills), "-storm.patience", patience)
+	if pkg != unit {
+		run.Args = append(run.Args, "-hang", hang)
+	}
+	if pkg == storm {
+		run.Args = append(run.Args, "-storm.kills", fmt.Sprint(kills), "-storm.patience", patience)
 	}
 	return run.CombinedOutput()
 }
