@@ -1,8 +1,0 @@
-//go:build unix
-
-package semaphore
-
-var (
-	CheckLocal     = checkLocal
-	StoresPatience = &storesPatience
-)
