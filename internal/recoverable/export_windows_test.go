@@ -1,41 +1,29 @@
-package semaphore
+package recoverable
 
-import "os"
+import (
+	"github.com/procsem/semaphore/internal/engine"
+	"github.com/procsem/semaphore/internal/store"
+)
 
-var StoresPatience = &storesPatience
-
-const StoresMutex = storesMutex
-
-var CheckLocal = checkLocal
-
-// OpenAround opens a recoverable semaphore's file, calls then, and goes on to make a handle of it.
+// OpenAround opens a semaphore's file, calls then, and goes on to make a handle of it.
 func OpenAround(path string, then func()) error {
-	f, err := openRegular(path)
+	f, err := store.OpenRegular(path)
 	if err != nil {
 		return err
 	}
 	then()
-	r, err := newRecoverable(f, path, &options{})
+	h, err := newHandle(f, path, &engine.Options{})
 	if err == nil {
-		r.close()
+		h.Close()
 	}
 	return err
 }
 
 var ErrVanished = errVanished
 
-// PublishAround publishes a file, and calls then when it is about to get its name.
-func PublishAround(dir, name string, then func(temp string)) error {
-	f, err := publish(dir, name, func(f *os.File) error { then(f.Name()); return nil }, 0o600)
-	if err == nil {
-		f.Close()
-	}
-	return err
-}
-
-// WakeName returns the name of what the waiters of a recoverable semaphore sleep on.
-func WakeName(s *Semaphore) (string, error) {
-	f := s.back.(*recoverable).f
+// WakeName returns the name of what the waiters of a semaphore sleep on.
+func WakeName(backend any) (string, error) {
+	f := backend.(*handle).f
 	head, err := readHead(f)
 	if err != nil {
 		return "", err

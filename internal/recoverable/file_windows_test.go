@@ -1,6 +1,6 @@
 // White-box tests of the recoverable engine's files on Windows.
 
-package semaphore_test
+package recoverable_test
 
 import (
 	"os"
@@ -12,6 +12,10 @@ import (
 	"golang.org/x/sys/windows"
 
 	"github.com/procsem/semaphore"
+	"github.com/procsem/semaphore/internal/engine"
+	"github.com/procsem/semaphore/internal/recoverable"
+	"github.com/procsem/semaphore/internal/store"
+	"github.com/procsem/semaphore/internal/testhook"
 	. "github.com/procsem/semaphore/internal/testkit"
 	"github.com/procsem/semaphore/internal/win"
 )
@@ -24,7 +28,7 @@ func openRaw(t *testing.T, path string, share uint32) (closeIt func(), err error
 	return func() { windows.CloseHandle(h) }, err
 }
 
-// unused makes a semaphore's file that nobody has open, or mapped.
+// unused makes a semaphore's file that no process has open, or mapped.
 func unused(t *testing.T, name string) {
 	s, err := semaphore.Open(name, semaphore.WithRecovery(true))
 	Must(t, err)
@@ -46,9 +50,13 @@ func TestOpenBesideAReader(t *testing.T) {
 		Must(t, err)
 		time.AfterFunc(20*time.Millisecond, closeIt)
 	}
-	Must(t, semaphore.PublishAround(TempDir(t), "x", func(temp string) {
-		read(temp, windows.FILE_SHARE_READ|windows.FILE_SHARE_WRITE)
-	}))
+	fill := func(f *os.File) error {
+		read(f.Name(), windows.FILE_SHARE_READ|windows.FILE_SHARE_WRITE)
+		return nil
+	}
+	f, err := store.OpenOrPublish(TempDir(t), "x", engine.CreateNew, nil, fill, 0o600)
+	Must(t, err)
+	Must(t, f.Close())
 	name := UniqueName(t)
 	unused(t, name)
 	defer semaphore.Unlink(name)
@@ -58,23 +66,23 @@ func TestOpenBesideAReader(t *testing.T) {
 	Must(t, s.Close())
 }
 
-// Who had opened the file when it was unlinked, and finds that out, leaves nothing.
+// An Open that had opened the file when it was unlinked, and finds that out, leaves nothing.
 func TestUnlinkDuringOpen(t *testing.T) {
 	dir := TempDir(t)
 	t.Setenv("SEMAPHORE_DIR", dir)
 	unused(t, "x")
-	err := semaphore.OpenAround(filepath.Join(dir, "rec.x"), func() { Must(t, semaphore.Unlink("x")) })
-	WantErr(t, "making a handle", err, semaphore.ErrVanished)
+	err := recoverable.OpenAround(filepath.Join(dir, "rec.x"), func() { Must(t, semaphore.Unlink("x")) })
+	WantErr(t, "making a handle", err, recoverable.ErrVanished)
 	if left, _ := os.ReadDir(dir); len(left) > 0 {
 		t.Errorf("left: %v", left)
 	}
 }
 
-// Tokens that lie in the semaphore, for nobody or too many, wake somebody for nothing,
-// and no more.
+// Tokens that lie in the semaphore, for no waiter or too many, wake a waiter for nothing,
+// and do no more.
 func TestTokens(t *testing.T) {
 	s := Open(t, UniqueName(t), Recoverable)
-	wake, err := semaphore.WakeName(s)
+	wake, err := recoverable.WakeName(testhook.Inspect(s).Backend)
 	Must(t, err)
 	h, err := win.OpenSemaphore(wake, win.SemaphoreAccess)
 	Must(t, err)
@@ -85,7 +93,7 @@ func TestTokens(t *testing.T) {
 			t.Fatal(err)
 		}
 		WantErr(t, "WaitTimeout", s.WaitTimeout(50*time.Millisecond), semaphore.ErrTimeout)
-		if n, _, err := win.QuerySemaphore(h); n > 1 || err != nil { // who leaves passes one on
+		if n, _, err := win.QuerySemaphore(h); n > 1 || err != nil { // a waiter that leaves passes one on
 			t.Errorf("%d tokens are left, %v", n, err)
 		}
 		for n := int32(1); n == 1; { // none

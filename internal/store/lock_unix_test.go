@@ -2,7 +2,7 @@
 
 // The lock under which semaphores are created.
 
-package semaphore_test
+package store_test
 
 import (
 	"os"
@@ -12,10 +12,13 @@ import (
 
 	"github.com/procsem/semaphore"
 	"github.com/procsem/semaphore/internal/filelock"
+	"github.com/procsem/semaphore/internal/store"
 	. "github.com/procsem/semaphore/internal/testkit"
 )
 
-// The lock under which kinds are created: who holds it for too long is told of.
+func TestMain(m *testing.M) { os.Exit(Main(m, Helpers{})) }
+
+// A creator that cannot get the lock says which one it is.
 func TestCreationLockHeldByAnother(t *testing.T) {
 	dir := t.TempDir()
 	t.Setenv("SEMAPHORE_DIR", dir)
@@ -25,9 +28,9 @@ func TestCreationLockHeldByAnother(t *testing.T) {
 	if locked, err := filelock.TryLock(f); !locked {
 		t.Skipf("not on this system: the lock of a directory (%v)", err)
 	}
-	old := *semaphore.StoresPatience
-	*semaphore.StoresPatience = time.Millisecond
-	defer func() { *semaphore.StoresPatience = old }()
+	old := store.Patience
+	store.Patience = time.Millisecond
+	defer func() { store.Patience = old }()
 	_, err = semaphore.Open("x", semaphore.WithEngine(semaphore.EngineFlock))
 	if err == nil || !strings.Contains(err.Error(), "lock of "+dir) {
 		t.Errorf("got %v, want it to name the directory's lock", err)

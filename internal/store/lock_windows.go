@@ -13,8 +13,8 @@ import (
 	"github.com/procsem/semaphore/internal/win"
 )
 
-// storesMutex is one for all sessions, as files are.
-const storesMutex = `Global\procsem-stores`
+// MutexName is the mutex, one for all sessions, as files are.
+const MutexName = `Global\procsem-stores`
 
 // createStoresMutex makes or opens it. A program that must not have one for all
 // sessions, as an app of the Windows Store, has one for its own.
@@ -23,7 +23,7 @@ func createStoresMutex() (windows.Handle, error) {
 	if err != nil {
 		return 0, err
 	}
-	for _, name := range []string{storesMutex, `Local\` + storesMutex[len(`Global\`):]} {
+	for _, name := range []string{MutexName, `Local\` + MutexName[len(`Global\`):]} {
 		var h windows.Handle
 		h, err = windows.CreateMutexEx(sa, windows.StringToUTF16Ptr(name), 0, windows.SYNCHRONIZE|windows.MUTEX_MODIFY_STATE)
 		if h != 0 {
@@ -58,7 +58,7 @@ func Lock() (unlock func(), err error) {
 		return false, os.NewSyscallError("WaitForSingleObject", err)
 	})
 	if !locked && err == nil {
-		err = fmt.Errorf("another process has held the mutex %s for %v; is one suspended while opening a semaphore?", storesMutex, Patience)
+		err = fmt.Errorf("another process has held the mutex %s for %v; is one suspended while opening a semaphore?", MutexName, Patience)
 	}
 	if err != nil {
 		windows.CloseHandle(h)

@@ -1,9 +1,10 @@
 // The lock under which semaphores are created.
 
-package semaphore_test
+package store_test
 
 import (
 	"fmt"
+	"os"
 	"runtime"
 	"strings"
 	"testing"
@@ -13,16 +14,17 @@ import (
 	"golang.org/x/sys/windows"
 
 	"github.com/procsem/semaphore"
+	"github.com/procsem/semaphore/internal/store"
 	. "github.com/procsem/semaphore/internal/testkit"
 )
 
-func init() { helpers["stores"] = storesMain }
+func TestMain(m *testing.M) { os.Exit(Main(m, Helpers{"stores": storesMain})) }
 
 // storesMain holds the mutex under which semaphores are created, until it is told to
 // give it back, or killed.
 func storesMain([]string) int {
 	runtime.LockOSThread()
-	h, err := windows.CreateMutex(nil, false, windows.StringToUTF16Ptr(semaphore.StoresMutex))
+	h, err := windows.CreateMutex(nil, false, windows.StringToUTF16Ptr(store.MutexName))
 	if h == 0 {
 		panic(err)
 	}
@@ -38,11 +40,11 @@ func storesMain([]string) int {
 	return 0
 }
 
-// The mutex under which semaphores are created: who holds it for too long is told of,
-// who dies with it holds up nobody.
+// A creator that cannot get the mutex says which one it is; a holder that dies holds up
+// no creator.
 func TestStoresMutex(t *testing.T) {
 	s := Open(t, UniqueName(t), semaphore.EngineWindows)
-	keep, err := windows.CreateMutex(nil, false, windows.StringToUTF16Ptr(semaphore.StoresMutex))
+	keep, err := windows.CreateMutex(nil, false, windows.StringToUTF16Ptr(store.MutexName))
 	if keep == 0 {
 		t.Fatal(err)
 	}
@@ -52,11 +54,11 @@ func TestStoresMutex(t *testing.T) {
 		if got := a.Answer(); got != "ready" {
 			t.Fatal(got)
 		}
-		old := *semaphore.StoresPatience
-		*semaphore.StoresPatience = time.Millisecond
+		old := store.Patience
+		store.Patience = time.Millisecond
 		err := OpenErr(s.Name() + ".new")
-		*semaphore.StoresPatience = old
-		if err == nil || !strings.Contains(err.Error(), semaphore.StoresMutex) {
+		store.Patience = old
+		if err == nil || !strings.Contains(err.Error(), store.MutexName) {
 			t.Errorf("got %v, want it to name the mutex", err)
 		}
 		Must(t, OpenErr(s.Name())) // what exists needs no lock
@@ -69,15 +71,15 @@ func TestStoresMutex(t *testing.T) {
 	}
 }
 
-// Nobody who takes the mutex for himself keeps others from creating.
+// A program that takes the mutex for itself keeps no other one from creating.
 func TestStoresMutexOfAnother(t *testing.T) {
 	sd, err := windows.SecurityDescriptorFromString("D:P(D;;GA;;;WD)")
 	Must(t, err)
 	sa := &windows.SecurityAttributes{SecurityDescriptor: sd}
 	sa.Length = uint32(unsafe.Sizeof(*sa))
-	h, err := windows.CreateMutex(sa, true, windows.StringToUTF16Ptr(semaphore.StoresMutex))
+	h, err := windows.CreateMutex(sa, true, windows.StringToUTF16Ptr(store.MutexName))
 	if err != nil {
-		t.Fatal("somebody else has it: ", err)
+		t.Fatal("another process has it: ", err)
 	}
 	defer windows.CloseHandle(h)
 	Must(t, OpenErr(UniqueName(t), semaphore.WithExclusive(true)))
@@ -85,6 +87,6 @@ func TestStoresMutexOfAnother(t *testing.T) {
 
 func TestLocalDirectory(t *testing.T) {
 	dir := TempDir(t)
-	Must(t, semaphore.CheckLocal(dir))
-	Must(t, semaphore.CheckLocal(`\\?\`+dir))
+	Must(t, store.CheckLocal(dir))
+	Must(t, store.CheckLocal(`\\?\`+dir))
 }

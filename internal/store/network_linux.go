@@ -8,9 +8,9 @@ import (
 
 func init() { networkFS = networkOf }
 
-// networkTypes are the filesystems (statfs(2), linux/magic.h) whose files
+// NetworkTypes are the filesystems (statfs(2), linux/magic.h) whose files
 // other machines share.
-var networkTypes = map[uint32]string{
+var NetworkTypes = map[uint32]string{
 	unix.NFS_SUPER_MAGIC:  "NFS",
 	unix.SMB_SUPER_MAGIC:  "SMB",
 	unix.CIFS_SUPER_MAGIC: "CIFS",
@@ -35,5 +35,5 @@ func networkOf(dir string) (string, error) {
 	if err := unix.Statfs(dir, &st); err != nil {
 		return "", &os.PathError{Op: "statfs", Path: dir, Err: err}
 	}
-	return networkTypes[uint32(st.Type)], nil
+	return NetworkTypes[uint32(st.Type)], nil
 }

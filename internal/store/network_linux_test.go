@@ -1,4 +1,4 @@
-package semaphore_test
+package store_test
 
 import (
 	"os"
@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/procsem/semaphore"
+	"github.com/procsem/semaphore/internal/store"
 	. "github.com/procsem/semaphore/internal/testkit"
 )
 
@@ -15,11 +16,11 @@ import (
 func TestFlockRefusesNetworkFilesystem(t *testing.T) {
 	dir := t.TempDir()
 	t.Setenv("SEMAPHORE_DIR", dir)
-	Must(t, semaphore.CheckLocal(dir))
+	Must(t, store.CheckLocal(dir))
 	var st unix.Statfs_t
 	Must(t, unix.Statfs(dir, &st))
-	semaphore.NetworkTypes[uint32(st.Type)] = "pretended"
-	defer delete(semaphore.NetworkTypes, uint32(st.Type))
+	store.NetworkTypes[uint32(st.Type)] = "pretended"
+	defer delete(store.NetworkTypes, uint32(st.Type))
 	_, err := semaphore.Open("x", semaphore.WithEngine(semaphore.EngineFlock))
 	WantErr(t, "Open", err, semaphore.ErrUnsupported)
 	if err == nil || !strings.Contains(err.Error(), dir) || !strings.Contains(err.Error(), "pretended") {
@@ -28,7 +29,7 @@ func TestFlockRefusesNetworkFilesystem(t *testing.T) {
 	if entries, _ := os.ReadDir(dir); len(entries) != 0 {
 		t.Errorf("left behind: %v", entries)
 	}
-	if semaphore.NetworkTypes[unix.NFS_SUPER_MAGIC] != "NFS" {
+	if store.NetworkTypes[unix.NFS_SUPER_MAGIC] != "NFS" {
 		t.Error("NFS is not in the table")
 	}
 }

@@ -21,7 +21,7 @@ func AwaitSuspension(t *testing.T, a *Actor) {
 	t.Helper()
 	for {
 		var status unix.WaitStatus
-		_, err := unix.Wait4(a.Cmd.Process.Pid, &status, unix.WUNTRACED, nil)
+		_, err := unix.Wait4(a.Cmd.Process.Pid, &status, syscall.WUNTRACED, nil)
 		if err == unix.EINTR {
 			continue
 		}

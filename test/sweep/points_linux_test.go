@@ -2,7 +2,7 @@
 
 // What a crash point is called, what somebody who dies there leaves, and who mends it.
 
-package semaphore_test
+package sweep_test
 
 import (
 	"encoding/binary"

@@ -2,7 +2,7 @@
 
 // How a process is taken through an operation: ptrace, hardware breakpoints.
 
-package semaphore_test
+package sweep_test
 
 import (
 	"bytes"

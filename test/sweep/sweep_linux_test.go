@@ -4,7 +4,7 @@
 // and killed at a boundary between two of them; with the next one at the next
 // boundary, until there is none left at which nobody was killed.
 
-package semaphore_test
+package sweep_test
 
 import (
 	"bufio"
@@ -29,6 +29,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/procsem/semaphore"
+	"github.com/procsem/semaphore/internal/engine"
 	"github.com/procsem/semaphore/internal/filelock"
 	"github.com/procsem/semaphore/internal/permits"
 	"github.com/procsem/semaphore/internal/testhook"
@@ -45,7 +46,7 @@ var (
 // thorough says that there is time for what takes long.
 func thorough() bool { return *sweepFull || *sweepBounded >= 50 }
 
-func init() { helpers["sweep"] = sweepMain }
+func TestMain(m *testing.M) { os.Exit(Main(m, Helpers{"sweep": sweepMain})) }
 
 // A swept operation is one that the sweep goes through. Two handles of the test's own
 // are there beside the one that dies: one holds permits, and on the other one somebody
@@ -163,7 +164,7 @@ func sweptOperations() []*swept {
 		return func(name string) func() error { return f(sweptHandle(name)) }
 	}
 	served := plain(func(s *semaphore.Semaphore) func() error {
-		return func() error { return semaphore.WaitServing(s) }
+		return func() error { return waitServing(s) }
 	})
 	const large = 130 // three groups of the summary
 	return append(ops,
@@ -219,7 +220,41 @@ func sweptOperations() []*swept {
 	)
 }
 
-// The marks are system calls that nobody else makes.
+// waitServing is a Wait that finds no permit, on a handle that has no other waiter,
+// whose caller is the queue's server too: so that all of it is done by one thread.
+func waitServing(s *semaphore.Semaphore) error {
+	t := &ownTurn{Backend: testhook.Inspect(s).Backend.(engine.Backend)}
+	t.Serve(t)
+	return t.err
+}
+
+// An ownTurn is the engine.Turn of one waiter, without a queue. Fail and Served are all
+// that the engine calls beside Look.
+type ownTurn struct {
+	engine.Backend
+	engine.Turn
+	served int
+	err    error
+}
+
+func (t *ownTurn) Look() (done bool) {
+	if t.err == nil && t.served == 0 {
+		switch err := t.TryWait(false); err {
+		case nil:
+			t.served++
+		case engine.ErrWouldBlock:
+		default:
+			t.err = err
+		}
+	}
+	return t.served > 0 || t.err != nil
+}
+
+func (t *ownTurn) Served() int { return t.served }
+
+func (t *ownTurn) Fail(err error) { t.err = err }
+
+// The marks are system calls that nothing else makes.
 const markNumber = 12345
 
 func sweepMark(failed uintptr) {
