@@ -310,3 +310,9 @@ func testdata(name string) (string, error) {
 	}
 	return filepath.Join(strings.TrimSpace(string(dir)), "testdata", name), nil
 }
+
+// The other variant has the locks and sleeps of other systems.
+const otherVariant = "portable"
+
+// Vary makes the recoverable engine the other variant of EachVariant.
+func Vary() (restore func()) { return Portable() }

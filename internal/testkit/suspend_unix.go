@@ -1,4 +1,4 @@
-//go:build unix
+//go:build unix && !aix
 
 package testkit
 
@@ -38,9 +38,3 @@ func GoOn(t *testing.T, a *Actor) {
 	t.Helper()
 	Must(t, a.Cmd.Process.Signal(syscall.SIGCONT))
 }
-
-// The other variant has the locks and sleeps of other systems.
-const otherVariant = "portable"
-
-// Vary makes the recoverable engine the other variant of EachVariant.
-func Vary() (restore func()) { return Portable() }
