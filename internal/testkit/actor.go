@@ -1,9 +1,9 @@
 //go:build unix || windows
 
-// Actors: processes that a test drives over a pipe, a command a line. There is
-// one in C, on Unix one in Python, and one in Go for each engine, and all
-// understand the same commands.
-
+// Package testkit is what the tests of several packages share: actors (processes that a
+// test drives), helper processes, the rows of the conformance table, and what differs
+// between systems. It knows package semaphore's API and internal/testhook, and is imported
+// by external test packages, which call Main from TestMain.
 package testkit
 
 import (
@@ -24,7 +24,9 @@ import (
 	"github.com/procsem/semaphore"
 )
 
-// An Actor is a process that a test drives.
+// An Actor is a process that a test drives over a pipe, a command a line. There is one in
+// C, on Unix one in Python, and one in Go for each engine, and all understand the same
+// commands.
 type Actor struct {
 	Kind  string
 	Cmd   *exec.Cmd

@@ -1,5 +1,11 @@
 package testkit
 
+import (
+	"os"
+
+	"github.com/procsem/semaphore/internal/testhook"
+)
+
 // The environment variables that ask for it, whatever their value. With one of them
 // all tests run as there.
 const (
@@ -10,3 +16,14 @@ const (
 	// locks.
 	noByteLocks = "SEMAPHORE_TEST_NO_OFD_LOCKS"
 )
+
+// OldKernel makes this process run as on an older kernel, if the environment asks for it. On
+// other systems than Linux there is nothing to take away.
+func OldKernel() {
+	if os.Getenv(noFutexWaitv) != "" {
+		testhook.NoFutexWaitv.Store(true)
+	}
+	if os.Getenv(noByteLocks) != "" {
+		testhook.NoByteLocks.Store(true)
+	}
+}

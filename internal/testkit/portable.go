@@ -1,4 +1,4 @@
-//go:build unix && !aix && !filelock_fcntl && !mips && !mipsle && (!arm || arm.7)
+//go:build unix
 
 package testkit
 

@@ -1,4 +1,4 @@
-//go:build !filelock_fcntl && !mips && !mipsle && (!arm || arm.7)
+//go:build !filelock_fcntl
 
 // What the recoverable engine lives among on Linux: namespaces, memory limits, full
 // filesystems.

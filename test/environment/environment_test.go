@@ -1,4 +1,4 @@
-//go:build ((unix && !aix && !filelock_fcntl) || windows) && !mips && !mipsle && (!arm || arm.7)
+//go:build (unix && !aix && !filelock_fcntl) || windows
 
 // What the recoverable engine lives among: other users, suspended processes, programs
 // that know nothing of it, records that say nonsense. See also environment_unix_test.go

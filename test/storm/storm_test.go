@@ -1,4 +1,4 @@
-//go:build ((unix && !aix && !filelock_fcntl) || windows) && !mips && !mipsle && (!arm || arm.7)
+//go:build (unix && !aix && !filelock_fcntl) || windows
 
 // The storm: many processes take, wait, cancel, give, open, close and resize, while
 // a killer kills and restarts them at random.

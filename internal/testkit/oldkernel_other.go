@@ -1,6 +1,0 @@
-//go:build !linux
-
-package testkit
-
-// OldKernel does nothing: other systems have neither.
-func OldKernel() {}
