@@ -576,7 +576,7 @@ func TestFormat(t *testing.T) {
 // stopAt calls do, and at the nth step that do traces it calls other, which does what
 // another process does meanwhile; if do has fewer steps it calls other afterwards, and
 // reports false. Operations have few steps. A mutant that is to be found here brings
-// along the step at which it shows (internal/planted).
+// along the step at which it shows (test/mutants).
 func stopAt(n int, do, other func()) (stopped bool) {
 	testhook.Trace = func(uint32) {
 		if n--; n == -1 {

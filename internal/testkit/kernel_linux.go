@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -59,7 +60,10 @@ func paths() string {
 
 // Emulated reports whether the tests run on an emulator of another processor.
 func Emulated() bool {
-	// /proc then shows the system calls of the emulator's machine.
+	// /proc then shows the system calls of the emulator's machine. It shows ours only
+	// as long as we stay on the thread whose file we have opened.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	call, err := os.ReadFile("/proc/thread-self/syscall")
 	return err == nil && !strings.HasPrefix(string(call), fmt.Sprint(unix.SYS_READ, " "))
 }

@@ -3,7 +3,7 @@
 // What the recoverable engine lives among: other users, suspended processes, programs
 // that know nothing of it, records that say nonsense. See also environment_unix_test.go
 // and environment_linux_test.go,
-// and docs/recovery.md, "What was tried around it".
+// and docs/verification.md, "The environment".
 
 package environment_test
 
