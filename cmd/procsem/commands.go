@@ -16,23 +16,23 @@ import (
 
 const rootHelp = `A semaphore is a number of free permits under a name that all programs of
 this machine share. Each holder takes one permit and gives it back when it
-is done; who finds none waits.
+is done; a process that finds none waits.
 
    procsem run -n 4 build -- make -j2
 
 runs make, at most 4 at a time, whoever starts them.
 
 There are two kinds of semaphores. Recoverable ones, the default, have a limit,
-and permits that belong to processes: those of the dead come back. With
---posix, "run" and "create" make the other kind, a bare count that wait, try
-and post change, shared with programs in C, Python and others. Anybody who
-may write to it can post, and what a holder that is killed by SIGKILL had is
-lost. A name is of one kind; asking for it as the other is an error.
-On Windows a POSIX semaphore is gone when nobody has it open.
+and permits that belong to processes: when a holder dies, its permits come back.
+With --posix, "run" and "create" make the other kind, a bare count that wait, try
+and post change, shared with programs in C, Python and other languages. Any
+process that may write to it can post, and the permit of a holder that is killed
+by SIGKILL is lost. A name is of one kind; using it as the other is an error.
+On Windows a POSIX semaphore is gone when no process has it open.
 
 Recoverable semaphores are files, rec.NAME, in the directory $SEMAPHORE_DIR, else
-/dev/shm, else /tmp (Windows: %ProgramData%\semaphore): those who share one need
-the same directory.
+/dev/shm, else /tmp (Windows: %ProgramData%\semaphore): programs that share one
+need the same directory.
 
 ` + statusHelp
 
@@ -43,61 +43,61 @@ left running in the background. The semaphore is created if it does not exist.
 LIMIT:
 
 Without -n the limit that exists is used, and 1 for a new semaphore. A -n that
-differs from the limit is an error while anybody has the semaphore open, and
-is the new limit if nobody has. "procsem resize" changes it at any time; a
-limit that was so set stays, and -n is not used. Of a --posix semaphore that
-exists the value stands, and -n is not used. A notice says so.
+differs from the limit is an error while any process has the semaphore open, and
+the new limit if none has. "procsem resize" changes the limit at any time; a
+limit set that way stays, and -n is not used. A --posix semaphore that exists
+keeps its value, and -n is not used. In both cases a notice says so.
 
 A recoverable semaphore of another user is refused, unless that user is root, or
-you are, or --mode lets others write: who shares one says so, on both sides
-("--mode 0666", and a umask that leaves it for the one who creates it).
+you are, or --mode lets others write. To share one, both users have to ask for
+it: with --mode 0666, and its creator with a umask that leaves those bits.
 
 IF PROCSEM IS KILLED:
 
 The command inherits an open file, the semaphore's lock. If procsem is killed
-by SIGKILL, its permit comes back when the command, and all to which the
-command passed the file on, are gone as well, within a second. "procsem show
-NAME" tells who they are. With --close the command does not get the file, and
-the permit comes back at once, though the command may still run. With --no-fork
-procsem becomes the command, and there is nobody to outlive it: the permit comes
-back when it, and all to which it passed the file on, are gone. With --posix the
-permit is lost; "procsem post NAME" replaces it.
+by SIGKILL, its permit stays taken until the command, and all processes that the
+command passed the file on to, are gone; it comes back within a second of that.
+"procsem show NAME" lists these processes. With --close the command does not get
+the file, and the permit comes back at once, though the command may still run.
+With --no-fork procsem becomes the command, so that the two cannot end apart: the
+permit comes back when the command, and all processes that it passed the file on
+to, are gone. With --posix the permit is lost; "procsem post NAME" replaces it.
 
-On Windows no lock can be left to another process. There the command, and what it
-has started, is killed when procsem is, by a job object (programs that break away
-from jobs, as daemons may, run on), and the permit comes back. The system does both
-as procsem ends, and does not promise that the command is gone before the next one
-gets in. With --close the command runs on. There is no --no-fork.
+On Windows a process cannot leave a lock to another one. There a job object kills
+the command, and what it has started, when procsem is killed, and the permit comes
+back. (Programs that break away from jobs, as daemons may, run on.) The system does
+both as procsem ends, but does not promise that the command is gone before the next
+holder's command starts. With --close the command runs on. There is no --no-fork.
 
 SIGNALS:
 
 While procsem waits for the permit, SIGINT, SIGTERM, SIGHUP and SIGQUIT end
-it, and it holds nothing then. While the command runs, procsem passes
-SIGTERM, SIGHUP, SIGUSR1 and SIGUSR2 on to it. The command is in procsem's
-process group, so that Ctrl-C and Ctrl-\ of the terminal reach it by
-themselves: SIGINT and SIGQUIT are passed on only while procsem is not in
-the foreground of a terminal. procsem cannot tell who sent a signal, nor to
-whom. So "kill -INT" of procsem alone, in the foreground, does not reach the
-command (use SIGTERM), and a SIGTERM to the whole process group reaches it
+it, and it holds nothing then. While the command runs, procsem forwards
+SIGTERM, SIGHUP, SIGUSR1 and SIGUSR2 to it. The command is in procsem's
+process group, so the terminal sends Ctrl-C and Ctrl-\ to it directly: procsem
+forwards SIGINT and SIGQUIT only while it is not in the foreground of a terminal.
+It does not know which process sent a signal, nor whether the signal was meant for
+the whole group. So "kill -INT" of procsem alone, in the foreground, does not reach
+the command (use SIGTERM), and a SIGTERM to the whole process group reaches it
 twice. SIGINT and SIGHUP that were ignored when procsem started (nohup) stay
-ignored, also by the command. With --no-fork all signals are the command's own
+ignored, also by the command. With --no-fork the command itself gets all signals
 as soon as it runs.
 
-On Windows the console sends Ctrl-C, Ctrl-Break and its own end to all of its
-processes: procsem passes nothing on, and waits for the command to end. While it
-waits for the permit they end it.
+On Windows the console reports Ctrl-C, Ctrl-Break and its own closing to all of its
+processes: procsem forwards nothing, and waits for the command to end. While
+procsem waits for the permit, they end it.
 
 ` + statusHelp
 
-const listHelp = `Lists what stands in the directory of semaphores ($SEMAPHORE_DIR, else /dev/shm,
-else /tmp; Windows: %ProgramData%\semaphore) and, on Linux, the POSIX semaphores
-of /dev/shm. Other systems' C libraries do not tell of theirs, nor does Windows:
-show finds them by name.
+const listHelp = `Lists the semaphores in the directory $SEMAPHORE_DIR, else /dev/shm, else /tmp
+(Windows: %ProgramData%\semaphore) and, on Linux, the POSIX semaphores in
+/dev/shm. On other systems POSIX semaphores cannot be listed: show finds them
+by name.
 
 KIND is recoverable, posix, or flock (a count in a file, of builds that have
-nothing better). HOLDERS counts those who hold permits, WAITING those who wait;
-bare counts do not know, nor have they a limit. Of what cannot be read the
-line says why.
+nothing better). HOLDERS counts the handles that hold permits, WAITING those
+that wait; posix and flock semaphores record neither, and have no limit. If a
+semaphore cannot be read, its line says why.
 
 With --json: an array of objects with the fields name, kind, limit, free,
 holders, waiting (numbers, null if not known) and, if it could not be read,
@@ -105,18 +105,18 @@ error.
 
 ` + statusHelp
 
-const showHelp = `Shows who holds permits and who waits, with the age of the handle, which is
-mostly that of its process.
+const showHelp = `Shows the holders and the waiters, with the age of their handles, which is
+mostly that of their processes.
 
-A holder is "gone" if its process has ended but others still have its lock
-(see "procsem run --help"): they are listed below it, and the permit comes
+A holder is "gone" if its process has ended but other processes still have its
+lock (see "procsem run --help"): they are listed below it, and the permit comes
 back when the last of them ends. It is "unseen" if there is no such process and
-nobody to be seen has its lock: it may be another user's (root sees more), or be
-in another pid namespace. Elsewhere than on Linux the locks cannot be seen.
+no visible process has its lock: it may be another user's (root sees more), or be
+in another pid namespace. Locks can be seen only on Linux.
 
 With --json: an object with the fields name, kind, limit, free (numbers, null
 if not known), holders and waiters (arrays, null if not known). Their elements
-have pid (as seen from here, else as the process saw itself), state ("running",
+have pid (as seen from here, else as the process saw its own), state ("running",
 "gone" or "unseen"), command, user, started (the process), opened (the handle),
 permits, waiting, and if state is "gone" kept_by, an array of objects with pid,
 command, user and started. Times are as in RFC 3339; the start of a process is
@@ -124,21 +124,21 @@ exact to a second. What is not known of a process is left out.
 
 ` + statusHelp
 
-const createHelp = `If the semaphore exists, its mode and its limit (or value) stand, and a notice
-says so; but a -n that differs from a recoverable one's limit is an error, or if
-nobody has the semaphore open is the new limit, unless "procsem resize" has set
-the limit: that stays.
+const createHelp = `A semaphore that exists keeps its mode and its limit (or value), and a notice
+says so. But a -n that differs from the limit of a recoverable one is an error
+while any process has the semaphore open, and the new limit if none has. A limit
+that "procsem resize" has set stays in any case.
 
-On Windows --posix is an error unless the semaphore exists: it would be gone when
-procsem ends.`
+On Windows --posix is an error unless the semaphore exists: a new one would be gone
+when procsem ends.`
 
-const resizeHelp = `The limit becomes N, 0 to 65535, from now on and for all. Raising it lets
-waiting processes in at once. Lowering it takes no permit from its holder:
-nobody gets one until the holders fit. With 0 nobody gets in. The limit stays,
-whatever -n says, until the next resize or unlink.`
+const resizeHelp = `The limit becomes N, 0 to 65535, at once and for all processes. Raising it lets
+waiters take the new permits at once. Lowering it takes no permit from its holder:
+no waiter gets a permit until fewer than N are held. With 0 no waiter gets one. The
+limit stays, whatever -n says, until the next resize or unlink.`
 
-const waitHelp = `The permit stays taken when procsem ends; post gives one. If SIGINT, SIGTERM,
-SIGHUP or SIGQUIT ends the wait, nothing was taken. SIGINT and SIGHUP that were
+const waitHelp = `The permit stays taken when procsem ends; post adds one. If SIGINT, SIGTERM,
+SIGHUP or SIGQUIT ends the wait, no permit was taken. SIGINT and SIGHUP that were
 ignored when procsem started stay ignored, as in "procsem wait NAME &" of a
 shell script.`
 
@@ -151,7 +151,7 @@ func newRoot(inv *invocation) *cli.Command {
 		Reader:      inv.stdin,
 		Writer:      inv.stdout,
 		ErrWriter:   inv.stderr,
-		// The parser would exit by itself on errors of its own.
+		// Otherwise the parser exits by itself on errors of its own.
 		ExitErrHandler: func(context.Context, *cli.Command, error) {},
 		Commands: []*cli.Command{
 			{
@@ -162,7 +162,7 @@ func newRoot(inv *invocation) *cli.Command {
 				Flags: []cli.Flag{
 					&cli.StringFlag{Name: limitFlag, Aliases: []string{"n", "jobs", "j"}, Usage: "at most `N` at a time (default: the limit that exists, else 1)"},
 					timeout(), conflictStatus(), mode(),
-					&cli.BoolFlag{Name: closeFlag, Aliases: []string{"o"}, Usage: "keep the lock from the command (Windows: let it outlive procsem): if procsem is killed the permit comes back at once"},
+					&cli.BoolFlag{Name: closeFlag, Aliases: []string{"o"}, Usage: "do not pass the lock on to the command (Windows: let it outlive procsem): if procsem is killed the permit comes back at once"},
 					&cli.BoolFlag{Name: noForkFlag, Aliases: []string{"F"}, Usage: "become the command instead of waiting for it (not on Windows)"},
 					&cli.StringFlag{Name: shellFlag, Usage: "run `LINE` by sh -c (Windows: cmd /c), instead of a command after --"},
 					posix(),
@@ -175,7 +175,7 @@ func newRoot(inv *invocation) *cli.Command {
 				UsageText:   "procsem create [options] NAME",
 				Description: createHelp,
 				Flags: []cli.Flag{
-					&cli.StringFlag{Name: limitFlag, Aliases: []string{"n", "jobs", "j"}, Value: "1", Usage: "create it with `N` permits, 1 to 65535; with --posix, 0 makes a semaphore that signals"},
+					&cli.StringFlag{Name: limitFlag, Aliases: []string{"n", "jobs", "j"}, Value: "1", Usage: "create it with `N` permits, 1 to 65535; with --posix also 0, for a semaphore by which processes signal each other"},
 					mode(),
 					&cli.BoolFlag{Name: exclusiveFlag, Aliases: []string{"x"}, Usage: "fail if it exists"},
 					posix(),
@@ -192,7 +192,7 @@ func newRoot(inv *invocation) *cli.Command {
 			},
 			{
 				Name:        "show",
-				Usage:       "show who holds permits and who waits",
+				Usage:       "show the holders and waiters of a semaphore",
 				UsageText:   "procsem show [--json] NAME",
 				Description: showHelp,
 				Flags:       []cli.Flag{asJSON()},
@@ -217,15 +217,15 @@ func newRoot(inv *invocation) *cli.Command {
 				Name:        "try",
 				Usage:       "take a permit of a POSIX semaphore and keep it, if one is free now",
 				UsageText:   "procsem try [options] NAME",
-				Description: "The permit stays taken when procsem ends; post gives one.",
+				Description: "The permit stays taken when procsem ends; post adds one.",
 				Flags:       []cli.Flag{conflictStatus()},
 				Action:      inv.try,
 			},
 			{
 				Name:        "post",
-				Usage:       "give a POSIX semaphore a permit, whoever took it",
+				Usage:       "add a permit to a POSIX semaphore, whoever took it",
 				UsageText:   "procsem post NAME",
-				Description: "A process that waits goes on; else the value grows by one.",
+				Description: "A waiter takes it and goes on; without one the value grows by one.",
 				Action:      inv.post,
 			},
 			{
@@ -239,7 +239,7 @@ func newRoot(inv *invocation) *cli.Command {
 				Name:        "unlink",
 				Usage:       "remove a semaphore's name",
 				UsageText:   "procsem unlink NAME",
-				Description: "Who has the semaphore open goes on with it; the next run or create makes a new one.\nOn Windows the name of a POSIX semaphore cannot be removed while anybody has it open,\nand is gone by itself after that.",
+				Description: "Processes that have the semaphore open go on with it; the next run or create makes a new one.\nOn Windows the name of a POSIX semaphore cannot be removed while a process has it open,\nand is gone by itself after that.",
 				Action:      inv.unlink,
 			},
 		},
@@ -257,7 +257,7 @@ func newRoot(inv *invocation) *cli.Command {
 		OnUsageError: parserError,
 	}
 	for _, c := range root.Commands {
-		c.HideHelpCommand = true // it would make a command of a semaphore named "help"
+		c.HideHelpCommand = true // or a semaphore named "help" would be taken for that command
 		c.OnUsageError = parserError
 	}
 	return root
@@ -281,7 +281,7 @@ func timeout() cli.Flag {
 }
 
 func mode() cli.Flag {
-	return &cli.StringFlag{Name: modeFlag, Value: "0600", Usage: "permission bits in `OCTAL`, less the umask, of a new one; who shares it must be able to read and write"}
+	return &cli.StringFlag{Name: modeFlag, Value: "0600", Usage: "permission bits in `OCTAL`, less the umask, of a new one; users that share it need to read and write it"}
 }
 
 func conflictStatus() cli.Flag {
@@ -294,7 +294,7 @@ func posix() cli.Flag {
 
 func asJSON() cli.Flag { return &cli.BoolFlag{Name: jsonFlag, Usage: "print JSON"} }
 
-// parserError makes an error of the parser one line like all others.
+// parserError turns an error of the parser into one line, as all our errors are.
 func parserError(_ context.Context, cmd *cli.Command, err error, _ bool) error {
 	return usageError(cmd.FullName(), "%v", err)
 }
@@ -323,7 +323,7 @@ func oneName(cmd *cli.Command) (string, error) {
 	return args[0], nil
 }
 
-// parsed returns what parse makes of a flag's text.
+// parsed returns the value that parse reads from a flag's text.
 func parsed[T any](cmd *cli.Command, flag string, parse func(flag, s string) (T, error)) (T, error) {
 	name := "--" + flag
 	if len(flag) == 1 {
@@ -359,8 +359,8 @@ func (inv *invocation) create(_ context.Context, cmd *cli.Command) error {
 		return err
 	}
 	s, err := o.create()
-	// Not of another kind, which nobody would take for what was to be created;
-	// but a flock-counter is a POSIX semaphore too.
+	// A semaphore of the other kind is an error, as it is not what was to be
+	// created. But a flock-counter is a POSIX semaphore too.
 	exists := errors.Is(err, fs.ErrExist) || o.posix && errors.Is(err, semaphore.ErrKindMismatch)
 	if exists && !cmd.Bool(exclusiveFlag) {
 		if s, _, err = o.open(); err != nil {
@@ -384,8 +384,8 @@ func (inv *invocation) create(_ context.Context, cmd *cli.Command) error {
 	return s.Close()
 }
 
-// openerOf returns what the flags ask for. A POSIX semaphore's value is leastPOSIX
-// or more.
+// openerOf returns the opener that the flags ask for. The value of a POSIX semaphore
+// must be at least leastPOSIX.
 func openerOf(cmd *cli.Command, name string, leastPOSIX int) (o opener, err error) {
 	o = opener{name: name, posix: cmd.Bool(posixFlag), limit: 1, limited: cmd.IsSet(limitFlag)}
 	if o.mode, err = parsed(cmd, modeFlag, parseMode); err != nil {
@@ -447,8 +447,8 @@ func takeAndKeep(cmd *cli.Command, p patience) error {
 	if err != nil {
 		return err
 	}
-	// Of a wait that was given up a thread may still be in libc (EngineLibc):
-	// Close brings it back, and with it a permit that it may have been given.
+	// After a wait that was given up, a thread may still wait in libc (EngineLibc):
+	// Close makes it return, and gives back a permit that it may have got meanwhile.
 	defer s.Close()
 	_, err = take(s, p, w)
 	return err

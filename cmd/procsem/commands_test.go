@@ -29,7 +29,7 @@ func TestRoundTrip(t *testing.T) {
 		{"create", 0, "", "exists: its limit is 4"},
 		{"create -x", 73, "", "exists"},
 		{"create -n 4", 0, "", "exists: its limit is 4"},
-		{"create -n 5", 0, "", "exists: its limit is 5"}, // nobody had it open
+		{"create -n 5", 0, "", "exists: its limit is 5"}, // no process had it open
 		{"value", 0, "5\n", ""},
 		{"unlink", 0, "", ""},
 		{"show", 66, "", "no such semaphore"},
@@ -77,7 +77,7 @@ func TestRoundTripOfPOSIX(t *testing.T) {
 	})
 }
 
-// A step is a command to which the name is added.
+// A step is a command, to which the semaphore's name is appended, and its outcome.
 type step struct {
 	command string
 	status  int
@@ -191,7 +191,7 @@ func TestUsageErrors(t *testing.T) {
 	}
 }
 
-// A semaphore may be named like a command of the parser's own.
+// A semaphore may have the name of a command that the parser adds by itself.
 func TestSemaphoreNamedHelp(t *testing.T) {
 	cmd := procsemCommand(t, "value", "help")
 	if got := runCmd(t, cmd); got.status == 0 && strings.Contains(got.stdout, "USAGE") {

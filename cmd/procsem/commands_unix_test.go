@@ -38,11 +38,11 @@ func testCreateMode(t *testing.T, flags ...string) {
 		}
 	}
 	if !found {
-		t.Skip("this system's libc does not keep semaphores in files that are known")
+		t.Skip("this system's libc does not keep semaphores in known files")
 	}
 }
 
-// A flock-counter is found also where libc's semaphores are the default.
+// A flock-counter is found even where libc's semaphores are the default.
 func TestFindsSemaphoreOfOtherEngine(t *testing.T) {
 	name := newName(t)
 	s, err := semaphore.Open(name, semaphore.WithEngine(semaphore.EngineFlock), semaphore.WithValue(2))

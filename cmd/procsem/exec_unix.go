@@ -12,30 +12,30 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// leastLockDescriptor keeps the lock file away from the descriptors that shell
-// scripts give numbers (exec 9>file) and would close.
+// leastLockDescriptor is above the descriptors that shell scripts choose by number
+// (exec 9>file), so that a script does not replace the lock file with its own.
 const leastLockDescriptor = 10
 
-// A leash is the semaphore's lock in the hands of the command: while that lives the
-// permit stays taken, even if procsem is killed.
+// A leash ties the permit to the command, which inherits the semaphore's lock: while
+// the command runs, the permit stays taken, even if procsem is killed.
 type leash struct{}
 
 func newLeash() (leash, error) { return leash{}, nil }
 
 func (leash) attach(s *semaphore.Semaphore) (release func(), err error) {
 	if kindOf(s) != kindRecoverable {
-		return func() {}, nil // it has no lock
+		return func() {}, nil // a bare count has no lock
 	}
 	return inheritLock(s)
 }
 
 func shellCommand(line string) *exec.Cmd { return exec.Command("sh", "-c", line) }
 
-// inheritLock makes a descriptor of the semaphore's lock file that the next
-// program inherits, be it by fork or by exec. done closes ours.
+// inheritLock makes a descriptor of the semaphore's lock file that the next program
+// inherits, whether procsem starts it or becomes it. done closes it in procsem.
 //
-// It is not one of exec.Cmd.ExtraFiles, which become 3 and up in the command,
-// in place of what procsem itself may have got there to pass on (make's
+// exec.Cmd.ExtraFiles cannot do that: they become the descriptors 3 and up of the
+// command, and replace those that procsem may have got there to pass on (make's
 // jobserver, 3<file).
 func inheritLock(s *semaphore.Semaphore) (done func(), err error) {
 	f, err := s.LockFile()
@@ -52,8 +52,8 @@ func inheritLock(s *semaphore.Semaphore) (done func(), err error) {
 
 const canBecome = true
 
-// become makes of this process the command, which inherits the permit with the
-// lock. It returns only if that fails.
+// become replaces procsem with the command in this process. The command inherits the
+// lock, and with it the permit. become returns only if that fails.
 func become(s *semaphore.Semaphore, command *exec.Cmd, w *watcher) error {
 	if command.Err != nil {
 		return startError(command.Args[0], command.Err)
@@ -63,9 +63,9 @@ func become(s *semaphore.Semaphore, command *exec.Cmd, w *watcher) error {
 		return err
 	}
 	defer done()
-	// From here on signals do to us what they would do to a command that has
-	// just begun. The kernel resets, for the command, what we catch, and leaves
-	// ignored what was ignored.
+	// From here on a signal does to procsem what it would do to a command that has
+	// just begun. On exec the kernel resets the signals that procsem catches to their
+	// default actions, and leaves ignored signals ignored.
 	for _, sig := range w.heard {
 		exitsignal.SetDefault(sig)
 	}

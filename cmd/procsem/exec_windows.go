@@ -16,18 +16,20 @@ const canBecome = false
 
 func become(*semaphore.Semaphore, *exec.Cmd, *watcher) error { return errors.ErrUnsupported }
 
-// A leash is a job object that ends with procsem, and the command with it: a lock
-// of Windows cannot be left to another process.
+// A leash is a job object that ends when procsem ends, and kills the command then. On
+// Windows a process cannot leave a lock to another one, so the command must not
+// outlive procsem.
 //
 // procsem itself joins the job, so that the command is in it from its first
-// instruction. To put only the command there would take a CreateProcess of our own,
-// as os/exec passes no list of jobs on, or a command that starts suspended and that
-// stays so if procsem is killed at that moment. Jobs nest since Windows 8.
+// instruction. Two other ways would put only the command into the job. One is a
+// CreateProcess of our own, as os/exec passes no list of jobs on. The other is to
+// start the command suspended; it stays suspended if procsem is killed at that
+// moment. Jobs nest since Windows 8.
 //
-// When procsem is killed the system closes its handles one after the other: that of
-// the job kills the command, that of the lock lets the next one in. Nothing promises
-// their order. It has been that of their numbers, so the job comes before the
-// semaphore is opened.
+// When procsem is killed, the system closes its handles one after the other. Closing
+// the job's handle kills the command, closing the lock's handle lets the next waiter
+// take the permit. The order of the two is not documented. In practice it is that of
+// the handles' numbers, so the job is created before the semaphore is opened.
 type leash struct{ job windows.Handle }
 
 func newLeash() (leash, error) {
@@ -36,8 +38,8 @@ func newLeash() (leash, error) {
 }
 
 func (l leash) attach(*semaphore.Semaphore) (release func(), err error) {
-	// A program that asks to break away is a daemon, and is let go: it would fail
-	// to start otherwise.
+	// A program that is started with CREATE_BREAKAWAY_FROM_JOB is a daemon. It may
+	// leave the job, as it could not be started otherwise.
 	if err := l.limit(windows.JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE | windows.JOB_OBJECT_LIMIT_BREAKAWAY_OK); err != nil {
 		return nil, err
 	}
@@ -45,15 +47,16 @@ func (l leash) attach(*semaphore.Semaphore) (release func(), err error) {
 		return nil, fmt.Errorf("procsem could not make the command end with it; with --close it need not: %w",
 			os.NewSyscallError("AssignProcessToJobObject", err))
 	}
-	// At the normal end what the command left running in the background runs on.
+	// When the command has ended normally, the processes that it left in the
+	// background run on.
 	return func() { _ = l.limit(windows.JOB_OBJECT_LIMIT_BREAKAWAY_OK) }, nil
 }
 
 func (l leash) limit(flags uint32) error {
 	var info windows.JOBOBJECT_EXTENDED_LIMIT_INFORMATION
 	info.BasicLimitInformation.LimitFlags = flags
-	// The call takes its address as a number, which would not follow it when the stack
-	// grows.
+	// The call takes the address as a number, which the runtime would not adjust if it
+	// moved info as the stack grows.
 	var pinned runtime.Pinner
 	pinned.Pin(&info)
 	defer pinned.Unpin()
@@ -62,9 +65,9 @@ func (l leash) limit(flags uint32) error {
 	return os.NewSyscallError("SetInformationJobObject", err)
 }
 
-// shellCommand runs a line by the command interpreter. With /s that takes the outer
-// quotes off and the rest as it stands; os/exec would escape the inner ones, which
-// cmd.exe does not understand.
+// shellCommand runs a line by the command interpreter. With /s cmd.exe strips the
+// outer quotes and uses the rest unchanged. os/exec would escape the inner quotes,
+// which cmd.exe does not understand.
 func shellCommand(line string) *exec.Cmd {
 	shell := os.Getenv("ComSpec")
 	if shell == "" {

@@ -31,7 +31,8 @@ type summary struct {
 	Error   string `json:"error,omitempty"`
 }
 
-// stores are the places that list looks into.
+// stores are the kinds and engines of the semaphores that list finds, by the
+// prefixes of their files' names.
 var stores = map[string]struct {
 	kind   string
 	engine semaphore.Engine
@@ -81,7 +82,7 @@ func (inv *invocation) list(_ context.Context, cmd *cli.Command) error {
 	})
 }
 
-// summarize looks at what stands in the place of a semaphore.
+// summarize describes the semaphore in a file that has the name of one.
 func summarize(f names.File) (summary, error) {
 	store := stores[f.Prefix]
 	line := summary{Name: f.Name, Kind: store.kind}
@@ -112,13 +113,14 @@ func summarize(f names.File) (summary, error) {
 	return line, nil
 }
 
-// A census is what there is to know of a recoverable semaphore.
+// A census is the state of a recoverable semaphore at one moment.
 type census struct {
 	limit, free int
 	handles     []semaphore.Holder
 }
 
-// count takes one look, so that the free permits and those held add up.
+// count reads the holders once and derives the free permits from them, so that the
+// two add up to the limit.
 func count(s *semaphore.Semaphore) (c census, err error) {
 	if c.limit, err = s.Limit(); err != nil {
 		return c, err
@@ -148,7 +150,8 @@ func number(n *int) string {
 	return strconv.Itoa(*n)
 }
 
-// reason is an error without operation and name, which its line has.
+// reason is the text of an error without the operation and the semaphore's name: the
+// error's line in the list begins with the name.
 func reason(err error) string {
 	var e *semaphore.Error
 	if errors.As(err, &e) {
@@ -157,8 +160,8 @@ func reason(err error) string {
 	return err.Error()
 }
 
-// printable keeps what others have named from writing to the terminal what is no
-// text.
+// printable quotes a text that others have chosen, such as a name, if it has
+// characters that a terminal might obey instead of showing them.
 func printable(s string) string {
 	if strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) || r == unicode.ReplacementChar }) {
 		return strconv.Quote(s)
@@ -173,7 +176,7 @@ func writeJSON(w io.Writer, v any) error {
 	return e.Encode(v)
 }
 
-// writeTable aligns the columns of what rows says.
+// writeTable aligns the columns of the rows that rows writes.
 func writeTable(w io.Writer, rows func(row func(cells ...string))) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	rows(func(cells ...string) { fmt.Fprintln(t, strings.Join(cells, "\t")) })

@@ -15,30 +15,30 @@ func main() {
 	os.Exit(procsem(os.Args, os.Stdin, os.Stdout, os.Stderr))
 }
 
-// procsem is the whole program; it returns the exit status, unless it dies of
-// the signal that ended a wait.
+// procsem is the whole program. It returns the exit status, unless a signal ended
+// a wait: then the process dies of that signal.
 func procsem(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	args, command := splitCommand(args)
 	root := newRoot(&invocation{command: command, stdin: stdin, stdout: stdout, stderr: stderr})
 	err := root.Run(context.Background(), args)
-	if exit, ok := err.(cli.ExitCoder); ok { // the parser's own: no such help topic
+	if exit, ok := err.(cli.ExitCoder); ok { // an error of the parser itself: no such help topic
 		err = usageError(root.Name, "%v", exit)
 	}
 	return report(err, stderr)
 }
 
-// An invocation is what the command line parser must not touch, and the
-// streams.
+// An invocation has the part of the command line that the parser must not touch,
+// and the streams.
 type invocation struct {
-	command        []string // what follows run's "--", nil without one
+	command        []string // what follows the "--" of run, nil if there is none
 	stdin          io.Reader
 	stdout, stderr io.Writer
 }
 
-// splitCommand takes the command to run off the arguments of "procsem run".
-// The parser would drop the first "--" and then take the command's own flags
-// for procsem's. The other commands have no command line in theirs, and leave
-// "--" to the parser.
+// splitCommand splits the arguments of "procsem run" into procsem's own and the
+// command to run. The parser would drop the first "--" and then take the command's
+// flags for procsem's. Other subcommands run no command, so the parser may see
+// their "--".
 func splitCommand(args []string) (own, command []string) {
 	if len(args) < 2 || args[1] != "run" {
 		return args, nil

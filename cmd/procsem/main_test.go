@@ -24,8 +24,8 @@ import (
 	"github.com/procsem/semaphore/internal/testkit"
 )
 
-// The test binary is also procsem itself, if helperEnv is set, or a command for it to
-// run, if its first argument names that.
+// The test binary is procsem itself if helperEnv is set, and a helper, a command for
+// procsem to run, if its first argument is helperArg with the helper's name.
 const (
 	helperEnv = "PROCSEM_TEST_HELPER"
 	helperArg = "procsem-test-helper="
@@ -45,7 +45,7 @@ var helpers = map[string]func(args []string) int{
 func TestMain(m *testing.M) {
 	testkit.OldKernel()
 	if os.Getenv(helperEnv) != "" {
-		os.Unsetenv(helperEnv) // the command is none
+		os.Unsetenv(helperEnv) // the command must not become procsem too
 		becomeHelper()
 		os.Exit(procsem(append([]string{"procsem"}, os.Args[1:]...), os.Stdin, os.Stdout, os.Stderr))
 	}
@@ -59,22 +59,28 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// deadline only catches hangs.
+// listenStatus is the exit status of the helper listen.
+const listenStatus = 7
+
+// deadline is long, as it only serves to catch hangs.
 const deadline = 30 * time.Second
 
-// Names of an earlier run may be left over, and under Wine process ids come again at
-// once.
+// A random prefix makes the names of each run differ from those that an earlier run may
+// have left. Process ids would not do: under Wine they are reused at once.
 var (
 	thisRun   = fmt.Sprintf("ps%06x", rand.Uint32()>>8)
 	namesMade atomic.Int32
 )
 
-// newName returns the name of a semaphore that does not exist, and unlinks it
-// in the end.
+// portableName is the length of a semaphore's name that all systems allow.
+const portableName = 29
+
+// newName returns the name of a semaphore that does not exist, and unlinks it when the
+// test ends.
 func newName(t *testing.T) string {
 	t.Helper()
 	name := fmt.Sprintf("%s-%d-%s", thisRun, namesMade.Add(1), t.Name())
-	name = strings.ReplaceAll(name[:min(len(name), 29)], "/", "_")
+	name = strings.ReplaceAll(name[:min(len(name), portableName)], "/", "_")
 	t.Cleanup(func() {
 		if err := semaphore.Unlink(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("cleaning up: %v", err)
@@ -112,7 +118,7 @@ func newRecoverable(t *testing.T, limit int) (name string, s *semaphore.Semaphor
 	return name, s
 }
 
-// valueOf returns the free permits of a semaphore of whichever kind.
+// valueOf returns the number of free permits of a semaphore of either kind.
 func valueOf(t *testing.T, name string) int {
 	t.Helper()
 	s, err := openExisting(name)
@@ -134,7 +140,7 @@ func checkValue(t *testing.T, name string, want int) {
 	}
 }
 
-// self is the test binary.
+// self returns the path of the test binary.
 func self(t *testing.T) string {
 	t.Helper()
 	exe, err := os.Executable()
@@ -144,18 +150,18 @@ func self(t *testing.T) string {
 	return exe
 }
 
-// helperCommand is the command line of a helper that procsem is to run.
+// helperCommand returns the command line of a helper, for procsem to run.
 func helperCommand(t *testing.T, helper string, args ...string) []string {
 	t.Helper()
 	return append([]string{self(t), helperArg + helper}, args...)
 }
 
-// procsemCommand is a procsem that was not started yet.
+// procsemCommand returns a procsem that is not started yet.
 func procsemCommand(t *testing.T, args ...string) *exec.Cmd {
 	t.Helper()
 	cmd := exec.Command(self(t), args...)
-	// A program with the race detector sleeps for a second at its exit unless
-	// told not to.
+	// Without this setting a program with the race detector sleeps for a second
+	// when it exits.
 	gorace := "GORACE=atexit_sleep_ms=0 " + os.Getenv("GORACE")
 	cmd.Env = append(os.Environ(), gorace, helperEnv+"=1")
 	return cmd
@@ -163,7 +169,7 @@ func procsemCommand(t *testing.T, args ...string) *exec.Cmd {
 
 type outcome struct {
 	status         int            // -1 if it was killed
-	signal         syscall.Signal // which killed it
+	signal         syscall.Signal // that killed it
 	stdout, stderr string
 }
 
@@ -183,8 +189,8 @@ func runCmd(t *testing.T, cmd *exec.Cmd) outcome {
 	return o
 }
 
-// start starts a procsem, which is killed with its command if it still runs when the
-// test ends.
+// start starts a procsem. If it still runs when the test ends, it is killed, and its
+// command with it.
 func start(t *testing.T, cmd *exec.Cmd) {
 	t.Helper()
 	group(cmd)
@@ -214,13 +220,10 @@ func wait(t *testing.T, cmd *exec.Cmd) outcome {
 }
 
 // lines reads what a running process writes, line by line.
-type lines struct {
-	from io.Reader
-	next chan string
-}
+type lines struct{ next chan string }
 
 func readLines(from io.Reader) *lines {
-	l := &lines{from, make(chan string, 100)}
+	l := &lines{make(chan string, 100)}
 	go func() {
 		defer close(l.next)
 		for s := bufio.NewScanner(from); s.Scan(); {
@@ -251,10 +254,11 @@ func (l *lines) read(t *testing.T) string {
 	panic("not reached")
 }
 
-// witness, a helper, holds a file of its own in a directory, as all who are inside at
-// the same time do, until it has seen n of them, or as many have left as leaves it
-// alone. The kernel ends that at its death at the latest, and procsem gives back
-// after that. It prints the most that it saw.
+// witness, a helper, finds out how many commands hold permits at the same time. Each
+// witness holds a file of its own in a directory, and counts the files that are held.
+// It ends when it has counted n, or when all the other witnesses have left, and prints
+// the highest count. The kernel drops its hold on the file at the latest when it ends,
+// and procsem gives the permit back only after that.
 func witness(args []string) int {
 	dir, n, total := args[0], atoi(args[1]), atoi(args[2])
 	own := filepath.Join(dir, fmt.Sprintf("inside.%d", os.Getpid()))
@@ -268,7 +272,7 @@ func witness(args []string) int {
 		others, _ := filepath.Glob(filepath.Join(dir, "inside.*"))
 		inside := 1
 		for _, path := range others {
-			if path != own && isHeld(path) { // closing one's own file would unlock it
+			if path != own && isHeld(path) { // isHeld closes the file, which would unlock our own
 				inside++
 			}
 		}
@@ -281,10 +285,11 @@ func witness(args []string) int {
 			return 0
 		}
 	}
-	fmt.Fprintln(os.Stderr, "still waiting for company; most seen:", most)
+	fmt.Fprintln(os.Stderr, "the other witnesses did not come; highest count:", most)
 	return 1
 }
 
+// exit, a helper, ends with the status that is its argument.
 func exit(args []string) int {
 	status, err := strconv.ParseUint(args[0], 10, 32)
 	if err != nil {
@@ -316,6 +321,7 @@ func leaveWith(attr *syscall.SysProcAttr) int {
 	return 0
 }
 
+// stay, a helper, runs until it is killed.
 func stay([]string) int {
 	time.Sleep(10 * deadline)
 	return 1

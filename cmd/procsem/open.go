@@ -10,11 +10,11 @@ import (
 	"github.com/procsem/semaphore"
 )
 
-// The kinds of semaphores, as list and show call them.
+// The kinds of semaphores, as list and show print them.
 const (
 	kindRecoverable = "recoverable"
 	kindPOSIX       = "posix"
-	kindFlock       = "flock" // POSIX's rules in a file of our own
+	kindFlock       = "flock" // the rules of POSIX in a file of our own
 )
 
 func kindOf(s *semaphore.Semaphore) string {
@@ -27,8 +27,8 @@ func kindOf(s *semaphore.Semaphore) string {
 	return kindPOSIX
 }
 
-// posixLasts says that POSIX semaphores stay when nobody has them open. Those of
-// Windows are kernel objects that go with their last handle.
+// posixLasts says whether POSIX semaphores stay when no process has them open. On
+// Windows they are kernel objects that vanish with their last handle.
 const posixLasts = runtime.GOOS != "windows"
 
 // An opener opens or creates a semaphore.
@@ -36,13 +36,14 @@ type opener struct {
 	name    string
 	posix   bool
 	limit   int
-	limited bool // the limit was asked for
+	limited bool // the user asked for this limit
 	mode    fs.FileMode
 }
 
-// open also says whether the semaphore existed; of a recoverable one that is
-// not known. The library decides under its lock whether a limit that differs may
-// be adopted, so it is passed on only if it was asked for.
+// open opens or creates the semaphore. It also reports whether a POSIX semaphore
+// existed; for a recoverable one that is not known. The library decides under its
+// lock whether a limit that differs may be adopted, so the limit is passed on only
+// if the user asked for it.
 func (o opener) open() (s *semaphore.Semaphore, existed bool, err error) {
 	if o.posix {
 		return o.openPOSIX()
@@ -64,7 +65,7 @@ func (o opener) create() (*semaphore.Semaphore, error) {
 			s.Close()
 			err = &semaphore.Error{Op: "open", Name: o.name, Err: fs.ErrExist}
 		case errors.Is(err, fs.ErrNotExist):
-			err = &failure{statusUnavailable, fmt.Errorf("--posix: on %s a POSIX semaphore is gone when nobody has it open, so none would be left; procsem run --posix, or a program, has one for as long as it runs", runtime.GOOS)}
+			err = &failure{statusUnavailable, fmt.Errorf("--posix: on %s a POSIX semaphore is gone when nobody has it open, so none would be left; procsem run --posix, or a program, keeps one open for as long as it runs", runtime.GOOS)}
 		}
 		return nil, o.advise(err)
 	}
@@ -73,13 +74,13 @@ func (o opener) create() (*semaphore.Semaphore, error) {
 	return s, o.advise(err)
 }
 
-// openPOSIX uses an existing semaphore as it is, of whichever engine. It may
-// come or go between the looks.
+// openPOSIX creates the semaphore, or uses an existing one as it is, of whichever
+// engine. Other processes may create or unlink it between the attempts.
 func (o opener) openPOSIX() (s *semaphore.Semaphore, existed bool, err error) {
 	opts := []semaphore.Option{semaphore.WithValue(o.limit), semaphore.WithMode(o.mode)}
 	s, err = semaphore.Open(o.name, append(slices.Clip(opts), semaphore.WithExclusive(true))...)
 	if errors.Is(err, fs.ErrExist) {
-		// Not WithCreate(false), which would trust whoever owns it.
+		// Without WithCreate(false), which would trust any owner of the file.
 		s, err = semaphore.Open(o.name, opts...)
 		return s, true, o.advise(err)
 	}
@@ -90,14 +91,14 @@ func (o opener) openPOSIX() (s *semaphore.Semaphore, existed bool, err error) {
 	return s, false, err
 }
 
-// advise says what to do about errors of a semaphore that is not what was asked
-// for.
+// advise adds to an error what the user can do if the semaphore is not as it was
+// asked for.
 func (o opener) advise(err error) error {
 	switch {
 	case errors.Is(err, semaphore.ErrKindMismatch) && o.posix:
 		if s, other := openExistingPOSIX(o.name); other == nil {
 			s.Close()
-			return err // of another engine, but the same kind
+			return err // another engine, but the same kind
 		}
 		return fmt.Errorf("%w; %q is a recoverable semaphore: omit --posix", err, o.name)
 	case errors.Is(err, semaphore.ErrKindMismatch):
@@ -108,7 +109,7 @@ func (o opener) advise(err error) error {
 	return err
 }
 
-// openExisting opens the semaphore of that name, of whichever kind.
+// openExisting opens the semaphore of that name, of either kind.
 func openExisting(name string) (*semaphore.Semaphore, error) {
 	s, err := openExistingPOSIX(name)
 	if !errors.Is(err, semaphore.ErrKindMismatch) {
@@ -117,8 +118,8 @@ func openExisting(name string) (*semaphore.Semaphore, error) {
 	return semaphore.Open(name, semaphore.WithCreate(false), semaphore.WithRecovery(true))
 }
 
-// openExistingPOSIX opens the semaphore of that name in whichever engine of bare
-// counts has it.
+// openExistingPOSIX opens the semaphore of that name in any engine whose semaphores
+// are bare counts.
 func openExistingPOSIX(name string) (*semaphore.Semaphore, error) {
 	s, mismatch := semaphore.Open(name, semaphore.WithCreate(false))
 	if !errors.Is(mismatch, semaphore.ErrKindMismatch) {
@@ -133,8 +134,7 @@ func openExistingPOSIX(name string) (*semaphore.Semaphore, error) {
 	return nil, mismatch
 }
 
-// openBare opens an existing semaphore for commands that need one without
-// owners.
+// openBare opens an existing semaphore for the commands that need a bare count.
 func openBare(name string) (*semaphore.Semaphore, error) {
 	s, err := openExistingPOSIX(name)
 	if errors.Is(err, semaphore.ErrKindMismatch) {

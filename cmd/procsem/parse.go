@@ -9,11 +9,11 @@ import (
 	"time"
 )
 
-// The parser's own number and duration flags would take 0x10 for a limit, 010
-// for 8 and refuse 30 as a duration, so procsem's flags are strings that are
-// parsed here.
+// The parser's own number and duration flags would accept 0x10 as a limit, read 010
+// as 8 and refuse 30 as a duration, so procsem's flags are strings that are parsed
+// here.
 
-// parseValue returns the parser of a semaphore's value or limit.
+// parseValue returns a parser of values or limits from least to most.
 func parseValue(least, most int) func(flag, s string) (int, error) {
 	return func(flag, s string) (int, error) {
 		n, err := strconv.Atoi(s)
@@ -34,13 +34,13 @@ func parseStatus(flag, s string) (int, error) {
 
 func parseMode(flag, s string) (fs.FileMode, error) {
 	n, err := strconv.ParseUint(s, 8, 32)
-	if err != nil || n > 0o777 {
+	if err != nil || n > uint64(fs.ModePerm) {
 		return 0, fmt.Errorf("%s %q: permission bits in octal, 0 to 0777, are allowed", flag, s)
 	}
 	return fs.FileMode(n), nil
 }
 
-// parseTimeout takes 30, 0.5 (seconds) and 1m30s.
+// parseTimeout accepts 30, 0.5 (seconds) and 1m30s.
 func parseTimeout(flag, s string) (time.Duration, error) {
 	duration := s
 	if strings.Trim(s, "0123456789.") == "" {

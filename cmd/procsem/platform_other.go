@@ -5,11 +5,15 @@ package main
 import (
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
 	"runtime"
 
 	"github.com/procsem/semaphore"
 )
+
+// Systems that are neither Unix nor Windows have no semaphores, so this file only has
+// to compile.
 
 const canBecome = false
 
@@ -24,3 +28,16 @@ func (leash) attach(*semaphore.Semaphore) (release func(), err error) {
 }
 
 func shellCommand(line string) *exec.Cmd { return exec.Command("sh", "-c", line) }
+
+var (
+	endSignals   = []os.Signal{os.Interrupt}
+	childSignals []os.Signal
+)
+
+func terminalSends(os.Signal) bool { return true }
+
+func inForeground() bool { return true }
+
+func forward(p *os.Process, sig os.Signal) { _ = p.Signal(sig) }
+
+func statusOfCommand(p *os.ProcessState) commandStatus { return commandStatus(p.ExitCode()) }

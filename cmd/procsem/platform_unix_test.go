@@ -17,14 +17,15 @@ import (
 const eol = "\n"
 
 func becomeHelper() {
-	// Whoever dies of SIGQUIT is to leave no core file.
+	// Helpers that die of SIGQUIT must not leave a core file.
 	if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}); err != nil {
 		panic(err)
 	}
 }
 
-// Under nohup, and in the background of a shell, interrupts are ignored, and the
-// programs that are to die of one would inherit that.
+// hearInterrupts catches the interrupts that are ignored, as under nohup or in the
+// background of a shell: the programs that are to die of them in tests would inherit
+// that.
 func hearInterrupts() {
 	for _, sig := range []os.Signal{syscall.SIGHUP, syscall.SIGINT} {
 		if signal.Ignored(sig) {
@@ -77,7 +78,8 @@ func isHeld(path string) bool {
 	return err == nil && lock.Type != unix.F_UNLCK
 }
 
-// listen, a helper, says which signals reach it. SIGTERM ends it with status 7.
+// listen, a helper, prints the signals that it gets. SIGTERM ends it with
+// listenStatus.
 func listen([]string) int {
 	heard := make(chan os.Signal, 100)
 	for _, sig := range []os.Signal{syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2} {
@@ -94,12 +96,12 @@ func listen([]string) int {
 			break
 		}
 	}
-	return 7
+	return listenStatus
 }
 
 func platformStatuses(*testing.T) []statusTest {
 	return []statusTest{
-		{"SIGKILL", []string{"-c", "kill -KILL $$"}, 128 + int(syscall.SIGKILL)},
-		{"SIGTERM", []string{"-c", "kill -TERM $$"}, 128 + int(syscall.SIGTERM)},
+		{"SIGKILL", []string{"-c", "kill -KILL $$"}, statusSignal + int(syscall.SIGKILL)},
+		{"SIGTERM", []string{"-c", "kill -TERM $$"}, statusSignal + int(syscall.SIGTERM)},
 	}
 }

@@ -29,7 +29,7 @@ func hearInterrupts() {}
 
 func becomeHelper() {}
 
-// tempDir is t.TempDir but for os.RemoveAll, which asks for what Wine 8 does not have.
+// tempDir replaces t.TempDir, whose os.RemoveAll uses calls that Wine 8 lacks.
 func tempDir(t *testing.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "procsem-test-")
@@ -43,8 +43,8 @@ func tempDir(t *testing.T) string {
 			return err
 		})
 		for _, path := range slices.Backward(all) {
-			// A file stays until nobody has it open, or mapped: that of a handle
-			// which was closed stays mapped until it is collected.
+			// A file cannot be removed while it is open or mapped. The file of
+			// a closed handle stays mapped until the handle is collected.
 			eventually(t, "cleaning up "+path, func() bool {
 				runtime.GC()
 				return os.Remove(path) == nil
@@ -54,14 +54,14 @@ func tempDir(t *testing.T) string {
 	return dir
 }
 
-// group does nothing: procsem's command ends with procsem.
+// group has nothing to do: the command ends when procsem is killed.
 func group(*exec.Cmd) {}
 
 func killGroup(cmd *exec.Cmd) { cmd.Process.Kill() }
 
 func signalOf(*os.ProcessState) syscall.Signal { return 0 }
 
-// holdFile opens a file that nobody else can open then.
+// holdFile opens a file so that it cannot be opened again until it is closed.
 func holdFile(path string) (io.Closer, error) {
 	return openFile(path, windows.GENERIC_READ, 0, windows.OPEN_ALWAYS)
 }
@@ -96,8 +96,8 @@ func platformStatuses(t *testing.T) []statusTest {
 	return tests
 }
 
-// listen, a helper, says of each Ctrl-C, and when its standard input ends how many
-// there were.
+// listen, a helper, prints a line for each Ctrl-C and, when its standard input ends,
+// the number of them.
 func listen([]string) int {
 	heard := make(chan os.Signal, 100)
 	signal.Notify(heard, os.Interrupt)
@@ -113,14 +113,15 @@ func listen([]string) int {
 			n++
 			fmt.Println("Ctrl-C")
 		case <-end:
-			time.Sleep(100 * time.Millisecond) // for one too many
+			time.Sleep(100 * time.Millisecond) // a second copy of a Ctrl-C would come now
 			fmt.Println(n+len(heard), "in all")
-			return 7
+			return listenStatus
 		}
 	}
 }
 
-// interrupt, a helper, does what Ctrl-C does in the console of a process.
+// interrupt, a helper, presses Ctrl-C in the console of the process that has the id in
+// its argument.
 func interrupt(args []string) int {
 	kernel32 := windows.NewLazySystemDLL("kernel32.dll")
 	kernel32.NewProc("FreeConsole").Call()
@@ -128,7 +129,7 @@ func interrupt(args []string) int {
 		fmt.Fprintln(os.Stderr, "AttachConsole:", err)
 		return 1
 	}
-	// Not us, who would get it too.
+	// This process gets the Ctrl-C too, and ignores it.
 	if r, _, err := kernel32.NewProc("SetConsoleCtrlHandler").Call(0, 1); r == 0 {
 		fmt.Fprintln(os.Stderr, "SetConsoleCtrlHandler:", err)
 		return 1
@@ -140,7 +141,8 @@ func interrupt(args []string) int {
 	return 0
 }
 
-// breakAway, a helper, leaves a process outside the job, prints its id and stays.
+// breakAway, a helper, starts a process outside the job, prints its id, and runs until
+// it is killed.
 func breakAway([]string) int {
 	if status := leaveWith(&syscall.SysProcAttr{CreationFlags: windows.CREATE_BREAKAWAY_FROM_JOB}); status != 0 {
 		return status

@@ -18,7 +18,7 @@ import (
 	"github.com/procsem/semaphore"
 )
 
-// hold, a helper, holds a file, says its process id, and stays until it is killed.
+// hold, a helper, holds a file, prints its process id, and runs until it is killed.
 func hold(args []string) int {
 	if _, err := holdFile(args[0]); err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -28,7 +28,7 @@ func hold(args []string) int {
 	return stay(nil)
 }
 
-// held, a helper, says whether somebody holds the file.
+// held, a helper, prints whether a process holds the file.
 func held(args []string) int {
 	fmt.Println("held:", isHeld(args[0]))
 	return 0
@@ -38,14 +38,14 @@ func held(args []string) int {
 func eventually(t *testing.T, what string, condition func() bool) {
 	t.Helper()
 	for start := time.Now(); !condition(); time.Sleep(5 * time.Millisecond) {
-		if time.Since(start) > 20*time.Second {
-			t.Fatalf("not within 20 s: %s", what)
+		if time.Since(start) > deadline {
+			t.Fatalf("not within %v: %s", deadline, what)
 		}
 	}
 }
 
-// startHolder starts a procsem run that holds a permit, and returns when its
-// command is inside; the command is killed when the test ends.
+// startHolder starts a procsem run that takes a permit, and returns when its command
+// runs. The command is killed when the test ends.
 func startHolder(t *testing.T, name, file string, flags ...string) (procsem *exec.Cmd, command int) {
 	t.Helper()
 	args := append(append([]string{"run"}, flags...), name, "--")
@@ -58,13 +58,13 @@ func startHolder(t *testing.T, name, file string, flags ...string) (procsem *exe
 	start(t, cmd)
 	command = atoi(readLines(out).read(t))
 	if runtime.GOOS == "windows" {
-		t.Cleanup(func() { killIfThere(command) }) // with -o killGroup does not reach it
+		t.Cleanup(func() { killIfThere(command) }) // with -o killGroup does not kill it
 	}
 	return cmd, command
 }
 
-// startWaiter starts a procsem run that has to wait, and returns when it does;
-// its command says whether the file is held.
+// startWaiter starts a procsem run that has to wait for a permit, and returns when it
+// waits. Its command prints whether the file is held.
 func startWaiter(t *testing.T, name, file string, flags ...string) (procsem *exec.Cmd, said *lines) {
 	t.Helper()
 	args := append(append([]string{"run"}, flags...), name, "--")
@@ -164,7 +164,7 @@ func kindOfDefault(t *testing.T) string {
 	return kindOf(s)
 }
 
-func TestKindsNeverPassEachOther(t *testing.T) {
+func TestKindMismatchIsDataError(t *testing.T) {
 	bare := newSemaphore(t, 1)
 	owned, s := newRecoverable(t, 1)
 	for _, tt := range []struct {
@@ -212,7 +212,7 @@ func TestRunLimit(t *testing.T) {
 	}
 	step(0, "", "", "run", name, "-c", "exit 0")
 	limit(1)
-	step(0, "", "", "run", "-n", "3", name, "-c", "exit 0") // nobody has it open
+	step(0, "", "", "run", "-n", "3", name, "-c", "exit 0") // no process has it open
 	limit(3)
 	step(0, "", "", "run", name, "-c", "exit 0")
 	limit(3)
@@ -231,7 +231,7 @@ func TestRunLimit(t *testing.T) {
 	const stays = "resize has set its limit to 5, -n 2 is not used"
 	step(0, stays, "ran\n", "run", "-n", "2", name, "-c", "echo ran")
 	s.Close()
-	step(0, stays, "ran\n", "run", "-n", "2", name, "-c", "echo ran") // nor now
+	step(0, stays, "ran\n", "run", "-n", "2", name, "-c", "echo ran") // also if no process has it open
 	step(0, "its limit is 5", "", "create", "-n", "2", name)
 	limit(5)
 	step(0, "", "", "resize", name, "0")
@@ -240,13 +240,13 @@ func TestRunLimit(t *testing.T) {
 	step(66, "no such semaphore", "", "resize", name, "1")
 }
 
-func TestKilledRunWithCloseGivesBackAtOnce(t *testing.T) {
+func TestKilledRunWithCloseReleasesPermitAtOnce(t *testing.T) {
 	name, file := newName(t), filepath.Join(tempDir(t), "held")
 	first, _ := startHolder(t, name, file, "-o")
 	second, said := startWaiter(t, name, file, "--close")
 	kill(t, first.Process.Pid)
 	wait(t, first)
-	said.want(t, "held: true") // by the first one's command
+	said.want(t, "held: true") // by the command of the first run
 	if got := wait(t, second); got.status != 0 {
 		t.Errorf("the second run: %+v", got)
 	}
@@ -260,14 +260,14 @@ func TestBackgroundProcessKeepsNoPermit(t *testing.T) {
 		t.Fatalf("got %+v", got)
 	}
 	pid := atoi(strings.TrimSpace(got.stdout))
-	defer kill(t, pid) // and with that: it is alive
+	defer kill(t, pid) // fails if it does not run any more
 	checkValue(t, name, 1)
 	if got := run(t, "run", "-w", "0", name, "-c", "exit 0"); got.status != 0 {
-		t.Errorf("a run beside it: %+v", got)
+		t.Errorf("a run while it still runs: %+v", got)
 	}
 }
 
-func TestResizeLetsWaitingRunIn(t *testing.T) {
+func TestResizeLetsWaitingRunContinue(t *testing.T) {
 	name, file := newName(t), filepath.Join(tempDir(t), "held")
 	startHolder(t, name, file)
 	second, said := startWaiter(t, name, file)
@@ -293,7 +293,7 @@ func TestList(t *testing.T) {
 		}
 		t.Cleanup(func() {
 			s.Close()
-			s = nil // t keeps the function; see tempDir on Windows
+			s = nil // t keeps this function, and s would not be collected; see tempDir on Windows
 		})
 		return s
 	}
@@ -357,7 +357,7 @@ func TestList(t *testing.T) {
 			if diff := cmp.Diff(summary{Name: bare, Kind: kindPOSIX, Free: ptr(2)}, s); diff != "" {
 				t.Errorf("POSIX (-want +got):\n%s", diff)
 			}
-		case s.Kind != kindPOSIX && s.Name != bare: // not of others in /dev/shm
+		case s.Kind != kindPOSIX && s.Name != bare: // not other programs' semaphores in /dev/shm
 			ours = append(ours, s)
 		}
 	}
@@ -390,7 +390,7 @@ func TestList(t *testing.T) {
 	}
 }
 
-func TestListOfNothing(t *testing.T) {
+func TestListOfEmptyOrBadDirectory(t *testing.T) {
 	for dir, want := range map[string]int{tempDir(t): 0, "relative": 64, filepath.Join(tempDir(t), "absent"): 66} {
 		cmd := procsemCommand(t, "list", "--json")
 		cmd.Env = append(cmd.Env, "SEMAPHORE_DIR="+dir)

@@ -11,7 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// The command has the lock too, so the limit holds when procsem is gone.
+// The command has the lock too, so its permit stays taken when procsem has ended.
 func TestKilledRunKeepsPermitWhileCommandLives(t *testing.T) {
 	name, file := newName(t), filepath.Join(t.TempDir(), "held")
 	first, command := startHolder(t, name, file)
@@ -27,9 +27,9 @@ func TestKilledRunKeepsPermitWhileCommandLives(t *testing.T) {
 	checkValue(t, name, 1)
 }
 
-// One that waited before the kill learns of it twice, and must not be misled by
-// the first news.
-func TestWaiterOutlastsKilledRun(t *testing.T) {
+// A waiter that waited before the kill is notified twice: of procsem's end and of the
+// command's. It must not take the permit after the first notification.
+func TestWaiterWaitsForCommandOfKilledRun(t *testing.T) {
 	name, file := newName(t), filepath.Join(t.TempDir(), "held")
 	first, command := startHolder(t, name, file)
 	second, said := startWaiter(t, name, file)
@@ -54,11 +54,11 @@ func TestNoForkHoldsPermitAsCommand(t *testing.T) {
 		t.Errorf("the second run: %+v", got)
 	}
 	wait(t, first)
-	checkValue(t, name, 1) // at its normal end
+	checkValue(t, name, 1) // after a normal end
 }
 
-// What procsem was given to pass on (make's jobserver) is passed on.
-func TestRunLeavesCommandItsDescriptors(t *testing.T) {
+// The command gets the descriptors that procsem inherited for it (make's jobserver).
+func TestRunPassesDescriptorsOn(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(path, []byte("from descriptor 3\n"), 0o600); err != nil {
 		t.Fatal(err)
@@ -80,12 +80,12 @@ func TestRunLeavesCommandItsDescriptors(t *testing.T) {
 	}
 }
 
-// Who shares a semaphore with other users says so, on both sides.
+// Users that share a semaphore need --mode on both sides.
 func TestRunSharesWithOtherUsers(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("missing: root")
 	}
-	const other = 65534
+	const creator, other = 12345, 65534
 	name := newName(t)
 	binary := filepath.Join(t.TempDir(), "procsem") // where others may read it
 	content, err := os.ReadFile(self(t))
@@ -106,13 +106,13 @@ func TestRunSharesWithOtherUsers(t *testing.T) {
 		return runCmd(t, cmd)
 	}
 	old := syscall.Umask(0)
-	created := as(12345, "run", "--mode", "0666", name, "--", "true")
+	created := as(creator, "run", "--mode", "0666", name, "--", "true")
 	syscall.Umask(old)
 	if created.status != 0 {
 		t.Fatalf("%+v", created)
 	}
 	if got := as(other, "run", name, "--", "true"); got.status != statusNoPerm {
-		t.Errorf("%+v, want status %d: nothing says that others share it", got, statusNoPerm)
+		t.Errorf("%+v, want status %d without --mode", got, statusNoPerm)
 	}
 	if got := as(other, "run", "--mode", "0666", name, "--", "true"); got.status != 0 {
 		t.Errorf("%+v", got)

@@ -33,19 +33,19 @@ func (inv *invocation) run(_ context.Context, cmd *cli.Command) (err error) {
 		return err
 	}
 	if cmd.Bool(noForkFlag) {
-		// Nobody would be left to give the permit back.
+		// procsem would not be left to give the permit back.
 		switch {
 		case o.posix:
 			return usageError(cmd.FullName(), "--no-fork and --posix; only the permits of recoverable semaphores come back by themselves")
 		case cmd.Bool(closeFlag):
-			return usageError(cmd.FullName(), "--no-fork and --close; it is the command that has to keep the lock then")
+			return usageError(cmd.FullName(), "--no-fork and --close; without procsem it is the command that has to keep the lock")
 		case !canBecome:
 			return &failure{statusUnavailable, errors.New("--no-fork: a process cannot become another program on " + runtime.GOOS)}
 		}
 	}
 
-	// Before the permit is taken, so that there is no moment at which a signal
-	// kills us while we hold it.
+	// Signals are caught before the permit is taken, so that at no moment a signal
+	// can kill procsem while it holds the permit.
 	w := watch(slices.Concat(endSignals, childSignals))
 	l, err := newLeash()
 	if err != nil {
@@ -71,7 +71,7 @@ func (inv *invocation) run(_ context.Context, cmd *cli.Command) (err error) {
 	command := newCommand()
 	command.Stdin, command.Stdout, command.Stderr = inv.stdin, inv.stdout, inv.stderr
 	if errors.Is(command.Err, exec.ErrDot) {
-		command.Err = nil // a "." in PATH is the user's choice, as in a shell; cmd.exe's is always there
+		command.Err = nil // "." in PATH is the user's choice, as in a shell; cmd.exe always searches it
 	}
 	if cmd.Bool(noForkFlag) {
 		return become(s, command, w)
@@ -86,7 +86,7 @@ func (inv *invocation) run(_ context.Context, cmd *cli.Command) (err error) {
 	return runCommand(command, w)
 }
 
-// noticeLimit says that a limit which was asked for is not in force.
+// noticeLimit prints a notice if the limit that was asked for is not used.
 func (inv *invocation) noticeLimit(s *semaphore.Semaphore, existed bool, asked int) {
 	if kindOf(s) == kindRecoverable {
 		if limit, err := s.Limit(); err == nil && limit != asked {
@@ -101,8 +101,9 @@ func (inv *invocation) noticeLimit(s *semaphore.Semaphore, existed bool, asked i
 	}
 }
 
-// commandOf returns what makes the command to run. That is looked for once there is
-// a permit: a build that was waited for may have made it.
+// commandOf returns a function that makes the command to run. It is called when the
+// permit is held, so that the program is searched for only then: the previous holder
+// may have been a build that made it.
 func (inv *invocation) commandOf(cmd *cli.Command) (func() *exec.Cmd, error) {
 	switch shell := cmd.IsSet(shellFlag); {
 	case shell && inv.command != nil:
@@ -120,8 +121,8 @@ func (inv *invocation) commandOf(cmd *cli.Command) (func() *exec.Cmd, error) {
 // runCommand runs the command to its end, in our process group, and returns its
 // status.
 func runCommand(command *exec.Cmd, w *watcher) error {
-	// A signal that ends us is not for a command that has not started: it was
-	// sent to somebody who only waits.
+	// A signal of endSignals that came before the command started is not for the
+	// command: it was sent to a process that only waited, and ends procsem.
 	for _, sig := range w.pending() {
 		if ends(sig) {
 			return signalled{sig}
@@ -131,11 +132,12 @@ func runCommand(command *exec.Cmd, w *watcher) error {
 	if err := command.Start(); err != nil {
 		return startError(command.Args[0], err)
 	}
-	// What came since may have come before there was a command that the
-	// terminal could have reached. To say it twice to a command that has just
-	// begun is better than not at all.
+	// Signals that came since then may have come before the command existed, so that
+	// the terminal could not send them to it. They are forwarded without asking for
+	// the foreground: a command that has just begun had better get a signal twice
+	// than never.
 	for _, sig := range append(w.early, w.pending()...) {
-		tell(command.Process, sig)
+		forward(command.Process, sig)
 	}
 
 	ended := make(chan error, 1)
@@ -144,7 +146,7 @@ func runCommand(command *exec.Cmd, w *watcher) error {
 		select {
 		case sig := <-w.arrived:
 			if !terminalSends(sig) || !inForeground() {
-				tell(command.Process, sig)
+				forward(command.Process, sig)
 			}
 		case err := <-ended:
 			if command.ProcessState == nil {
@@ -163,8 +165,8 @@ func startError(name string, err error) error {
 	return &failure{status, err}
 }
 
-// isThere tells a file that cannot be executed from none at all, which
-// exec.LookPath does not.
+// isThere reports whether a command's file exists. exec.LookPath returns ErrNotFound
+// also for a file that exists but cannot be executed.
 func isThere(name string) bool {
 	if filepath.Base(name) != name {
 		_, err := os.Stat(name)

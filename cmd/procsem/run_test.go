@@ -38,7 +38,7 @@ func TestRunNeverExceedsLimit(t *testing.T) {
 		most = max(most, atoi(strings.TrimSpace(o.stdout)))
 	}
 	if most != limit {
-		t.Errorf("at most %d were inside at once, want %d", most, limit)
+		t.Errorf("at most %d held permits at once, want %d", most, limit)
 	}
 	checkValue(t, name, limit)
 }
@@ -70,7 +70,7 @@ func TestRunPassesStatusThrough(t *testing.T) {
 				got := runCmd(t, cmd)
 				status := got.status
 				if how == "--no-fork" && got.signal != 0 {
-					status = 128 + int(got.signal) // a shell says so
+					status = statusSignal + int(got.signal) // as a shell reports it
 				}
 				if status != tt.want {
 					t.Errorf("status = %d, want %d; stderr: %s", status, tt.want, got.stderr)
@@ -90,11 +90,11 @@ type statusTest struct {
 	want int
 }
 
-// inPlace is --no-fork where it is possible.
+// inPlace is -F (--no-fork) where procsem supports it, else -o (--close).
 var inPlace = map[bool]string{true: "-F", false: "-o"}[canBecome]
 
-// hows returns the ways of run that there are here: of recoverable semaphores without
-// a flag, and those flags, and --no-fork where it is possible.
+// hows returns the flags to test run with: the given ones, --posix=false, which changes
+// nothing, and --no-fork where procsem supports it.
 func hows(flags ...string) []string {
 	flags = append(flags, "--posix=false")
 	if canBecome {
@@ -107,7 +107,7 @@ func isOneLine(stderr string) bool {
 	return strings.HasPrefix(stderr, "procsem: ") && strings.Index(stderr, "\n") == len(stderr)-1
 }
 
-func TestRunLeavesCommandItsFlagsAndStreams(t *testing.T) {
+func TestRunPassesFlagsAndStreamsOn(t *testing.T) {
 	name := newName(t)
 	args := append([]string{"run", "-n", "4", name, "--"}, helperCommand(t, "streams", "-n", "8", "--", "--help", "a b", `"`, "")...)
 	cmd := procsemCommand(t, args...)
@@ -149,7 +149,7 @@ func TestRunWithoutPermitGivesUp(t *testing.T) {
 	}
 }
 
-func TestRunTakesExistingPOSIXSemaphoreAsItIs(t *testing.T) {
+func TestRunUsesExistingPOSIXSemaphoreUnchanged(t *testing.T) {
 	name := newSemaphore(t, 3)
 	got := run(t, "run", "--posix", "-n", "4", name, "-c", "exit 0")
 	if got.status != 0 || !isOneLine(got.stderr) || !strings.Contains(got.stderr, "-n 4") {
@@ -168,7 +168,7 @@ func TestRunCreatesWithLimit(t *testing.T) {
 			name := newName(t)
 			got := run(t, "run", kind, flag, "5", name, "-c", "exit 0")
 			if got.status != 0 || got.stderr != "" {
-				t.Errorf("%s %s: got %+v, want status 0 and silence", kind, flag, got)
+				t.Errorf("%s %s: got %+v, want status 0 and no output", kind, flag, got)
 			}
 			if kind != "--posix" || posixLasts {
 				checkValue(t, name, 5)
@@ -177,9 +177,9 @@ func TestRunCreatesWithLimit(t *testing.T) {
 	}
 }
 
-// eachFull runs f for each way of procsem to wait for a permit, with a semaphore
-// that has none, what procsem says when it has found that, and a function that
-// makes one.
+// eachFull runs f for each way in which procsem waits for a permit. f gets the flags of
+// run, a semaphore without free permits, the notice that "run -n 1" prints before it
+// waits, and a function that adds a permit.
 func eachFull(t *testing.T, title string, f func(t *testing.T, flags []string, name, notice string, open func())) {
 	check := func(t *testing.T, args ...string) {
 		t.Helper()

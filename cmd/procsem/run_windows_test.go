@@ -17,7 +17,7 @@ func alive(t *testing.T, pid int) bool {
 	t.Helper()
 	h, err := windows.OpenProcess(windows.SYNCHRONIZE, false, uint32(pid))
 	if err == windows.ERROR_INVALID_PARAMETER {
-		return false // there is none
+		return false // no such process
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -30,7 +30,7 @@ func alive(t *testing.T, pid int) bool {
 	return event == uint32(windows.WAIT_TIMEOUT)
 }
 
-func TestKilledRunTakesCommandAlong(t *testing.T) {
+func TestKilledRunEndsCommand(t *testing.T) {
 	for _, flag := range hows() {
 		name, file := newName(t), filepath.Join(tempDir(t), "held")
 		first, command := startHolder(t, name, file, flag)
@@ -46,17 +46,18 @@ func TestKilledRunTakesCommandAlong(t *testing.T) {
 	}
 }
 
-func TestKilledRunOfPOSIXTakesCommandAlong(t *testing.T) {
+func TestKilledRunOfPOSIXEndsCommand(t *testing.T) {
 	name, file := newSemaphore(t, 1), filepath.Join(tempDir(t), "held")
 	first, command := startHolder(t, name, file, "--posix")
 	kill(t, first.Process.Pid)
 	wait(t, first)
 	eventually(t, "the command has ended", func() bool { return !alive(t, command) })
-	checkValue(t, name, 0) // nobody knows whose it was
+	checkValue(t, name, 0) // the permit is lost
 }
 
-// Grandchildren end with procsem too, but those that ask to run on.
-func TestKilledRunLetsGoWhoBreaksAway(t *testing.T) {
+// Processes that the command starts end with procsem too, unless they break away from
+// the job.
+func TestKilledRunSparesProcessThatBreaksAway(t *testing.T) {
 	name := newName(t)
 	cmd := procsemCommand(t, append([]string{"run", name, "--"}, helperCommand(t, "break away")...)...)
 	out, err := cmd.StdoutPipe()
@@ -69,10 +70,10 @@ func TestKilledRunLetsGoWhoBreaksAway(t *testing.T) {
 	kill(t, cmd.Process.Pid)
 	wait(t, cmd)
 	eventually(t, "the permit is back", func() bool { return valueOf(t, name) == 1 })
-	kill(t, pid) // and with that: it is alive
+	kill(t, pid) // fails if it does not run any more
 }
 
-func TestShellLineIsTakenAsItStands(t *testing.T) {
+func TestShellLineIsPassedUnchanged(t *testing.T) {
 	for line, want := range map[string]string{
 		`echo one & echo two`: "one \ntwo\n",
 		`echo "a  b"`:         "\"a  b\"\n",
@@ -85,8 +86,8 @@ func TestShellLineIsTakenAsItStands(t *testing.T) {
 	}
 }
 
-// startInConsole starts a procsem with a console of its own, and returns what
-// presses Ctrl-C there.
+// startInConsole starts a procsem with a console of its own, and returns a function
+// that presses Ctrl-C there.
 func startInConsole(t *testing.T, cmd *exec.Cmd) (interrupt func()) {
 	t.Helper()
 	cmd.SysProcAttr = &syscall.SysProcAttr{CreationFlags: windows.CREATE_NO_WINDOW}
@@ -122,8 +123,8 @@ func TestCtrlCReachesCommandOnce(t *testing.T) {
 		checkValue(t, name, 0) // procsem waits for the command
 		in.Close()
 		heard.want(t, "2 in all")
-		if got := wait(t, cmd); got.status != 7 {
-			t.Errorf("%s: got %+v, want the command's status, 7", how, got)
+		if got := wait(t, cmd); got.status != listenStatus {
+			t.Errorf("%s: got %+v, want the command's status, %d", how, got, listenStatus)
 		}
 		checkValue(t, name, 1)
 	}
@@ -141,7 +142,7 @@ func TestCtrlCEndsWait(t *testing.T) {
 		}
 		interrupt := startInConsole(t, cmd)
 		said := readLines(stderr)
-		said.want(t, notice) // which comes after Ctrl-C is caught
+		said.want(t, notice) // printed after procsem has begun to catch Ctrl-C
 		interrupt()
 		for line := range said.next {
 			t.Errorf("stderr: %s", line)
@@ -154,13 +155,13 @@ func TestCtrlCEndsWait(t *testing.T) {
 	})
 }
 
-func TestCtrlCBeforeCommandCouldHearItEndsCommand(t *testing.T) {
+func TestForwardEndsCommandThatMissedCtrlC(t *testing.T) {
 	args := helperCommand(t, "stay")
 	cmd := exec.Command(args[0], args[1:]...)
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	tell(cmd.Process, os.Interrupt)
+	forward(cmd.Process, os.Interrupt)
 	cmd.Wait()
 	if got := uint32(cmd.ProcessState.ExitCode()); got != statusCtrlC {
 		t.Errorf("status = %#x, want %#x", got, statusCtrlC)
@@ -174,8 +175,8 @@ func TestNoForkIsNotSupported(t *testing.T) {
 	}
 }
 
-// As cmd.exe does it: in the current directory first, and with the extensions of
-// PATHEXT.
+// Commands are searched for as by cmd.exe: in the current directory first, and with the
+// extensions of PATHEXT.
 func TestCommandIsFoundAsByShell(t *testing.T) {
 	dir := tempDir(t)
 	if err := os.WriteFile(filepath.Join(dir, "procsem-test-batch.cmd"), []byte("@echo %1\r\n@exit /b 5\r\n"), 0o600); err != nil {

@@ -41,11 +41,11 @@ type process struct {
 	Started time.Time `json:"started,omitzero"`
 }
 
-// What show says of a handle's process.
+// The states of a handle's process.
 const (
 	stateRunning = "running"
-	stateGone    = "gone"   // others have the lock
-	stateUnseen  = "unseen" // nobody whom we can see has
+	stateGone    = "gone"   // ended, but other processes have its lock
+	stateUnseen  = "unseen" // not found, and no process that we can see has its lock
 )
 
 func (inv *invocation) show(_ context.Context, cmd *cli.Command) error {
@@ -75,11 +75,11 @@ func viewOf(s *semaphore.Semaphore) (view, error) {
 	v.Limit, v.Free = &c.limit, &c.free
 	v.Holders, v.Waiters = []handle{}, []handle{} // not nil: it is known that there are none
 	locks := locksOf(s)
-	var now []semaphore.Holder // a second look, if one is needed
+	var now []semaphore.Holder // the holders read again, if that is needed
 	for _, h := range c.handles {
 		seen := locks.look(h)
 		if seen.State == stateUnseen {
-			// It may have ended since the first look.
+			// It may have ended since the handles were read.
 			if now == nil {
 				if now, err = s.Holders(); err != nil {
 					return v, err
@@ -99,14 +99,14 @@ func viewOf(s *semaphore.Semaphore) (view, error) {
 	return v, nil
 }
 
-// lockView says who has the locks of which handle.
+// A lockView says which processes have the lock of a handle.
 type lockView struct {
 	table *permits.Table
 	locks *proc.Locks // nil: not known
 }
 
-// locksOf looks who has the locks by which the handles of s are alive. Where
-// that cannot be seen it knows nothing.
+// locksOf finds the processes that have the locks of the handles of s; a handle is
+// alive while its lock is held. Where locks cannot be seen the view is empty.
 func locksOf(s *semaphore.Semaphore) lockView {
 	f, err := s.LockFile()
 	if err != nil {
@@ -121,7 +121,8 @@ func locksOf(s *semaphore.Semaphore) lockView {
 	if err != nil || !ownLockIn(locks) {
 		return lockView{}
 	}
-	// After the look at the locks, so that nobody new is taken for an old one.
+	// The table is read after the locks. If it were older, the lock of a new handle
+	// could be attributed to the handle that had the slot before.
 	table, err := permits.Read(f)
 	if err != nil {
 		return lockView{}
@@ -129,8 +130,8 @@ func locksOf(s *semaphore.Semaphore) lockView {
 	return lockView{table, locks}
 }
 
-// ownLockIn reports whether the lock of our own handle was seen: where the kernel
-// does not tell of locks, the others' were not either.
+// ownLockIn reports whether the lock of our own handle was seen. If not, the kernel
+// does not show locks, and those of other processes were not seen either.
 func ownLockIn(locks *proc.Locks) bool {
 	for _, pids := range locks.Owners {
 		if slices.Contains(pids, os.Getpid()) {
@@ -140,8 +141,7 @@ func ownLockIn(locks *proc.Locks) bool {
 	return false
 }
 
-// owners returns the processes that have the lock of a handle, as far as they can
-// be seen.
+// owners returns the visible processes that have the lock of a handle.
 func (l lockView) owners(h semaphore.Holder) []int {
 	if l.locks == nil {
 		return nil
@@ -153,8 +153,8 @@ func (l lockView) owners(h semaphore.Holder) []int {
 	return l.locks.Owners[at]
 }
 
-// look finds the process of a handle. Its id alone proves nothing: ids are given
-// away again, and pid namespaces have their own.
+// look finds the process of a handle. The process id alone proves nothing: ids are
+// reused, and each pid namespace has its own.
 func (l lockView) look(h semaphore.Holder) handle {
 	seen := handle{
 		process: process{PID: h.PID, Started: h.Started},
@@ -180,10 +180,10 @@ func (l lockView) look(h semaphore.Holder) handle {
 		return seen
 	}
 	if l.locks != nil && !l.locks.Hidden[h.PID] {
-		return seen // we would have seen that it has the lock
+		return seen // if it ran, we would have seen it have the lock
 	}
-	// What remains is its start, or where the system does not say, that it was
-	// there when the handle was opened.
+	// Without locks, the process with that id is the handle's if it started when the
+	// handle's did or, where the start is not recorded, before the handle was opened.
 	p, err := proc.Look(h.PID)
 	if err == nil && (h.Started.IsZero() && !p.Started.After(h.Opened) || !h.Started.IsZero() && p.StartedAt(h.Started)) {
 		seen.process, seen.State = process(p), stateRunning

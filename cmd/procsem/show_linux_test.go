@@ -12,7 +12,7 @@ import (
 	"github.com/procsem/semaphore/internal/filelock"
 )
 
-// needByteLocks skips where semaphores have locks that show does not find.
+// needByteLocks skips the test on systems whose locks show does not find.
 func needByteLocks(t *testing.T) {
 	t.Helper()
 	f, err := os.CreateTemp(t.TempDir(), "")
@@ -25,8 +25,8 @@ func needByteLocks(t *testing.T) {
 	}
 }
 
-// Each orphan is found to keep the permit of its own procsem, and those of the
-// living keep nobody's.
+// For each killed procsem show lists its command, which keeps the permit. The command
+// of a procsem that runs is not listed.
 func TestShowTellsWhoKeepsPermitsOfTheGone(t *testing.T) {
 	needByteLocks(t)
 	name, dir := newName(t), t.TempDir()
@@ -59,8 +59,8 @@ func TestShowTellsWhoKeepsPermitsOfTheGone(t *testing.T) {
 	checkValue(t, name, 3)
 }
 
-// A process that was killed and not yet waited for is gone, and looking does not
-// disturb: nothing is created, nobody is shown who only looks.
+// A zombie, a killed process that was not waited for, is shown as gone. The handle of
+// show itself is not shown, as it neither holds nor waits.
 func TestShowOfZombie(t *testing.T) {
 	needByteLocks(t)
 	name, file := newName(t), filepath.Join(t.TempDir(), "held")
@@ -90,8 +90,8 @@ func needNamespaces(t *testing.T) {
 	}
 }
 
-// A holder in another pid namespace is found by its lock, under the id that it
-// has here.
+// A holder in another pid namespace is found by its lock, and shown with the id that it
+// has in ours.
 func TestShowOfOtherPidNamespace(t *testing.T) {
 	needNamespaces(t)
 	needByteLocks(t)

@@ -6,19 +6,23 @@ import (
 	"slices"
 )
 
-// A watcher collects the signals that procsem was sent since watch was called.
+// A watcher collects the signals that procsem got since watch was called.
 type watcher struct {
 	heard   []os.Signal
 	arrived chan os.Signal
-	early   []os.Signal // arrived before the command that they are for
+	early   []os.Signal // for the command, but arrived before it was started
 }
 
-// watch catches those of the signals that are not ignored. os/signal would
-// undo that, for us and for the command, and nohup would have no effect. It
-// knows only of SIGHUP and SIGINT: the others are taken over by Go's runtime
-// before any user code runs.
+// signalBuffer is how many signals may arrive before procsem receives one; os/signal
+// drops what does not fit.
+const signalBuffer = 64
+
+// watch catches those of the signals that are not ignored. To catch an ignored one
+// would end its being ignored, in procsem and in the command, and nohup would have no
+// effect. os/signal knows only of SIGHUP and SIGINT whether they are ignored: Go's
+// runtime has installed handlers for the others before any user code runs.
 func watch(sigs []os.Signal) *watcher {
-	w := &watcher{arrived: make(chan os.Signal, 64)}
+	w := &watcher{arrived: make(chan os.Signal, signalBuffer)}
 	for _, sig := range sigs {
 		if !signal.Ignored(sig) {
 			w.heard = append(w.heard, sig)
@@ -28,10 +32,10 @@ func watch(sigs []os.Signal) *watcher {
 	return w
 }
 
-// pending returns what has arrived and was not received yet.
+// pending returns the signals that have arrived but were not received yet.
 func (w *watcher) pending() []os.Signal {
-	// A signal that the process has got may still be on its way to the
-	// channel. Stop, of whatever channel, returns only after it is there.
+	// A signal that was delivered to the process may not have reached the channel
+	// yet. signal.Stop, of any channel, returns only after it has.
 	flush := make(chan os.Signal, 1)
 	signal.Notify(flush, w.heard...)
 	signal.Stop(flush)
@@ -50,6 +54,5 @@ func (w *watcher) drain() []os.Signal {
 	}
 }
 
-// ends tells the signals that end a wait from those that are the command's
-// alone.
+// ends reports whether a signal ends a wait; other signals are for the command only.
 func ends(sig os.Signal) bool { return slices.Contains(endSignals, sig) }

@@ -10,22 +10,24 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// endSignals end a wait; once the command runs it gets them instead.
+// endSignals end a wait; once the command runs they are forwarded to it.
 // childSignals are for the command only.
 var (
 	endSignals   = []os.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT}
 	childSignals = []os.Signal{syscall.SIGUSR1, syscall.SIGUSR2}
 )
 
-// terminalSends tells the signals that a terminal sends to its whole
-// foreground process group, the command included, when a key is pressed.
+// terminalSends reports whether sig is a signal that the terminal sends to its whole
+// foreground process group, which includes the command, when a key is pressed.
 func terminalSends(sig os.Signal) bool { return sig == syscall.SIGINT || sig == syscall.SIGQUIT }
 
-// inForeground says whether our process group is the foreground one of our
-// terminal, to which the terminal sends its signals. It is asked when a signal
-// came, and so takes for the terminal's what somebody sent by kill(2): Go does
-// not tell the sender, and the kernel tells nobody whether a signal was for one
-// process or for a group.
+// inForeground reports whether our process group is the foreground process group of
+// our terminal, to which the terminal sends its signals.
+//
+// Its caller uses that to decide whether the terminal has sent a signal. A signal
+// sent by kill(2) while we are in the foreground is therefore mistaken for one from
+// the terminal: Go does not reveal a signal's sender, and the kernel does not reveal
+// whether a signal was sent to one process or to a group.
 func inForeground() bool {
 	tty, err := os.OpenFile("/dev/tty", os.O_RDONLY|syscall.O_NOCTTY, 0)
 	if err != nil {
@@ -36,25 +38,25 @@ func inForeground() bool {
 	if err != nil {
 		return false
 	}
-	// The kernel stores a 32-bit pid_t, which is the upper half of an int on
-	// 64-bit big-endian machines; the other half is 0.
+	// The kernel stores a 32-bit pid_t, which is the upper half of n on 64-bit
+	// big-endian machines and the lower half on others; the other half is 0.
 	foreground := uint32(n) | uint32(uint64(n)>>32)
 	own, err := unix.Getpgid(0)
 	return err == nil && foreground == uint32(own)
 }
 
-// stop ends the watch, and returns what had arrived before.
+// stop ends the watch and returns the signals that arrived before.
 func (w *watcher) stop() []os.Signal {
 	signal.Stop(w.arrived)
 	return w.drain()
 }
 
-// tell signals the command. That fails if it has ended (os.Process knows, and
-// never signals a process id that was given away) or has become another user's
-// (sudo): there is nobody else to tell then.
-func tell(p *os.Process, sig os.Signal) { _ = p.Signal(sig) }
+// forward sends a signal to the command. That fails if the command has ended
+// (os.Process knows, and never signals a process that has got the same id since) or
+// runs as another user (sudo); in both cases there is no other process to signal.
+func forward(p *os.Process, sig os.Signal) { _ = p.Signal(sig) }
 
-// statusOfCommand is the exit status as a shell would report it.
+// statusOfCommand returns the exit status as a shell reports it.
 func statusOfCommand(p *os.ProcessState) commandStatus {
 	if ws := p.Sys().(syscall.WaitStatus); ws.Signaled() {
 		return commandStatus(statusSignal + int(ws.Signal()))

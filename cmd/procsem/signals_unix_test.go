@@ -3,14 +3,14 @@
 package main
 
 import (
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
 	"testing"
 )
 
-// startListener starts a procsem that runs listen, and returns when that is
-// ready.
+// startListener starts a procsem that runs listen, and returns when listen is ready.
 func startListener(t *testing.T, name, how string) (signal func(syscall.Signal), heard *lines, end func() outcome) {
 	t.Helper()
 	cmd := procsemCommand(t, append([]string{"run", how, name, "--"}, helperCommand(t, "listen")...)...)
@@ -30,20 +30,20 @@ func startListener(t *testing.T, name, how string) (signal func(syscall.Signal),
 	}, heard, func() outcome { return wait(t, cmd) }
 }
 
-func TestRunPassesSignalsOn(t *testing.T) {
+func TestRunForwardsSignals(t *testing.T) {
 	for _, how := range []string{"--posix=false", "--no-fork", "--posix"} {
-		t.Run(how, func(t *testing.T) { testRunPassesSignalsOn(t, how) })
+		t.Run(how, func(t *testing.T) { testRunForwardsSignals(t, how) })
 	}
 }
 
-func testRunPassesSignalsOn(t *testing.T, how string) {
+func testRunForwardsSignals(t *testing.T, how string) {
 	name := newName(t)
 	signal, heard, end := startListener(t, name, how)
 	for _, sig := range []syscall.Signal{syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2} {
 		signal(sig)
 		heard.want(t, unixName(sig))
 	}
-	// Without a terminal in whose foreground we are, these too.
+	// These are forwarded as well, as procsem has no terminal.
 	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGQUIT} {
 		signal(sig)
 		heard.want(t, unixName(sig))
@@ -51,13 +51,13 @@ func testRunPassesSignalsOn(t *testing.T, how string) {
 	checkValue(t, name, 0)
 	signal(syscall.SIGTERM)
 	heard.want(t, "SIGTERM")
-	if got := end(); got.status != 7 {
-		t.Errorf("got %+v, want the command's status, 7", got)
+	if got := end(); got.status != listenStatus {
+		t.Errorf("got %+v, want the command's status, %d", got, listenStatus)
 	}
 	checkValue(t, name, 1)
 }
 
-func TestRunGivesBackWhenSignalKillsCommand(t *testing.T) {
+func TestRunReleasesPermitWhenSignalKillsCommand(t *testing.T) {
 	name := newName(t)
 	cmd := procsemCommand(t, "run", name, "-c", "echo ready; exec cat")
 	if _, err := cmd.StdinPipe(); err != nil { // kept open: cat reads for ever
@@ -72,7 +72,7 @@ func TestRunGivesBackWhenSignalKillsCommand(t *testing.T) {
 	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	if got, want := wait(t, cmd).status, 128+int(syscall.SIGTERM); got != want {
+	if got, want := wait(t, cmd).status, statusSignal+int(syscall.SIGTERM); got != want {
 		t.Errorf("status = %d, want %d", got, want)
 	}
 	checkValue(t, name, 1)
@@ -92,8 +92,8 @@ func TestSignalEndsWait(t *testing.T) {
 			var stdout strings.Builder
 			cmd.Stdout = &stdout
 			start(t, cmd)
-			// The notice comes after the signals are caught, so it is
-			// procsem's own doing that it dies of one.
+			// procsem prints the notice after it has begun to catch the
+			// signals, so it kills itself when it gets one.
 			said := readLines(stderr)
 			said.want(t, notice)
 			if err := cmd.Process.Signal(sig); err != nil {
@@ -103,7 +103,7 @@ func TestSignalEndsWait(t *testing.T) {
 				t.Errorf("stderr: %s", line)
 			}
 			got := wait(t, cmd)
-			if got.signal != sig && !quitElsewhere(sig, got) {
+			if got.signal != sig && !endedByQuit(sig, got) {
 				t.Errorf("got %+v, want death of %v", got, sig)
 			}
 			if stdout.String() != "" {
@@ -113,6 +113,12 @@ func TestSignalEndsWait(t *testing.T) {
 			checkValue(t, name, 1)
 		})
 	}
+}
+
+// endedByQuit reports whether procsem has ended because of SIGQUIT but not died of it:
+// only on Linux can it restore the signal's default action.
+func endedByQuit(sig syscall.Signal, got outcome) bool {
+	return runtime.GOOS != "linux" && sig == syscall.SIGQUIT && got.status == statusSignal+int(sig)
 }
 
 func TestSignalForCommandIsKeptUntilItRuns(t *testing.T) {
@@ -132,9 +138,9 @@ func TestSignalForCommandIsKeptUntilItRuns(t *testing.T) {
 			t.Fatal(err)
 		}
 		open()
-		want := outcome{status: 128 + int(syscall.SIGUSR1)}
+		want := outcome{status: statusSignal + int(syscall.SIGUSR1)}
 		if slices.Contains(flags, "-F") {
-			want = outcome{status: -1, signal: syscall.SIGUSR1} // it is the command that we see
+			want = outcome{status: -1, signal: syscall.SIGUSR1} // the process is the command now
 		}
 		if got := wait(t, cmd); got != want {
 			t.Errorf("got %+v, want %+v", got, want)
@@ -174,8 +180,8 @@ func testSignalsIgnoredAtStart(t *testing.T, how string) {
 		t.Fatal(err)
 	}
 	heard.want(t, "SIGTERM")
-	if got := wait(t, cmd); got.status != 7 {
-		t.Errorf("got %+v, want the command's status, 7", got)
+	if got := wait(t, cmd); got.status != listenStatus {
+		t.Errorf("got %+v, want the command's status, %d", got, listenStatus)
 	}
 	checkValue(t, name, 1)
 }

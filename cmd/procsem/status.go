@@ -47,10 +47,10 @@ const statusHelp = `EXIT STATUS:
 When a signal ends a wait, procsem dies of that same signal.
 
 On Windows the command's status has 32 bits, and is passed on as it is. When
-Ctrl-C ends a wait, procsem's status is that of programs that Ctrl-C ends,
+Ctrl-C ends a wait, procsem's status is that of any program that Ctrl-C ends,
 0xC000013A (3221225786).`
 
-// failure is an error with an exit status of its own.
+// A failure is an error with an exit status of its own.
 type failure struct {
 	status int
 	err    error
@@ -59,24 +59,24 @@ type failure struct {
 func (f *failure) Error() string { return f.err.Error() }
 func (f *failure) Unwrap() error { return f.err }
 
-// usageError says what was wrong with the command line and what is allowed.
-// where is the command whose help has the rest.
+// usageError says what is wrong with the command line and what is allowed. where is
+// the command whose help explains more.
 func usageError(where, format string, args ...any) error {
 	return &failure{statusUsage, fmt.Errorf("%w (see %s --help)", fmt.Errorf(format, args...), where)}
 }
 
-// commandStatus is the status of a command that was run, whatever it is: the
-// command has said itself what there was to say.
+// A commandStatus is the exit status of the command that run ran. procsem exits with
+// it and prints nothing: reporting errors was up to the command.
 type commandStatus int
 
 func (s commandStatus) Error() string { return fmt.Sprintf("the command ended with status %d", int(s)) }
 
-// signalled means that a signal ended procsem's work before it was done.
+// signalled is the error of a wait or start that a signal ended.
 type signalled struct{ sig os.Signal }
 
 func (s signalled) Error() string { return fmt.Sprintf("ended by signal: %v", s.sig) }
 
-// report says on stderr what went wrong, and turns it into an exit status.
+// report prints an error to stderr and returns its exit status.
 func report(err error, stderr io.Writer) int {
 	if err == nil {
 		return 0
@@ -118,7 +118,7 @@ func statusOf(err error) int {
 	return statusOSErr
 }
 
-// complain writes a line of procsem's own.
+// complain prints a message of procsem, as one line.
 func complain(stderr io.Writer, format string, args ...any) {
 	fmt.Fprintf(stderr, "procsem: "+format+"\n", args...)
 }

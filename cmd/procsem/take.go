@@ -10,24 +10,23 @@ import (
 	"github.com/procsem/semaphore"
 )
 
-// patience is how long to wait for a permit, and the exit status for whoever
-// has lost it.
+// A patience is how long to wait for a permit, and the exit status after that.
 type patience struct {
-	limit  time.Duration
+	limit  time.Duration // or forEver
 	status int
 }
 
 const forEver time.Duration = -1
 
-func (p patience) lost(name string) error {
+func (p patience) exhausted(name string) error {
 	if p.limit == 0 {
 		return &failure{p.status, fmt.Errorf("no permit of %q is free", name)}
 	}
 	return &failure{p.status, fmt.Errorf("no permit of %q within %v", name, p.limit)}
 }
 
-// take waits for a permit. A signal of endSignals ends it with signalled, and
-// nothing is held then.
+// take waits for a permit. A signal of endSignals ends the wait with the error
+// signalled, and no permit is held then.
 func take(s *semaphore.Semaphore, p patience, w *watcher) (*semaphore.Permit, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
@@ -56,7 +55,7 @@ func take(s *semaphore.Semaphore, p patience, w *watcher) (*semaphore.Permit, er
 			case ended == nil:
 				return r.permit, r.err
 			case r.permit != nil:
-				// It came at the moment of the signal.
+				// The permit came at the moment of the signal.
 				if err := r.permit.Release(); err != nil {
 					return nil, err
 				}
@@ -68,23 +67,21 @@ func take(s *semaphore.Semaphore, p patience, w *watcher) (*semaphore.Permit, er
 
 func acquire(ctx context.Context, s *semaphore.Semaphore, p patience) (*semaphore.Permit, error) {
 	if p.limit != forEver {
-		// However short the time is, a permit that is free is taken.
+		// A free permit is taken, however short the timeout is.
 		permit, err := s.TryAcquire()
 		if !errors.Is(err, semaphore.ErrWouldBlock) {
 			return permit, err
 		}
 		if p.limit == 0 {
-			return nil, p.lost(s.Name())
+			return nil, p.exhausted(s.Name())
 		}
-	}
-	if p.limit != forEver {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, p.limit)
 		defer cancel()
 	}
 	permit, err := s.Acquire(ctx)
 	if err == context.DeadlineExceeded {
-		err = p.lost(s.Name())
+		err = p.exhausted(s.Name())
 	}
 	return permit, err
 }

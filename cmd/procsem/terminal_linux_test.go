@@ -32,8 +32,8 @@ func openTerminal(t *testing.T) (master, slave *os.File) {
 	return master, slave
 }
 
-// In the foreground the terminal's signals reach the command by themselves,
-// once.
+// In the foreground the terminal sends its signals to the command directly, and procsem
+// does not forward them.
 func TestRunInForegroundLeavesSIGINTToTerminal(t *testing.T) {
 	name := newName(t)
 	master, slave := openTerminal(t)
@@ -54,12 +54,13 @@ func TestRunInForegroundLeavesSIGINTToTerminal(t *testing.T) {
 		}
 	}
 
-	// The command may be ready before procsem has got round to what came before
-	// it started, which it passes on without asking for the terminal.
+	// procsem forwards signals that came before the command started without asking
+	// whether it is in the foreground, and may still do so when the command is ready.
+	// After it has forwarded this one it does so no more.
 	signal(syscall.SIGUSR1)
 	heard.want(t, "SIGUSR1")
 
-	signal(syscall.SIGINT) // not passed on, or it would be heard before the next
+	signal(syscall.SIGINT) // if it were forwarded, it would be heard before SIGUSR1
 	signal(syscall.SIGUSR1)
 	heard.want(t, "SIGUSR1")
 
@@ -72,16 +73,13 @@ func TestRunInForegroundLeavesSIGINTToTerminal(t *testing.T) {
 		}
 		heard.want(t, key.want)
 		signal(syscall.SIGUSR2)
-		heard.want(t, "SIGUSR2") // and not a second SIGINT
+		heard.want(t, "SIGUSR2") // and not the key's signal again
 	}
 
 	signal(syscall.SIGTERM)
 	heard.want(t, "SIGTERM")
-	if got := wait(t, cmd); got.status != 7 {
-		t.Errorf("got %+v, want the command's status, 7", got)
+	if got := wait(t, cmd); got.status != listenStatus {
+		t.Errorf("got %+v, want the command's status, %d", got, listenStatus)
 	}
 	checkValue(t, name, 1)
 }
-
-// Elsewhere Go's runtime does not let a process die of SIGQUIT.
-func quitElsewhere(syscall.Signal, outcome) bool { return false }
