@@ -9,14 +9,14 @@ import (
 	"syscall"
 )
 
-// What must not outlive the program: files, semaphores, processes.
+// leftovers are the files, semaphores and processes that must not outlive the program.
 var leftovers struct {
 	sync.Mutex
-	remove map[*func()]struct{}
+	remove map[*func()]struct{} // a set of functions that each remove one
 }
 
-// atExit runs f when the program ends, also by a failure or a signal, or earlier,
-// when done is called.
+// atExit runs f once: when done is called, or else when the program ends, also by a
+// failure or a signal.
 func atExit(f func()) (done func()) {
 	leftovers.Lock()
 	defer leftovers.Unlock()
@@ -35,10 +35,10 @@ func atExit(f func()) (done func()) {
 	}
 }
 
-// exit cleans up and ends the program. Whoever comes second, because of what the
-// first one has removed, waits for that.
+// exit cleans up and ends the program. A second goroutine may call it because it has
+// failed on something that the first one has removed; it blocks until the program ends.
 func exit(status int) {
-	if leaving.Swap(true) {
+	if exiting.Swap(true) {
 		select {}
 	}
 	leftovers.Lock()
@@ -51,7 +51,7 @@ func exit(status int) {
 	os.Exit(status)
 }
 
-var leaving atomic.Bool
+var exiting atomic.Bool
 
 // exitOnSignal cleans up when the program is interrupted.
 func exitOnSignal() {

@@ -21,7 +21,7 @@ func cpuTime() time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-// timed is the cost of one of n operations that f does.
+// timed runs f, which does n operations, and returns the cost of one of them.
 func timed(n int, f func()) sample {
 	start, cpu := time.Now(), cpuTime()
 	f()
@@ -40,9 +40,9 @@ func xsyncPermit() permit {
 	return permit{func() { must(s.Acquire(context.Background(), 1)) }, func() { s.Release(1) }, func() {}}
 }
 
-// goroutines lets 1,000 of them take and give one permit, n times each. They
-// all wait before it is there: otherwise one might be done before the next one
-// starts, without ever having met another.
+// goroutines lets 1,000 goroutines take and give one permit, n times each. All are
+// started before the permit is free: otherwise one goroutine might be done before the
+// next one starts, and they would never contend.
 func goroutines(p permit, n int) sample {
 	const count = 1000
 	defer p.remove()
@@ -68,7 +68,7 @@ func goroutines(p permit, n int) sample {
 	})
 }
 
-// allocations is how many bytes an uncontended Wait and Post allocate.
+// allocations returns how many bytes an uncontended Wait and Post allocate.
 func allocations(e semaphore.Engine) int64 {
 	p := ourPermit(e)
 	defer p.remove()
@@ -83,9 +83,9 @@ func allocations(e semaphore.Engine) int64 {
 
 // A crowd is a recoverable semaphore most of whose permits are taken.
 type crowd struct {
-	*semaphore.Semaphore // a handle that holds none
-	most                 *semaphore.Semaphore
-	taken                []*semaphore.Permit // through most, all, in the order of their words
+	*semaphore.Semaphore                      // a handle without permits, which is measured
+	most                 *semaphore.Semaphore // the handle that holds most permits
+	taken                []*semaphore.Permit  // those of most, in the order of their words
 	remove               func()
 }
 
@@ -121,13 +121,14 @@ func (c *crowd) takeAndGive(n int) sample {
 	})
 }
 
-// takeElsewhere does so with another permit each time: first it is given by the
-// other handle, and in the end taken again. Each take has to search.
+// takeElsewhere takes and gives another permit each time, so that each take has to
+// search for it: first the handle most gives that permit, and in the end takes it again.
 func (c *crowd) takeElsewhere(n int) sample {
+	const stride = 7919 // coprime to the number of permits, so that each has its turn
 	at := 0
 	return timed(2*n, func() {
 		for range n {
-			at = (at + 7919) % len(c.taken)
+			at = (at + stride) % len(c.taken)
 			must(c.taken[at].Release())
 			must(c.Wait())
 			must(c.Post())
@@ -155,7 +156,7 @@ func (c *crowd) takeTwo(n int) sample {
 	})
 }
 
-// tryInVain finds no permit.
+// tryInVain tries to take a permit when none is free.
 func (c *crowd) tryInVain(n int) sample {
 	return timed(n, func() {
 		for range n {

@@ -15,13 +15,13 @@ import (
 
 // Loops that several processes run at the same time.
 
-var cProgram, self string // the programs that run them
+var cProgram, self string // the paths of the programs that run the loops
 
-// A side is one of those compared: how to make its semaphores, and which program
-// to start.
+// A side is one of the two implementations that a row compares.
 type side struct {
-	engine semaphore.Engine // of the semaphores
-	start  func(mode string, n int, names []string) *exec.Cmd
+	engine semaphore.Engine // creates the semaphores
+	// start makes the command that runs a loop.
+	start func(mode string, n int, names []string) *exec.Cmd
 }
 
 func goSide(e semaphore.Engine) side {
@@ -42,7 +42,7 @@ var (
 	}}
 )
 
-// newSemaphore makes a semaphore for the time of one measurement.
+// newSemaphore creates a semaphore, which remove closes and unlinks.
 func newSemaphore(e semaphore.Engine, value int) (s *semaphore.Semaphore, remove func()) {
 	name := fmt.Sprintf("bench%d.%d", os.Getpid(), time.Now().UnixNano())
 	s, err := semaphore.Open(name, semaphore.WithEngine(e), semaphore.WithExclusive(true), semaphore.WithValue(value))
@@ -59,7 +59,7 @@ func openSemaphore(e semaphore.Engine, name string) *semaphore.Semaphore {
 	return s
 }
 
-// contend lets processes take and give one permit, n times each.
+// contend lets several processes take and give one permit, n times each.
 func contend(s side, processes, n int) sample {
 	permit, remove := newSemaphore(s.engine, 1)
 	defer remove()
@@ -70,7 +70,8 @@ func contend(s side, processes, n int) sample {
 	return together(cmds, n*processes)
 }
 
-// undo is contend of one process, with System V's SEM_UNDO in C.
+// undo is contend with one process, written in C, and a System V semaphore with
+// SEM_UNDO.
 func undo(n int) sample {
 	s, remove := newUndoSemaphore()
 	defer remove()
@@ -86,10 +87,10 @@ func pingPong(s side, n int) sample {
 	return together([]*exec.Cmd{s.start("ping", n, []string{a.Name(), b.Name()}), s.start("ping", n, []string{b.Name(), a.Name()})}, n)
 }
 
-// ring lets two processes go round a ring of three semaphores, n steps each: a
-// step is to take the next one and give the one before. At any moment one of them
-// only finds the next one free, so it is a ping-pong in which everyone gives what
-// he took himself.
+// ring lets two processes go round a ring of three semaphores, n steps each: in a step
+// a process takes the next semaphore and gives the one before. At any moment the next
+// semaphore is free for only one of the processes, so this is a ping-pong in which each
+// process gives the permits that it took itself.
 func ring(s side, n int) sample {
 	var names []string
 	for range 3 {
@@ -140,7 +141,7 @@ func together(cmds []*exec.Cmd, operations int) (cost sample) {
 	return cost
 }
 
-// worker is what bench.c is, in Go: MODE N ENGINE NAME...
+// worker does in Go what bench.c does, with the arguments MODE N ENGINE NAME...
 func worker(mode string, args []string) {
 	n, err := strconv.Atoi(args[0])
 	must(err)
@@ -161,7 +162,7 @@ func worker(mode string, args []string) {
 		a, b := s[0], s[len(s)-1]
 		for range n {
 			if a.Wait() != nil || b.Post() != nil {
-				fail("failed")
+				fail("Wait or Post failed")
 			}
 		}
 	case "ring":
@@ -171,7 +172,7 @@ func worker(mode string, args []string) {
 				next = 0
 			}
 			if s[next].Wait() != nil || s[at].Post() != nil {
-				fail("failed")
+				fail("Wait or Post failed")
 			}
 			at = next
 		}

@@ -1,4 +1,4 @@
-// Bench measures the semaphores of this package side by side with others', in
+// Bench measures the semaphores of this module side by side with those of others, in
 // interleaved rounds, and prints ratios: "go run ." in this folder. It needs
 // Linux and a C compiler. With -check it fails if a target is missed.
 package main
@@ -70,6 +70,7 @@ func main() {
 	exit(0)
 }
 
+// work returns how many operations a round does that does n at -scale 1.
 func work(n int) int { return max(1, int(math.Pow(float64(n), *scale))) }
 
 func rows() (rows []row) {
@@ -107,22 +108,22 @@ func rows() (rows []row) {
 			func() sample { return goroutines(xsyncPermit(), work(300)) })
 	}
 
-	const ten = "with 9,999 of 10,000 taken: 9 of 10"
-	add("Wait+Post "+ten, atMost(3), crowds((*crowd).takeAndGive, 300_000))
-	add("Wait+Post of another permit each time "+ten[5:], atMost(3), crowds((*crowd).takeElsewhere, 50_000))
+	const taken = "9,999 of 10,000 taken: 9 of 10"
+	add("Wait+Post with "+taken, atMost(3), crowds((*crowd).takeAndGive, 300_000))
+	add("Wait+Post of another permit each time "+taken, atMost(3), crowds((*crowd).takeElsewhere, 50_000))
 	add("the same of two permits far apart", information, crowds((*crowd).takeTwo, 5_000))
 	add("TryWait in vain with 10,000 of 10,000 taken: 10 of 10", atMost(3), crowds((*crowd).tryInVain, 100_000))
 
-	with := func(k keeper, n, megabytes int) func() *group {
+	with := func(k kind, n, megabytes int) func() *group {
 		return func() *group { return newGroup(k, n, megabytes, 0) }
 	}
-	// A process that has slept through a hundred hand-overs of others has lost its
-	// memory to them in all caches, whatever the semaphore does.
+	// While a process sleeps through a hundred hand-overs of others, these evict its
+	// memory from all caches, whatever the semaphore does.
 	handOvers := max(5, work(60))
 	for _, n := range []int{100, 200} {
 		add(fmt.Sprintf("hand-over with %d processes waiting: with 1", n), atMost(2),
 			groups(with(ours, n, 0), with(ours, 1, 0), (*group).handOver, handOvers))
-		add("the same, cold caches here and there", information,
+		add("the same, cold caches on both sides", information,
 			groups(with(ours, n, 0), with(ours, 1, 0), (*group).coldHandOver, handOvers/3+1))
 	}
 	add("SEM_UNDO: hand-over with 100 processes waiting: with 1", information,

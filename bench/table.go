@@ -14,10 +14,10 @@ type sample struct{ wall, cpu float64 }
 type row struct {
 	name   string
 	target target
-	// prepare sets up what the rounds share, and returns the measurement of
-	// one round, and what ends it all.
+	// prepare sets up what the rounds share, and returns a function that measures
+	// one round and a function that cleans up.
 	prepare func() (round func(i int) (ours, theirs sample), done func())
-	// fewer divides the number of rounds, for those that take long.
+	// fewer divides the number of rounds, for rows whose rounds take long.
 	fewer int
 }
 
@@ -29,22 +29,23 @@ type target struct {
 
 var information = target{text: "-", met: func(_, _, _ float64) bool { return true }}
 
-// atMost is a limit of the ratio.
+// atMost limits the median ratio. With the limit 1 it is enough that one round reaches
+// it.
 func atMost(limit float64) target {
 	return target{text: fmt.Sprintf("<= %.3g", limit), met: func(ratio, least, _ float64) bool {
 		return ratio <= limit || limit == 1 && least <= 1
 	}}
 }
 
-// moreByAtMost is a limit of the difference.
+// moreByAtMost limits the median difference.
 func moreByAtMost(limit float64) target {
 	return target{text: fmt.Sprintf("<= +%.3g", limit), met: func(_, _, more float64) bool { return more <= limit }}
 }
 
-// alternate makes rounds of two independent measurements.
+// alternate makes a round of two independent measurements.
 func alternate(ours, theirs func() sample) func(i int) (sample, sample) {
 	return func(i int) (x, y sample) {
-		if i%2 == 0 { // neither side always comes after the other
+		if i%2 == 0 { // neither side is always measured first
 			x = ours()
 			y = theirs()
 		} else {
@@ -55,7 +56,7 @@ func alternate(ours, theirs func() sample) func(i int) (sample, sample) {
 	}
 }
 
-// independent is a prepare that has nothing to prepare.
+// independent makes a row's prepare for measurements that share nothing.
 func independent(ours, theirs func() sample) func() (func(int) (sample, sample), func()) {
 	return func() (func(int) (sample, sample), func()) { return alternate(ours, theirs), func() {} }
 }
@@ -70,7 +71,7 @@ func printHeader() {
 // measure runs the row's rounds, prints it, and reports whether its target is met.
 func (r row) measure() (met bool) {
 	begin := time.Now()
-	lateHere, lateThere, latest = 0, 0, 0
+	lateOurs, lateTheirs, latest = 0, 0, 0
 	n := *rounds
 	if r.fewer > 1 {
 		n = max(1, (n+r.fewer-1)/r.fewer)
@@ -95,8 +96,8 @@ func (r row) measure() (met bool) {
 	case r.target.text != information.text:
 		verdict += " met"
 	}
-	if lateHere+lateThere > 0 {
-		verdict += fmt.Sprintf("; later than %v: %d ours, %d theirs, at most %v", late, lateHere, lateThere, latest.Round(time.Millisecond))
+	if lateOurs+lateTheirs > 0 {
+		verdict += fmt.Sprintf("; later than %v: %d ours, %d theirs, at most %v", late, lateOurs, lateTheirs, latest.Round(time.Millisecond))
 	}
 	if *verbose {
 		verdict += fmt.Sprintf("; %d rounds, %.1f s", n, time.Since(begin).Seconds())
@@ -121,12 +122,12 @@ func median(x []float64) float64 {
 	return (x[(len(x)-1)/2] + x[len(x)/2]) / 2
 }
 
-// Hand-overs that came so late point to news that were missed: then it is the
-// waiters' safety net, once a second, that finds the permit.
+// A hand-over that takes longer than late points to a missed report or notification: then
+// only the waiters' safety net, once a second, finds the permit.
 const late = 100 * time.Millisecond
 
-// How many they were in the row that is measured, and the worst of them.
+// The late hand-overs in the row that is being measured.
 var (
-	lateHere, lateThere int
-	latest              time.Duration
+	lateOurs, lateTheirs int           // how many there were
+	latest               time.Duration // the longest
 )

@@ -20,10 +20,10 @@ import (
 	"github.com/procsem/semaphore"
 )
 
-// Processes that wait for one permit, told what to do one by one.
+// Processes that wait for one permit. Each is ordered what to do, one after the other.
 
-// A keeper is a kind of semaphore that takes permits back from the dead.
-type keeper struct {
+// A kind is a kind of semaphore whose permits come back when their holder dies.
+type kind struct {
 	name  string
 	make  func() (name string, remove func())
 	open  func(name string) lock
@@ -35,9 +35,9 @@ type lock interface {
 	Post() error
 }
 
-var keepers = map[string]keeper{ours.name: ours, sysvUndo.name: sysvUndo, undoBeside.name: undoBeside, kernelLock.name: kernelLock}
+var kinds = map[string]kind{ours.name: ours, sysvUndo.name: sysvUndo, undoBeside.name: undoBeside, kernelLock.name: kernelLock}
 
-var ours = keeper{
+var ours = kind{
 	name: "ours",
 	make: func() (string, func()) {
 		s, remove := newSemaphore(semaphore.EngineRecoverable, 1)
@@ -47,7 +47,7 @@ var ours = keeper{
 	sleep: unix.SYS_FUTEX_WAITV,
 }
 
-var sysvUndo = keeper{
+var sysvUndo = kind{
 	name: "undo",
 	make: func() (string, func()) {
 		s, remove := newUndoSemaphore()
@@ -57,10 +57,10 @@ var sysvUndo = keeper{
 	sleep: unix.SYS_SEMOP,
 }
 
-// undoBeside is SEM_UNDO in processes that hold a recoverable semaphore's permit as
-// well, each another one's: so they have the threads and the memory that ours have,
-// and take as long to die.
-var undoBeside = keeper{
+// undoBeside is SEM_UNDO in processes that also hold a permit of a recoverable
+// semaphore, each of its own. So they have the same threads and memory as processes that
+// use ours, and take as long to die.
+var undoBeside = kind{
 	name: "undo beside ours",
 	make: sysvUndo.make,
 	open: func(name string) lock {
@@ -72,9 +72,10 @@ var undoBeside = keeper{
 	sleep: sysvUndo.sleep,
 }
 
-// kernelLock is a file lock of the kind that tells ours who is alive, but waited for
-// in the kernel: as fast as a hand-over by such a lock can be.
-var kernelLock = keeper{
+// kernelLock is a file lock, of the kind that recoverable semaphores use as liveness
+// locks, but with waiters that wait for it in the kernel: no hand-over by such a lock
+// can be faster.
+var kernelLock = kind{
 	name: "file lock",
 	make: func() (string, func()) {
 		f, err := os.CreateTemp("/dev/shm", "semaphore-bench-")
@@ -95,24 +96,24 @@ type fileLock struct{ f *os.File }
 func (l fileLock) Wait() error { return l.set(unix.F_WRLCK) }
 func (l fileLock) Post() error { return l.set(unix.F_UNLCK) }
 
-func (l fileLock) set(kind int16) error {
+func (l fileLock) set(lockType int16) error {
 	for {
-		lock := unix.Flock_t{Type: kind}
+		lock := unix.Flock_t{Type: lockType}
 		if err := unix.FcntlFlock(l.f.Fd(), unix.F_OFD_SETLKW, &lock); err != unix.EINTR {
 			return err
 		}
 	}
 }
 
-// A group is a holder of the one permit, and others who wait for it.
+// A group is the holder of the only permit and the processes that wait for it.
 type group struct {
-	keeper
+	kind
 	semaphore string
-	megabytes int // that each process has touched
+	megabytes int // how much memory each process has touched
 	reports   *bufio.Reader
-	in, out   *os.File // the pipe that they report through
+	in, out   *os.File // the pipe through which the processes report
 	members   map[int]*member
-	last      int // number
+	last      int // the highest number of a member
 	holder    *member
 	remove    func()
 }
@@ -123,17 +124,17 @@ type member struct {
 	orders io.WriteCloser
 }
 
-// A report is what a member has done, and when.
+// A report says what a member has done, and when.
 type report struct {
 	from *member
 	what string
 	at   int64 // CLOCK_MONOTONIC, ns
 }
 
-// newGroup starts the processes. When it returns one holds the permit and the
-// others sleep, in the order of their numbers; idle ones beside do neither.
-func newGroup(k keeper, waiting, megabytes, idle int) *group {
-	g := &group{keeper: k, megabytes: megabytes, members: make(map[int]*member)}
+// newGroup starts the processes. When it returns, the first one holds the permit and
+// the waiting ones sleep, in the order of their numbers. The idle ones do neither.
+func newGroup(k kind, waiting, megabytes, idle int) *group {
+	g := &group{kind: k, megabytes: megabytes, members: make(map[int]*member)}
 	var remove func()
 	g.semaphore, remove = k.make()
 	var err error
@@ -183,10 +184,10 @@ func (m *member) order(what string) {
 	must(err)
 }
 
-// patience is how long anything may take.
+// patience is how long a report, or a process's falling asleep, may take.
 const patience = 20 * time.Second
 
-// next reads a report, which must be one of those expected.
+// next reads the next report, which must be one of the expected ones.
 func (g *group) next(expected ...string) report {
 	g.in.SetReadDeadline(time.Now().Add(patience))
 	line, err := g.reports.ReadString('\n')
@@ -207,7 +208,7 @@ func (g *group) next(expected ...string) report {
 	panic("unreachable")
 }
 
-// wait makes a process wait, and returns when it sleeps.
+// wait orders a process to wait for the permit, and returns when it sleeps.
 func (g *group) wait(m *member) {
 	m.order("wait")
 	for start := time.Now(); !m.sleepsIn(g.sleep); time.Sleep(20 * time.Microsecond) {
@@ -220,7 +221,7 @@ func (g *group) wait(m *member) {
 // sleepsIn reports whether one of the process's threads sleeps in that system call.
 func (m *member) sleepsIn(call int) bool {
 	for _, task := range m.tasks("syscall") {
-		number, _, _ := strings.Cut(task, " ") // "running" if it does
+		number, _, _ := strings.Cut(task, " ") // or "running", if the thread does not sleep
 		if n, err := strconv.Atoi(number); err == nil && n == call {
 			return true
 		}
@@ -228,7 +229,7 @@ func (m *member) sleepsIn(call int) bool {
 	return false
 }
 
-// tasks reads one of the files that /proc has for each thread.
+// tasks reads the file of that name that /proc has for each thread of the process.
 func (m *member) tasks(file string) (contents []string) {
 	paths, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/%s", m.cmd.Process.Pid, file))
 	for _, path := range paths {
@@ -239,7 +240,8 @@ func (m *member) tasks(file string) (contents []string) {
 	return contents
 }
 
-// wakeUps is how often the process's threads have gone to sleep.
+// wakeUps counts the wake-ups of the process's threads by how often they have gone to
+// sleep.
 func (m *member) wakeUps() (n int) {
 	for _, status := range m.tasks("status") {
 		_, after, _ := strings.Cut(status, "\nvoluntary_ctxt_switches:")
@@ -251,8 +253,8 @@ func (m *member) wakeUps() (n int) {
 	return n
 }
 
-// kill kills the holder, and returns how long it took until another had the permit.
-// A new process waits in the end, so that there are as many as before.
+// kill kills the holder, and returns how long it took until another process had the
+// permit. Then it starts a new waiter, so that there are as many as before.
 func (g *group) kill() time.Duration {
 	dead := g.holder
 	from := monotonic()
@@ -268,20 +270,22 @@ func (g *group) kill() time.Duration {
 
 // coldHandOver is handOver with cold caches.
 func (g *group) coldHandOver() time.Duration {
-	chill()
+	evictCaches()
 	return g.handOver()
 }
 
-// chill makes all processors forget what they had in their caches.
-func chill() {
+// evictCaches fills the caches of all processors with other memory.
+func evictCaches() {
+	const cacheLine = 64
+	const moreThanCache = 64 << 20
 	var all sync.WaitGroup
 	for cpu := range runtime.NumCPU() {
-		if len(ice) == cpu {
-			ice = append(ice, make([]byte, 64<<20))
+		if len(cacheFillers) == cpu {
+			cacheFillers = append(cacheFillers, make([]byte, moreThanCache))
 		}
-		block := ice[cpu]
+		block := cacheFillers[cpu]
 		all.Go(func() {
-			for i := 0; i < len(block); i += 64 {
+			for i := 0; i < len(block); i += cacheLine {
 				block[i]++
 			}
 		})
@@ -289,10 +293,10 @@ func chill() {
 	all.Wait()
 }
 
-var ice [][]byte // one for each processor
+var cacheFillers [][]byte // one for each processor
 
-// handOver lets the holder give, and returns how long it took until another had
-// the permit. The giver waits in the end.
+// handOver makes the holder give its permit, and returns how long it took until another
+// process had it. Then it makes the giver wait again.
 func (g *group) handOver() time.Duration {
 	giver := g.holder
 	giver.order("give")
@@ -315,9 +319,10 @@ func monotonic() int64 {
 	return t.Nano()
 }
 
-// obey is a member: KEEPER NAME MEGABYTES NUMBER. It ends with its orders.
+// obey is the main function of a member, with the arguments KIND NAME MEGABYTES NUMBER.
+// It ends when its orders end.
 func obey(args []string) {
-	k := keepers[args[0]]
+	k := kinds[args[0]]
 	megabytes, err := strconv.Atoi(args[2])
 	must(err)
 	l := k.open(args[1])
@@ -345,11 +350,10 @@ func obey(args []string) {
 			report("gave", at)
 		}
 	}
-	memory[0]++ // keep it until here
+	memory[0]++ // the memory must stay allocated until here
 }
 
-// groups compares hand-overs of two groups, n of each in a round, one here and one
-// there.
+// groups compares the hand-overs of two groups. A round has n of each, alternately.
 func groups(a, b func() *group, handOver func(*group) time.Duration, n int) func() (func(int) (sample, sample), func()) {
 	return func() (func(int) (sample, sample), func()) {
 		ours, theirs := a(), b()
@@ -357,8 +361,8 @@ func groups(a, b func() *group, handOver func(*group) time.Duration, n int) func
 			var x, y []float64
 			for i := range n {
 				both := alternate(
-					func() sample { return sample{wall: tooLate(handOver(ours), &lateHere)} },
-					func() sample { return sample{wall: tooLate(handOver(theirs), &lateThere)} })
+					func() sample { return sample{wall: countLate(handOver(ours), &lateOurs)} },
+					func() sample { return sample{wall: countLate(handOver(theirs), &lateTheirs)} })
 				p, q := both(i)
 				x, y = append(x, p.wall), append(y, q.wall)
 			}
@@ -371,8 +375,8 @@ func groups(a, b func() *group, handOver func(*group) time.Duration, n int) func
 	}
 }
 
-// tooLate counts d if it is that.
-func tooLate(d time.Duration, count *int) float64 {
+// countLate counts a hand-over that took d if it was late, and returns d in ns.
+func countLate(d time.Duration, count *int) float64 {
 	if d > late {
 		*count++
 		latest = max(latest, d)
@@ -383,8 +387,8 @@ func tooLate(d time.Duration, count *int) float64 {
 	return float64(d.Nanoseconds())
 }
 
-// idle counts how often per second each of n waiting processes wakes up, and each of
-// n that have nothing to do.
+// idle counts how often per second each of n waiting processes wakes up, and each of n
+// idle ones.
 func idle(n int, d time.Duration) func() (func(int) (sample, sample), func()) {
 	return func() (func(int) (sample, sample), func()) {
 		g := newGroup(ours, n, 0, n)
@@ -400,7 +404,7 @@ func idle(n int, d time.Duration) func() (func(int) (sample, sample), func()) {
 			}
 			return waiting, idle
 		}
-		time.Sleep(time.Second) // until all is quiet after the start
+		time.Sleep(time.Second) // until the processes have finished starting
 		return func(int) (sample, sample) {
 			start := time.Now()
 			waiting, idle := count()

@@ -1,6 +1,6 @@
-// The other side of the benchmarks: libc's semaphores, and System V's with
-// SEM_UNDO, driven as loops.go's workers are. A line on standard input starts it;
-// it prints nanoseconds of wall and CPU time.
+// The counterpart of the workers in loops.go: the same loops with libc's semaphores,
+// and one with System V's and SEM_UNDO. A line on standard input starts the loop; the
+// program then prints the nanoseconds of wall and CPU time that it took.
 #include <fcntl.h>
 #include <semaphore.h>
 #include <stdio.h>
