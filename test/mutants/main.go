@@ -342,9 +342,10 @@ func (m mutant) find(dir string, kills int) (how string, found bool) {
 		return fmt.Sprintf("%v: %s", err, out), false
 	}
 	// A signal or a busy machine may spoil the interleaving that a test makes.
+	const tries = 10
 	var out []byte
 	err = nil
-	for try := 0; try < 3 && err == nil; try++ {
+	for try := 0; try < tries && err == nil; try++ {
 		out, err = check(binary, m.pkg, m.test, kills, "2s", "3s")
 	}
 	os.Remove(binary)
