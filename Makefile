@@ -24,7 +24,7 @@ mutants:
 
 fuzz:
 	go test -run '^$$' -fuzz FuzzOpenNative -fuzztime 1m ./internal/glibc
-	go test -run '^$$' -fuzz FuzzOpenFlock -fuzztime 1m .
+	go test -run '^$$' -fuzz FuzzOpenFlock -fuzztime 1m ./test/interop
 	go test -run '^$$' -fuzz FuzzOpenRecoverable -fuzztime 1m ./internal/recoverable
 
 bench:
