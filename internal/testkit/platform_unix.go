@@ -256,7 +256,7 @@ func platformCommand(s *semaphore.Semaphore, f []string) (answer string, err err
 		}
 	case "die":
 		unix.Kill(os.Getpid(), unix.SIGKILL)
-		select {}
+		time.Sleep(time.Hour)
 	default:
 		return "", nil, false
 	}

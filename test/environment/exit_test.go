@@ -12,6 +12,7 @@ import (
 	"os/signal"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/procsem/semaphore"
 	. "github.com/procsem/semaphore/internal/testkit"
@@ -73,7 +74,9 @@ func exitMain(args []string) int {
 		bufio.NewReader(os.Stdin).ReadString('\n')
 		return 0
 	}
-	select {}
+	for { // with a timer: Go would end a program in which nothing can go on
+		time.Sleep(time.Hour)
+	}
 }
 
 // An exit is a way in which exitMain's process ends.
