@@ -299,7 +299,9 @@ func sweepMain(args []string) int {
 	if failed != 0 {
 		fmt.Fprintln(os.Stderr, op.name, err)
 	}
-	select {}
+	for { // until the kill; all goroutines blocked would be a deadlock to the runtime
+		time.Sleep(time.Hour)
+	}
 }
 
 // A complaint is what a point panics with.
