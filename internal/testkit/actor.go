@@ -200,12 +200,12 @@ func ActorMain(args []string) int {
 	return 0
 }
 
-// A witness tells how many are inside. A process holds a record lock on a
-// file of its own while it is: taken after it got the permit, dropped before it
-// gives that back, and at its death dropped by the kernel before anything that
-// could let another one in. Who comes and who goes does so under the lock of a
-// gate, so that the count is of one moment: without it one could be counted who
-// leaves during the count, and with him the one who comes for him.
+// A witness counts how many processes are inside. A process holds a record lock on a file
+// of its own while it is: taken after it got the permit, dropped before it gives that
+// back, and at its death dropped by the kernel before anything that could let another one
+// in. Entering and leaving happen under the lock of a gate, so that the count is of one
+// moment: without it a process that leaves during the count could be counted, together
+// with the one that enters in its place.
 type witness struct {
 	dir       string
 	own, gate *os.File

@@ -68,7 +68,7 @@ func NeedTool(t testing.TB, tool string) {
 	}
 }
 
-// NeedRoot skips for those who are not root.
+// NeedRoot skips unless the user is root.
 func NeedRoot(t testing.TB) {
 	t.Helper()
 	if os.Geteuid() != 0 {
