@@ -34,9 +34,9 @@ func BenchmarkWaitPost(b *testing.B) {
 	})
 }
 
-// 10,000 goroutines wait on one handle and are cancelled, all at once. It
-// reports the threads of the process meanwhile, and how long it takes until
-// all have returned.
+// 10,000 goroutines wait on one handle and are cancelled, all at once. The
+// benchmark reports how many threads the process has while they wait, and how
+// long it takes until all have returned.
 func BenchmarkWaiters10000(b *testing.B) {
 	const waiters = 10_000
 	benchEngines(b, func(b *testing.B, e semaphore.Engine) {

@@ -176,8 +176,8 @@ func TestTryWaitDoesNotOvertakeWaiters(t *testing.T) {
 	})
 }
 
-// A waiter that is cancelled, the head or one behind it, returns at once, and those
-// behind are served in their order.
+// A waiter that is cancelled, at the head of the queue or behind it, returns at once, and
+// the waiters behind it are served in order.
 func TestCancelCostsOthersNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, b := fake(t, 0)
@@ -213,8 +213,8 @@ func TestCancelCostsOthersNothing(t *testing.T) {
 	})
 }
 
-// Cancel and Post at the same moment: the permit goes to the cancelled waiter,
-// to the other one, or stays; it is never lost.
+// Cancel and Post at the same moment: the permit goes to the cancelled waiter or to
+// the other one; it is never lost.
 func TestCancelLosesNoPermit(t *testing.T) {
 	for range 500 {
 		synctest.Test(t, func(t *testing.T) {
@@ -259,12 +259,12 @@ func TestWaitTimeoutInTime(t *testing.T) {
 	})
 }
 
-// Of the permits that a handle with waiters gets, one after so many hand-overs
-// is posted for all processes.
+// A handle with waiters hands permits over to them, but after every handOvers
+// hand-overs it posts one for all processes.
 func TestHandOversAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, b := fake(t, 0)
-		b.stuck = true // what is posted stays: it is another process's
+		b.stuck = true // a permit that is posted stays: another process may take it
 		const rounds = 3
 		for range rounds * (handOvers + 1) {
 			go s.Wait()
@@ -471,7 +471,7 @@ func TestStrict(t *testing.T) {
 			t.Errorf("%s while held: %v", op, err)
 		}
 	}
-	// Permits are their own owners.
+	// A Permit is counted apart from what Wait and Post of the handle take and give.
 	p, err := s.TryAcquire()
 	if err != nil {
 		t.Fatal(err)
@@ -497,7 +497,8 @@ func TestStrict(t *testing.T) {
 }
 
 // A Wait of a strict handle that began while the handle held nothing stays in
-// line; if the semaphore has another permit for it, the handle still takes one.
+// the queue; if the semaphore has another permit for it, the handle still takes
+// only one.
 func TestStrictWaiters(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, b := fake(t, 0, WithStrict(true))
@@ -556,8 +557,8 @@ func TestReleaseRepeatsItsResult(t *testing.T) {
 	if err := p.Release(); !errors.Is(err, ErrOverflow) {
 		t.Errorf("Release later: %v, want the first call's ErrOverflow", err)
 	}
-	var nobody *Permit
-	for _, p := range []*Permit{nobody, {}} {
+	var none *Permit
+	for _, p := range []*Permit{none, {}} {
 		if err := p.Release(); !errors.Is(err, ErrNotHeld) {
 			t.Errorf("Release of no permit: %v, want ErrNotHeld", err)
 		}
@@ -612,7 +613,7 @@ func TestDefaultBackoff(t *testing.T) {
 	}
 }
 
-func TestLoggerTellsWhatHappens(t *testing.T) {
+func TestLogMessages(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var out bytes.Buffer
 		log := slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{

@@ -22,8 +22,8 @@ import (
 	. "github.com/procsem/semaphore/internal/testkit"
 )
 
-// A parent hands a child data through a file that both have mapped, and a
-// semaphore lets the child go on when they are there. The child is this program
+// A parent hands data to a child through a file that both have mapped, and a
+// semaphore lets the child go on when the data is there. The child is this program
 // again; see childMain in the source.
 func Example_parentAndChild() {
 	dir, err := os.MkdirTemp("", "semaphore-example-")
@@ -91,7 +91,7 @@ func parent(name, path string, child *exec.Cmd, out io.Writer) error {
 func init() { helpers["child"] = childMain }
 
 // childMain waits until the parent has written, prints what it reads, and
-// works until it is ended; what it holds then goes back.
+// works until a signal ends it, which gives back what it holds.
 func childMain(args []string) int {
 	s, err := semaphore.Open(args[0], semaphore.WithCreate(false), semaphore.WithCloseOnExit(true))
 	if err != nil {
@@ -120,7 +120,8 @@ func mapShared(path string) ([]byte, error) {
 	return unix.Mmap(int(f.Fd()), 0, 4096, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
 }
 
-// The example once more, to look at what is left: the child gave back.
+// The example once more, and a look at the semaphore afterwards: the child gave its
+// permit back.
 func TestParentAndChild(t *testing.T) {
 	name := UniqueName(t)
 	path := filepath.Join(t.TempDir(), "shared")

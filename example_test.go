@@ -84,7 +84,7 @@ func Example_signal() {
 	// go
 }
 
-// A wait that Ctrl-C ends, or a deadline.
+// A wait that Ctrl-C or a deadline ends.
 func ExampleSemaphore_WaitContext() {
 	s, err := semaphore.Open("example-context", semaphore.WithValue(0))
 	if err != nil {

@@ -41,8 +41,8 @@ func TestLimitAcrossProcesses(t *testing.T) {
 			}
 		}
 		Becomes(t, s, limit)
-		// That the witness sees: with more permits than the limit there are
-		// more inside.
+		// The witness does see a violation: with more permits than the limit,
+		// more processes are inside.
 		for range 4 {
 			Must(t, s.Post())
 		}
@@ -57,8 +57,8 @@ func TestLimitAcrossProcesses(t *testing.T) {
 	})
 }
 
-// A post in a process of one kind wakes a wait in another of each kind, and
-// thousands of them keep the count.
+// A post in a process of any kind wakes a waiter in a process of any other kind,
+// and after thousands of posts and waits the count is right.
 func TestPostWakesAcrossProcesses(t *testing.T) {
 	NeedSleeping(t)
 	EachStore(t, func(t *testing.T, kinds []string) {
@@ -81,7 +81,7 @@ func TestPostWakesAcrossProcesses(t *testing.T) {
 							t.Fatal(got)
 						}
 						n := Times(1500)
-						w.Send("waits %d", n) // blocked and unblocked, as it comes
+						w.Send("waits %d", n) // some block, some do not
 						p.OK("posts %d", n+1)
 						if got := w.Answer(); got != "ok" {
 							t.Fatal(got)
@@ -118,8 +118,8 @@ func TestExclusiveCreationHasOneWinner(t *testing.T) {
 	})
 }
 
-// Creators killed in the middle leave nothing that a later Open trips over, and
-// no file either. (glibc's sem_open leaves its temporary one.)
+// A creator that is killed halfway leaves nothing that makes a later Open fail, and
+// no file. (glibc's sem_open leaves its temporary file.)
 func TestKilledCreators(t *testing.T) {
 	UseHelper("create")
 	EachEngine(t, func(t *testing.T, e semaphore.Engine) {
@@ -147,7 +147,7 @@ func TestKilledCreators(t *testing.T) {
 		}
 		var left []string
 		WaitFor(t, "an empty directory", func() bool {
-			runtime.GC() // on Windows a file that was removed goes when nobody has it mapped
+			runtime.GC() // on Windows a removed file is gone when no process has it mapped
 			left, _ = filepath.Glob(filepath.Join(dir, "*"))
 			return len(left) == 0 || runtime.GOOS != "windows"
 		})

@@ -58,7 +58,7 @@ func TestConformanceCounting(t *testing.T) {
 			Becomes(t, s, 3)
 			return
 		}
-		for range 4 { // anybody may post, more than was there to begin with
+		for range 4 { // any handle may post, even more permits than there were at first
 			Must(t, s.Post())
 		}
 		Becomes(t, s, 6)
@@ -73,7 +73,7 @@ func TestConformanceHandlesShare(t *testing.T) {
 			_, err := semaphore.Open(name, semaphore.WithEngine(e), semaphore.WithValue(7))
 			WantErr(t, "Open with another limit", err, semaphore.ErrLimitMismatch)
 		} else {
-			Open(t, name, e, semaphore.WithValue(7)) // exists: the value means nothing
+			Open(t, name, e, semaphore.WithValue(7)) // exists: the value is not used
 		}
 		b := Open(t, "/"+name, e)
 		Must(t, b.Wait())
@@ -141,7 +141,7 @@ func TestConformanceContext(t *testing.T) {
 		if err := s.WaitContext(ctx); err != context.DeadlineExceeded {
 			t.Errorf("WaitContext past its deadline: %v", err)
 		}
-		// The one in front of another, who waits on.
+		// A waiter in front of another one, which waits on.
 		for range 20 {
 			ctx, cancel := context.WithCancel(context.Background())
 			front := Blocked(t, s, func() error { return s.WaitContext(ctx) })
@@ -179,7 +179,7 @@ func TestConformanceOrder(t *testing.T) {
 					t.Fatalf("waiter %d was served, want %d", got, want)
 				}
 			case <-time.After(Hang):
-				t.Fatal("nobody was served")
+				t.Fatal("no waiter was served")
 			}
 		}
 	})
@@ -224,8 +224,8 @@ func TestConformanceCancelStress(t *testing.T) {
 	})
 }
 
-// The same with TryWait and Value in between, which look at permits that the
-// engine has in its hands: none goes missing.
+// The same with TryWait and Value in between, which also find permits that the
+// engine holds for a moment: none is lost.
 func TestConformanceTryWaitAmongCancelled(t *testing.T) {
 	EachEngine(t, func(t *testing.T, e semaphore.Engine) {
 		name := UniqueName(t)
@@ -251,7 +251,7 @@ func TestConformanceTryWaitAmongCancelled(t *testing.T) {
 				})
 			}
 			all.Wait()
-			// Nobody waits any more: what is free can be had at once.
+			// No waiter is left: a free permit can be taken at once.
 			for range permits {
 				Must(t, s.TryWait())
 			}
@@ -260,7 +260,7 @@ func TestConformanceTryWaitAmongCancelled(t *testing.T) {
 			for range permits {
 				Must(t, s.Post())
 			}
-			// A wait that was just cancelled keeps nothing from TryWait.
+			// A wait that was just cancelled keeps no permit from TryWait.
 			for range permits {
 				Must(t, s.TryWait())
 			}
@@ -326,7 +326,7 @@ func TestConformanceCloseOneAfterTheOther(t *testing.T) {
 	})
 }
 
-// Close at any moment, whatever others are doing with the handle.
+// Close at any moment, whatever other goroutines are doing with the handle.
 func TestConformanceCloseUnderFire(t *testing.T) {
 	EachEngine(t, func(t *testing.T, e semaphore.Engine) {
 		name := UniqueName(t)
@@ -344,7 +344,7 @@ func TestConformanceCloseUnderFire(t *testing.T) {
 									if Owns(e) {
 										return
 									}
-									Must(t, keeper.Post()) // ours, from before Close
+									Must(t, keeper.Post()) // the permit that we took before Close
 									return
 								}
 							case errors.Is(err, semaphore.ErrClosed):
@@ -405,7 +405,7 @@ func TestConformancePermits(t *testing.T) {
 			Must(t, s.Close())
 		}
 		Becomes(t, watch, 0)
-		for range 3 { // after Close too, and once
+		for range 3 { // works after Close too, and gives back only once
 			Must(t, a.Release())
 			Becomes(t, watch, 1)
 		}
@@ -488,7 +488,7 @@ func TestConformanceOpenModes(t *testing.T) {
 			return // see TestNameGoesWithLastHandle
 		}
 		WantErr(t, "Unlink, again", s.Unlink(), fs.ErrNotExist)
-		Must(t, s.Wait()) // who has it open keeps it
+		Must(t, s.Wait()) // an open handle keeps the semaphore
 		Becomes(t, s, 1)
 		fresh := Open(t, name, e, semaphore.WithValue(5), semaphore.WithExclusive(true))
 		Becomes(t, fresh, 5)
@@ -500,7 +500,7 @@ func TestConformanceOpenModes(t *testing.T) {
 	})
 }
 
-// oddBytes are some that a name may have.
+// oddBytes returns unusual bytes that a name may have.
 func oddBytes() string {
 	if runtime.GOOS == "windows" {
 		return "\n\x01 :*?%"
@@ -571,7 +571,7 @@ func TestConformanceStrict(t *testing.T) {
 			Must(t, take())
 			WantErr(t, "Wait while held", s.Wait(), semaphore.ErrHeld)
 			WantErr(t, "TryWait while held", s.TryWait(), semaphore.ErrHeld)
-			p, err := s.TryAcquire() // its own owner
+			p, err := s.TryAcquire() // a Permit is counted apart
 			Must(t, err)
 			Must(t, s.Post())
 			WantErr(t, "Post of a Permit's", s.Post(), semaphore.ErrNotHeld)
@@ -583,13 +583,13 @@ func TestConformanceStrict(t *testing.T) {
 	})
 }
 
-// Ordinary data guarded by two handles of one semaphore: with -race this fails
-// if the detector is not told what the semaphore orders.
+// Ordinary data guarded by several handles of one semaphore: with -race this fails
+// if the race detector does not learn which accesses the semaphore orders.
 func TestConformanceMemory(t *testing.T) {
 	EachEngine(t, func(t *testing.T, e semaphore.Engine) {
 		name := UniqueName(t)
 		counter := 0
-		failed := make([]error, 4) // no help of testing.T's: it locks, and orders
+		failed := make([]error, 4) // and not t.Error, which locks and so orders accesses itself
 		var all sync.WaitGroup
 		for i := range failed {
 			s := Open(t, name, e)
@@ -625,8 +625,8 @@ func TestConformanceCloseAll(t *testing.T) {
 		strict.Wait()
 		waiting := Blocked(t, watch, watch.Wait)
 		Must(t, semaphore.CloseAll())
-		// The waiter may have got the permit that one of the handles gave back
-		// before its own was closed; it then has it no more.
+		// The waiter may have taken the permit that another handle gave back before
+		// its own handle was closed. If permits have no owners, that permit is gone.
 		if err := Result(t, waiting); err != nil {
 			WantErr(t, "Wait during CloseAll", err, semaphore.ErrClosed)
 		} else if !Owns(e) {
@@ -636,7 +636,7 @@ func TestConformanceCloseAll(t *testing.T) {
 		}
 		WantErr(t, "second Close of a strict handle", strict.Close(), semaphore.ErrClosed)
 		WaitFor(t, "no handle open", func() bool { return semaphore.OpenHandles() == 0 })
-		left := 1 // the one that closes on exit gave back
+		left := 1 // the handle that closes on exit gave its permit back
 		if Owns(e) {
 			left = 2
 		}
@@ -675,7 +675,7 @@ func TestConformanceOneThreadBlocks(t *testing.T) {
 // Engines that poll use the backoff function, those that don't ignore it.
 func TestConformanceBackoff(t *testing.T) {
 	EachEngine(t, func(t *testing.T, e semaphore.Engine) {
-		// Without timed waits the probe of glibc can't block in it, and fails.
+		// Without timed waits the probe cannot block in glibc, and fails.
 		polls := e == semaphore.EngineFlock || e == semaphore.EngineRecoverable && RecoverPolls() || e != semaphore.EngineNative && e != semaphore.EngineRecoverable && testhook.Libc.Polls
 		waits := make(chan struct{}, 100)
 		s := Open(t, UniqueName(t), e, semaphore.WithBackoff(func() func(int) time.Duration {
@@ -720,12 +720,12 @@ func TestErrnoIdentities(t *testing.T) {
 		WantErr(t, tt.err.Error(), tt.err, tt.is)
 	}
 	if errors.Is(semaphore.ErrWouldBlock, semaphore.ErrTimeout) || errors.Is(semaphore.ErrTimeout, semaphore.ErrWouldBlock) {
-		t.Error("ErrWouldBlock and ErrTimeout are each other")
+		t.Error("ErrWouldBlock and ErrTimeout match each other")
 	}
 }
 
-// Wherever a call makes the goroutine's stack grow: what is copied then must not look
-// like a wrong pointer. (On macOS a sem_t * is a file descriptor.)
+// The goroutine's stack may grow in any call, and what is copied then must not look
+// like an invalid pointer. (On macOS a sem_t * is a file descriptor.)
 func TestConformanceAtAnyStackDepth(t *testing.T) {
 	EachEngine(t, func(t *testing.T, e semaphore.Engine) {
 		name := UniqueName(t)

@@ -1,6 +1,6 @@
 //go:build linux
 
-// What EngineNative has beyond the conformance table: the words in the file,
+// Tests of EngineNative beyond the conformance table: the words in the file,
 // kills, hand-overs within a handle, hostile files.
 
 package glibc_test
@@ -106,7 +106,7 @@ func TestFastPathMakesNoSystemCall(t *testing.T) {
 }
 
 // killWaiters kills processes that wait for s. They stay counted as waiters until
-// somebody gives a permit.
+// a permit is given back.
 func killWaiters(t *testing.T, s *semaphore.Semaphore) {
 	Must(t, s.Wait())
 	var killed []*Actor
@@ -158,7 +158,7 @@ func traceFast(t *testing.T, name string, e semaphore.Engine) {
 	}
 }
 
-// fastMain marks the uncontended operations by system calls that nobody else
+// fastMain marks the uncontended operations by system calls that nothing else
 // makes.
 func fastMain(args []string) int {
 	s, err := semaphore.Open(args[0], semaphore.WithEngine(EngineOf(args[1])))
@@ -177,9 +177,9 @@ func fastMain(args []string) int {
 }
 
 // A handle that hands permits from goroutine to goroutine does not starve other
-// processes. (TestHandOversAreBounded has the bound; with whom a posted permit
-// ends is not ours to say.)
-func TestHandOversStarveNobody(t *testing.T) {
+// processes. (TestHandOversAreBounded has the bound; we do not decide which process
+// takes a posted permit.)
+func TestHandOversStarveNoProcess(t *testing.T) {
 	name := UniqueName(t)
 	s := Open(t, name, semaphore.EngineNative)
 	c := StartActor(t, "C")
@@ -202,7 +202,7 @@ func TestHandOversStarveNobody(t *testing.T) {
 	WaitFor(t, "contention within the process", func() bool { return testhook.Inspect(s).Waiting > goroutines/2 })
 	var most int64
 	for range Times(20) {
-		Must(t, s.Wait()) // nobody else can have it now
+		Must(t, s.Wait()) // so that C has to wait
 		c.Send("waits 1")
 		WaitFor(t, "a waiter in C", func() bool { _, w := Words(t, name); return w >= 2 })
 		before := taken.Load()
@@ -217,8 +217,9 @@ func TestHandOversStarveNobody(t *testing.T) {
 }
 
 // A waiter that is killed after it was woken and before it took the permit
-// takes the wake-up along. That moment is too short to be met, so the test
-// leaves behind what it would: a permit in the word that nobody was woken for.
+// takes the wake-up along. That moment is too short to hit, so the test
+// leaves behind what such a waiter would: a permit in the word that no waiter was
+// woken for.
 func TestSafetyNetRescuesFromLostWakeUp(t *testing.T) {
 	UseHelper("waiter")
 	NeedCallNumbers(t)
@@ -257,7 +258,7 @@ func TestSafetyNetRescuesFromLostWakeUp(t *testing.T) {
 		t.Fatalf("%d waiters left", w)
 	}
 
-	// That it was the net: without it the waiter sleeps on, until it is woken.
+	// It was the net that rescued: without it the waiter sleeps on until it is woken.
 	b := start("off")
 	lose()
 	s := Open(t, name, semaphore.EngineNative)
@@ -268,7 +269,7 @@ func TestSafetyNetRescuesFromLostWakeUp(t *testing.T) {
 	}
 }
 
-// waiterMain takes permits for ever, or once.
+// waiterMain takes one permit, or with another argument permits for ever.
 func waiterMain(args []string) int {
 	s, err := semaphore.Open(args[0], semaphore.WithEngine(semaphore.EngineNative), semaphore.WithCreate(false))
 	if err != nil {
@@ -280,15 +281,15 @@ func waiterMain(args []string) int {
 		}
 		fmt.Printf("taken, %d rescued\n", int(testhook.Rescued.Load()))
 		if len(args) == 1 {
-			s.Close() // or it might be counted as a waiter for ever
+			s.Close() // otherwise it might stay counted as a waiter
 			return 0
 		}
 	}
 }
 
-// The net looks without giving up the place in the kernel's queue: who waits
-// for longer than its second is served before those who came later.
-func TestSafetyNetKeepsThePlace(t *testing.T) {
+// The net looks without giving up the waiter's position in the kernel's queue: a waiter
+// that waits for longer than the net's second is served before waiters that came later.
+func TestSafetyNetKeepsQueuePosition(t *testing.T) {
 	UseHelper("waiter")
 	NeedCallNumbers(t)
 	name := UniqueName(t)
@@ -296,28 +297,28 @@ func TestSafetyNetKeepsThePlace(t *testing.T) {
 	cmd := Helper(t, "waiter", name)
 	cmd.Env = append(cmd.Env, NetVariable+"=on")
 	first := StartActorCommand(t, "waiter", cmd)
-	WaitFor(t, "the first in line", func() bool {
+	WaitFor(t, "the first waiter", func() bool {
 		_, w := Words(t, name)
 		return w == 1 && Sleeper(first.Cmd.Process.Pid, StoreFile(semaphore.EngineNative, name)) != 0
 	})
 	second := StartActor(t, "C")
 	second.OK("open /%s", name)
 	second.Send("waits 1")
-	WaitFor(t, "the second in line", func() bool { _, w := Words(t, name); return w == 2 && second.Sleeping() })
+	WaitFor(t, "the second waiter", func() bool { _, w := Words(t, name); return w == 2 && second.Sleeping() })
 	time.Sleep(2200 * time.Millisecond) // two looks of the net
 	Must(t, s.Post())
 	if got := first.Answer(); got != "taken, 0 rescued" {
-		t.Errorf("the first in line: %s", got)
+		t.Errorf("the first waiter: %s", got)
 	}
 	Must(t, s.Post())
 	if got := second.Answer(); got != "ok" {
-		t.Errorf("the second in line: %s", got)
+		t.Errorf("the second waiter: %s", got)
 	}
 }
 
-// A program that cancels its wait, closes and ends takes nothing along, at
-// whatever moment a permit comes: neither that, nor the wake-up, nor its place
-// in the number of waiters.
+// A program that cancels its wait, closes and ends leaves everything as it should be, at
+// whatever moment a permit comes: it neither takes the permit or the wake-up along, nor
+// stays counted as a waiter.
 func TestClosingLeavesNothingBehind(t *testing.T) {
 	UseHelper("leaver")
 	for _, e := range []semaphore.Engine{semaphore.EngineNative, semaphore.EngineLibc} {
@@ -333,9 +334,9 @@ func TestClosingLeavesNothingBehind(t *testing.T) {
 				if got := a.Answer(); got != "waiting" {
 					t.Fatal(got)
 				}
-				WaitFor(t, "the leaver in line", func() bool { _, w := Words(t, name); return w == 1 })
+				WaitFor(t, "the leaver's wait", func() bool { _, w := Words(t, name); return w == 1 })
 				behind.Send("waits 1")
-				WaitFor(t, "one behind it", func() bool { _, w := Words(t, name); return w == 2 })
+				WaitFor(t, "a waiter behind it", func() bool { _, w := Words(t, name); return w == 2 })
 				a.Send("")
 				if got := behind.Answer(); got != "ok" {
 					t.Fatal(got)
@@ -374,8 +375,8 @@ func leaverMain(args []string) int {
 	return 0
 }
 
-// Waiters are killed at random while others wait: whoever is left gets what is
-// there, with the net within its second.
+// Waiters are killed at random while others wait: the waiters that are left get the
+// permits that are there, by the net within its second.
 func TestKilledWaiters(t *testing.T) {
 	name := UniqueName(t)
 	s := Open(t, name, semaphore.EngineNative, semaphore.WithValue(0))
@@ -399,12 +400,12 @@ func TestKilledWaiters(t *testing.T) {
 		}
 		victim.Cmd.Wait()
 		victims[i%len(victims)] = start()
-		// All that is left is taken by those who live, each of whom sleeps for
-		// a second at the most beside it.
+		// The living waiters take all permits that are left; each of them sleeps
+		// for at most a second beside a free one.
 		promised := time.Now().Add(10 * time.Second) // ten times that
-		WaitFor(t, "permits taken by the living", func() bool {
+		WaitFor(t, "permits taken by the living waiters", func() bool {
 			if time.Now().After(promised) {
-				t.Fatal("a permit lay beside sleepers for ten seconds")
+				t.Fatal("waiters slept beside a free permit for ten seconds")
 			}
 			v, _ := Words(t, name)
 			return v == 0
@@ -421,8 +422,8 @@ func TestKilledWaiters(t *testing.T) {
 	t.Logf("%d waiters killed; the survivor was rescued %d times", kills, rescued)
 }
 
-// Posters killed at any moment: each permit is there or not, and waiters see
-// what is there.
+// Posters killed at any moment: each permit is posted or not, and waiters find those
+// that are.
 func TestKilledPosters(t *testing.T) {
 	UseHelper("poster")
 	name := UniqueName(t)
@@ -435,7 +436,7 @@ func TestKilledPosters(t *testing.T) {
 		a.Cmd.Wait()
 		for s.TryWait() == nil {
 		}
-		// Our own server uncounts itself some time after it has served the wait.
+		// Our own server stops being counted some time after it has served the wait.
 		WaitFor(t, "no value and no waiters", func() bool {
 			v, w := Words(t, name)
 			return v == 0 && w == 0
@@ -453,8 +454,8 @@ func posterMain(args []string) int {
 	return 0
 }
 
-// Goroutines and processes wait, cancel, post and close, all at once; then
-// value and number of waiters are exactly what they should be.
+// Goroutines and processes wait, cancel, post and close, all at once; after that
+// the value and the number of waiters are exact.
 func TestNativeStress(t *testing.T) {
 	for _, row := range Rows {
 		if row.Engine != semaphore.EngineNative {
@@ -518,7 +519,7 @@ func TestNativeStress(t *testing.T) {
 	}
 }
 
-// Whatever stands in its place is refused, at once, and left as it is.
+// A file that is no semaphore is refused, at once, and left as it is.
 func TestNativeRefusesWhatIsNoSemaphore(t *testing.T) {
 	file := func(size int, set map[int]uint32) func(path string) error {
 		b := make([]byte, size)
@@ -589,9 +590,9 @@ func TestNativeRefusesWhatIsNoSemaphore(t *testing.T) {
 	}
 }
 
-// The semaphore is memory shared with whoever may write the file. If one of
-// them truncates it, access ends the process with a fatal error, as it does in
-// libc; it does not go on with something else.
+// The semaphore is memory shared with every process that may write the file. If
+// a process truncates the file, access to it is a fatal error, as it is in libc; the
+// program does not go on with something else.
 func TestNativeTruncatedWhileOpen(t *testing.T) {
 	cmd := Helper(t, "truncated", UniqueName(t))
 	var stderr bytes.Buffer
@@ -638,7 +639,7 @@ func FuzzOpenNative(f *testing.F) {
 			return
 		}
 		defer s.Close()
-		// It could be one: then it works as one.
+		// The content could be that of a semaphore: then it works as one.
 		before, err := s.Value()
 		Must(t, err)
 		if err := s.TryWait(); err == nil {

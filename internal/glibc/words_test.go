@@ -21,8 +21,8 @@ type words interface {
 	SleepOn() (*uint32, uint32)
 }
 
-// The layout of 32-bit machines is tested on all, and the other way round, as
-// far as one process can.
+// Both layouts, that of 32-bit and that of 64-bit machines, are tested on all machines,
+// as far as one process can.
 func TestBothLayouts(t *testing.T) {
 	for name, w := range map[string]words{"64-bit": new(words64), "32-bit": new(words32)} {
 		t.Run(name, func(t *testing.T) {

@@ -15,7 +15,7 @@ func TestEscape(t *testing.T) {
 		`<>:"\|?*`:    "%3C%3E%3A%22%5C%7C%3F%2A",
 		"\x01%":       "%01%25",
 		"\u00e4":      "%C3%A4",
-		"con":         "con", // has a prefix before it
+		"con":         "con", // the file's name has a prefix before it
 		"\xff":        "%FF",
 		"%41":         "%2541",
 	} {

@@ -44,8 +44,8 @@ func eachEngine(t *testing.T, f func(t *testing.T, open func() *semaphore.Semaph
 	}
 }
 
-// settles waits until the usage is what it was before, except for a few that the runtime
-// may need.
+// settles waits until the usage is what it was before, except for a few mappings that the
+// runtime may need.
 func settles(t *testing.T, before proc.Usage) {
 	t.Helper()
 	const slack = 10
@@ -65,7 +65,7 @@ func settles(t *testing.T, before proc.Usage) {
 
 func TestOpenAndCloseLeakNothing(t *testing.T) {
 	eachEngine(t, func(t *testing.T, open func() *semaphore.Semaphore) {
-		open().Close() // what is allocated once and for all
+		open().Close() // allocates what a process needs only once
 		before, err := proc.UsageOf(os.Getpid())
 		if err != nil {
 			t.Fatal(err)

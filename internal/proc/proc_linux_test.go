@@ -31,7 +31,7 @@ func TestLook(t *testing.T) {
 		t.Error("it is taken for a process that started a minute earlier")
 	}
 	in.Close()
-	// A zombie, before it is waited for, and then nothing.
+	// cat is a zombie before it is waited for, and then gone.
 	for start := time.Now(); ; time.Sleep(time.Millisecond) {
 		if _, err = proc.Look(cmd.Process.Pid); err != nil || time.Since(start) > 20*time.Second {
 			break

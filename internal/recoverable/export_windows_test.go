@@ -5,7 +5,7 @@ import (
 	"github.com/procsem/semaphore/internal/store"
 )
 
-// OpenAround opens a semaphore's file, calls then, and goes on to make a handle of it.
+// OpenAround opens a semaphore's file, calls then, and makes a handle of the file.
 func OpenAround(path string, then func()) error {
 	f, err := store.OpenRegular(path)
 	if err != nil {

@@ -43,7 +43,8 @@ func unused(t *testing.T, name string) {
 	})
 }
 
-// A program that has the file open does not keep others from opening the file, or from making one.
+// A program that has the file open does not keep other processes from opening the file,
+// or from making one.
 func TestOpenBesideAReader(t *testing.T) {
 	read := func(path string, share uint32) {
 		closeIt, err := openRaw(t, path, share)
@@ -66,7 +67,8 @@ func TestOpenBesideAReader(t *testing.T) {
 	Must(t, s.Close())
 }
 
-// An Open that had opened the file when it was unlinked, and finds that out, leaves nothing.
+// Open finds out that the file which it has opened was unlinked meanwhile, and leaves
+// nothing behind.
 func TestUnlinkDuringOpen(t *testing.T) {
 	dir := TempDir(t)
 	t.Setenv("SEMAPHORE_DIR", dir)
@@ -78,8 +80,8 @@ func TestUnlinkDuringOpen(t *testing.T) {
 	}
 }
 
-// Tokens that lie in the semaphore, for no waiter or too many, wake a waiter for nothing,
-// and do no more.
+// Tokens in the wake semaphore that are for no waiter, or too many, wake a waiter for
+// nothing, and do no other harm.
 func TestTokens(t *testing.T) {
 	s := Open(t, UniqueName(t), Recoverable)
 	wake, err := recoverable.WakeName(testhook.Inspect(s).Backend)
@@ -93,10 +95,10 @@ func TestTokens(t *testing.T) {
 			t.Fatal(err)
 		}
 		WantErr(t, "WaitTimeout", s.WaitTimeout(50*time.Millisecond), semaphore.ErrTimeout)
-		if n, _, err := win.QuerySemaphore(h); n > 1 || err != nil { // a waiter that leaves passes one on
+		if n, _, err := win.QuerySemaphore(h); n > 1 || err != nil { // a waiter that leaves passes a token on
 			t.Errorf("%d tokens are left, %v", n, err)
 		}
-		for n := int32(1); n == 1; { // none
+		for n := int32(1); n == 1; { // until none is left
 			event, err := windows.WaitForSingleObject(h, 0)
 			Must(t, err)
 			if event == uint32(windows.WAIT_TIMEOUT) {

@@ -1,6 +1,6 @@
 //go:build ((unix && !aix && !filelock_fcntl) || windows) && !mips && !mipsle && (!arm || arm.7)
 
-// What the recoverable engine alone does: owners, deaths, limits.
+// What only the recoverable engine does: owners, dead owners, limits.
 
 package recoverable_test
 
@@ -29,8 +29,8 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(Main(m, Helpers{"actor": ActorMain})) }
 
-// A waiter gets the permit of a holder that dies, whichever way. The safety net is
-// off: it is the kernel's news that wakes it.
+// A waiter gets the permit of a holder that dies, in whichever way. The safety net is
+// off: what wakes the waiter is the kernel's report of the exit.
 func TestWaitReturnsPermitOfDeadHolder(t *testing.T) {
 	EachVariant(t, func(t *testing.T) {
 		for how, die := range deaths(t) {
@@ -49,7 +49,7 @@ func TestWaitReturnsPermitOfDeadHolder(t *testing.T) {
 	})
 }
 
-// Who is not blocked finds the permit of a dead one at the first look.
+// TryWait and TryAcquire find the permit of a dead holder at the first look.
 func TestTryWaitFindsPermitOfDeadHolder(t *testing.T) {
 	EachVariant(t, func(t *testing.T) {
 		s := Open(t, UniqueName(t), Recoverable)
@@ -91,15 +91,15 @@ func TestWaitersAreKilled(t *testing.T) {
 	Must(t, waiters[0].Cmd.Process.Kill())
 	waiters[0].Cmd.Wait()
 	Must(t, s.Wait())
-	WaitFor(t, "our own wait at its end", func() bool { return testhook.Inspect(s).Inside == 0 })
+	WaitFor(t, "the end of our own wait", func() bool { return testhook.Inspect(s).Inside == 0 })
 	Must(t, s.Post())
 	if n := Table(s).Waiters(); n != 0 {
-		t.Errorf("%d waiters are counted; all are dead", n)
+		t.Errorf("%d waiters are counted, but all are dead", n)
 	}
 }
 
-// The holder is the handle: what one took the other can't give, and of one handle
-// Post and Release don't give each other's.
+// A permit belongs to the handle that took it: another handle cannot give it back, and
+// Post of the same handle does not give back what Acquire took, nor the reverse.
 func TestOwners(t *testing.T) {
 	EachVariant(t, func(t *testing.T) {
 		name := UniqueName(t)
@@ -118,8 +118,9 @@ func TestOwners(t *testing.T) {
 	})
 }
 
-// Wait, Post, Acquire and Release of one handle at the same time: nobody gives what
-// is another's, and handing over within the handle keeps the kinds apart.
+// Wait, Post, Acquire and Release of one handle at the same time: Post gives back only
+// what Wait took, and Release only what Acquire took, also if permits are handed over
+// within the handle.
 func TestPostAndReleaseInterleaved(t *testing.T) {
 	EachVariant(t, func(t *testing.T) {
 		const permits = 3
@@ -153,7 +154,7 @@ func TestPostAndReleaseInterleaved(t *testing.T) {
 }
 
 // Close gives back at once, also while a child has the lock file, and while Permits
-// are out.
+// are not released.
 func TestCloseGivesBack(t *testing.T) {
 	EachVariant(t, func(t *testing.T) {
 		name := UniqueName(t)
@@ -168,9 +169,9 @@ func TestCloseGivesBack(t *testing.T) {
 		Must(t, s.Close())
 		Must(t, Result(t, waiting))
 		Becomes(t, watch, 2)
-		Must(t, p.Release()) // has been given back
+		Must(t, p.Release()) // Close has given it back already
 		Becomes(t, watch, 2)
-		again := Open(t, name, Recoverable) // and the slot can be had
+		again := Open(t, name, Recoverable) // may claim the slot
 		Must(t, again.Wait())
 		Must(t, p.Release())
 		Becomes(t, watch, 1)
@@ -183,7 +184,7 @@ func TestHolders(t *testing.T) {
 		name := UniqueName(t)
 		s := Open(t, name, Recoverable, semaphore.WithValue(4))
 		if hs, err := s.Holders(); err != nil || len(hs) != 0 {
-			t.Errorf("Holders of an unused one: %v, %v", hs, err)
+			t.Errorf("Holders of an unused semaphore: %v, %v", hs, err)
 		}
 		Must(t, s.Wait())
 		_, err := s.Acquire(context.Background())
@@ -230,7 +231,7 @@ func TestSetLimit(t *testing.T) {
 		a := StartActor(t, "recoverable")
 		a.OK("open %s", name)
 		a.Send("waits 2")
-		WaitFor(t, "the other's wait", func() bool { return RecoverPolls() || Table(s).Waiters() == 2 })
+		WaitFor(t, "the actor's wait", func() bool { return RecoverPolls() || Table(s).Waiters() == 2 })
 		Must(t, s.SetLimit(6)) // wakes all five
 		for _, w := range waiting {
 			Must(t, Result(t, w))
@@ -240,7 +241,8 @@ func TestSetLimit(t *testing.T) {
 		}
 		Becomes(t, s, 0)
 
-		// Lowered: nobody loses a permit, and nobody gets one until they fit.
+		// Lowered: no holder loses a permit, and no waiter gets one until fewer than
+		// the limit are held.
 		Must(t, s.SetLimit(2))
 		for held := 6; held > 0; held-- {
 			Becomes(t, s, max(0, 2-held))
@@ -259,7 +261,7 @@ func TestSetLimit(t *testing.T) {
 		Must(t, s.Post())
 		Must(t, s.Post())
 
-		// 0 lets nobody in.
+		// With 0 no waiter gets a permit.
 		Must(t, s.SetLimit(0))
 		WantErr(t, "TryWait with a limit of 0", s.TryWait(), semaphore.ErrWouldBlock)
 		last := Blocked(t, s, s.Wait)
@@ -296,8 +298,8 @@ func TestLoweredLimitAgainstHandOver(t *testing.T) {
 	cancel()
 }
 
-// What WithValue asks for is the limit, of a semaphore that nobody has open; while
-// somebody has, another limit is an error; and SetLimit's stays.
+// WithValue sets the limit of a semaphore that no process has open. While a process has
+// it open, another limit is an error. A limit that SetLimit has set stays.
 func TestLimitOfAnExistingOne(t *testing.T) {
 	EachVariant(t, func(t *testing.T) {
 		name := UniqueName(t)
@@ -310,7 +312,7 @@ func TestLimitOfAnExistingOne(t *testing.T) {
 			}
 		}
 		limitIs(1)
-		limitIs(3, semaphore.WithValue(3)) // nobody has it open
+		limitIs(3, semaphore.WithValue(3)) // no handle is open
 		limitIs(3)
 		a := StartActor(t, "recoverable")
 		a.OK("open %s", name)
@@ -323,11 +325,11 @@ func TestLimitOfAnExistingOne(t *testing.T) {
 		a.OK("waits 3")
 		Must(t, a.Cmd.Process.Kill())
 		a.Cmd.Wait()
-		limitIs(2, semaphore.WithValue(2)) // all who had it open are dead
+		limitIs(2, semaphore.WithValue(2)) // all processes that had it open are dead
 		s := Open(t, name, Recoverable)
 		Becomes(t, s, 2)
 		Must(t, s.SetLimit(5))
-		limitIs(5, semaphore.WithValue(2)) // an operator's word
+		limitIs(5, semaphore.WithValue(2)) // SetLimit's stays
 		Must(t, s.Close())
 		limitIs(5, semaphore.WithValue(2))
 		Must(t, s.Unlink())
@@ -339,7 +341,7 @@ func TestLimitOfAnExistingOne(t *testing.T) {
 	})
 }
 
-// Of many who open with different limits at the same moment, one decides.
+// Of many openers with different limits at the same moment, one sets the limit.
 func TestRacedAdoption(t *testing.T) {
 	EachVariant(t, func(t *testing.T) {
 		for range 10 {
@@ -354,7 +356,7 @@ func TestRacedAdoption(t *testing.T) {
 					s, err := semaphore.Open(name, semaphore.WithRecovery(true), semaphore.WithValue(2+i))
 					opened.Done()
 					if err == nil {
-						opened.Wait() // nobody leaves before all have decided
+						opened.Wait() // no handle is closed before all calls of Open have returned
 						limits <- 2 + i
 						s.Close()
 					} else if !errors.Is(err, semaphore.ErrLimitMismatch) {
@@ -404,9 +406,9 @@ func TestRecoveryOption(t *testing.T) {
 	WantErr(t, "WithRecovery beside another engine", err, semaphore.ErrInvalidOption)
 }
 
-// Unlink goes on with the dead as with the living: who has the semaphore open gets
-// what they held.
-func TestUnlinkBesideTheDead(t *testing.T) {
+// Unlink loses no permits of dead holders: a handle that has the semaphore open gets
+// them.
+func TestUnlinkBesideDeadHolder(t *testing.T) {
 	EachVariant(t, func(t *testing.T) {
 		t.Setenv("SEMAPHORE_DIR", TempDir(t))
 		s := Open(t, "x", Recoverable, semaphore.WithValue(2))
@@ -419,7 +421,7 @@ func TestUnlinkBesideTheDead(t *testing.T) {
 	})
 }
 
-// A handle that nothing refers to holds its permit.
+// A handle that nothing refers to keeps its permit.
 func TestForgottenHandleHolds(t *testing.T) {
 	name := UniqueName(t)
 	watch := Open(t, name, Recoverable)
@@ -436,8 +438,8 @@ func TestForgottenHandleHolds(t *testing.T) {
 	Becomes(t, Open(t, name, Recoverable), 1)
 }
 
-// A file from before the last reboot: all who are in it are dead, and no lock is
-// held, whatever their numbers mean by now.
+// A file from before the last reboot: all owners in it are dead, and none of their locks
+// is held, whatever processes have their process ids now.
 func TestStaleFile(t *testing.T) {
 	dir := TempDir(t)
 	t.Setenv("SEMAPHORE_DIR", dir)
@@ -468,7 +470,7 @@ func TestStaleFile(t *testing.T) {
 	Open(t, name, Recoverable)
 	Open(t, name, Recoverable)
 	if n := Table(s).Slots(); n > max(before, 3) {
-		t.Errorf("%d slots, %d before, for three handles: those of the dead were not used again", n, before)
+		t.Errorf("%d slots, %d before, for three handles: the slots of dead owners were not used again", n, before)
 	}
 }
 
@@ -536,7 +538,7 @@ func reversed(content []byte) []byte {
 	return content
 }
 
-// Words that nobody can have written are those of dead ones.
+// Words that no owner can have written count as words of dead owners.
 func TestScribbledWords(t *testing.T) {
 	name := UniqueName(t)
 	s := Open(t, name, Recoverable, semaphore.WithValue(3))
@@ -560,7 +562,7 @@ func TestFullTable(t *testing.T) {
 	f, err := os.OpenFile(StoreFile(Recoverable, name), os.O_RDWR, 0)
 	Must(t, err)
 	defer f.Close()
-	// As if somebody lived in each of the other slots.
+	// As if each of the other slots had a living owner.
 	locks := locksHere(t)
 	for slot := 1; slot < permits.MaxSlots; slot++ {
 		file, lock := f, func(f *os.File) (bool, error) { return filelock.TryLockByte(f, permits.SlotByte+int64(slot)) }
@@ -586,7 +588,7 @@ func TestFullTable(t *testing.T) {
 	if locks == permits.FileLocks {
 		other, err := filepath.Glob(filepath.Join(dir, "rlk.*.7"))
 		Must(t, err)
-		Must(t, os.Remove(other[0])) // as who leaves does
+		Must(t, os.Remove(other[0])) // as a handle that is closed does
 	} else {
 		Must(t, f.Close())
 	}
@@ -615,7 +617,7 @@ func FuzzOpenRecoverable(f *testing.F) {
 		Must(t, err)
 		s, err := semaphore.Open(name, semaphore.WithRecovery(true))
 		if err != nil {
-			return // says what is wrong
+			return // the error says what is wrong
 		}
 		defer s.Close()
 		if s.TryWait() == nil {
@@ -631,15 +633,15 @@ func FuzzOpenRecoverable(f *testing.F) {
 // A take whose compare-and-swap comes after Close has swept the handle's permits is
 // undone.
 func TestTakeAgainstClose(t *testing.T) {
-	quiet := semaphore.WithLogger(slog.New(slog.DiscardHandler)) // nothing is fast with it
+	quiet := semaphore.WithLogger(slog.New(slog.DiscardHandler)) // prevents the fast path
 	for how, tt := range map[string]struct {
 		take func(s *semaphore.Semaphore) error
 		opts []semaphore.Option
 	}{
-		"Wait":                    {(*semaphore.Semaphore).Wait, []semaphore.Option{quiet}},
-		"TryWait":                 {(*semaphore.Semaphore).TryWait, []semaphore.Option{quiet}},
-		"TryWait of a closed one": {(*semaphore.Semaphore).TryWait, nil},
-		"Acquire":                 {func(s *semaphore.Semaphore) error { _, err := s.Acquire(context.Background()); return err }, nil},
+		"Wait":                       {(*semaphore.Semaphore).Wait, []semaphore.Option{quiet}},
+		"TryWait":                    {(*semaphore.Semaphore).TryWait, []semaphore.Option{quiet}},
+		"TryWait of a closed handle": {(*semaphore.Semaphore).TryWait, nil},
+		"Acquire":                    {func(s *semaphore.Semaphore) error { _, err := s.Acquire(context.Background()); return err }, nil},
 	} {
 		t.Run(how, func(t *testing.T) {
 			var s *semaphore.Semaphore
@@ -654,7 +656,7 @@ func TestTakeAgainstClose(t *testing.T) {
 			name := UniqueName(t)
 			watch := Open(t, name, Recoverable)
 			s = Open(t, name, Recoverable, tt.opts...)
-			if how == "TryWait of a closed one" { // the fast path
+			if how == "TryWait of a closed handle" { // the fast path
 				Must(t, s.TryWait())
 				Must(t, s.Post())
 				Must(t, s.Close())

@@ -23,10 +23,10 @@ import (
 	. "github.com/procsem/semaphore/internal/testkit"
 )
 
-// systemLocks are those of a file that any of these systems can open.
+// systemLocks is the kind of locks of a file that can be opened on some of these systems.
 const systemLocks = permits.ByteLocks
 
-// deaths are the ways in which a process ends.
+// deaths returns ways to end a process.
 func deaths(t *testing.T) map[string]func(a *Actor) {
 	return map[string]func(a *Actor){
 		"SIGKILL": func(a *Actor) { Must(t, a.Cmd.Process.Kill()) },
@@ -55,7 +55,7 @@ func lendLock(t *testing.T, s *semaphore.Semaphore) (end func()) {
 	}
 }
 
-// What a dead process held stays taken while somebody has its lock file.
+// The permits of a dead process stay taken while another process has its lock file.
 func TestLockFileKeepsThePermit(t *testing.T) {
 	EachVariant(t, func(t *testing.T) {
 		name := UniqueName(t)
@@ -80,7 +80,7 @@ func TestLockFileKeepsThePermit(t *testing.T) {
 		if len(hs) != 1 || hs[0].PID != a.Cmd.Process.Pid || hs[0].Permits != 1 {
 			t.Errorf("Holders %+v, want one with pid %d", hs, a.Cmd.Process.Pid)
 		}
-		// The kernel tells of no death now: it is the safety net's.
+		// The kernel will report no exit now: it is for the safety net to find out.
 		defer Rescuing()()
 		waiting := Blocked(t, s, s.Wait)
 		Must(t, write.Close()) // ends the child
@@ -132,7 +132,7 @@ func TestNoSpace(t *testing.T) {
 		Must(t, s.TryWait())
 	}
 	var more []*semaphore.Semaphore
-	for { // all slots of the pages that there are
+	for { // all slots of the pages that the file has
 		other, err := semaphore.Open("x", semaphore.WithRecovery(true))
 		if err != nil {
 			WantErr(t, "Open of a handle too many", err, syscall.ENOSPC)
@@ -155,7 +155,8 @@ func TestNoSpace(t *testing.T) {
 	Must(t, s.Close())
 }
 
-// Who lives on as another program has the semaphore open: nobody begins it anew.
+// An owner that lives on as another program has the semaphore open: no opener starts it
+// anew with another limit.
 func TestExecKeepsTheLimit(t *testing.T) {
 	EachVariant(t, func(t *testing.T) {
 		name := UniqueName(t)
@@ -189,8 +190,8 @@ func becomesShell(t *testing.T, a *Actor) {
 	})
 }
 
-// Semaphores whose locks are of one kind or the other can be told from each other
-// where there is only one kind: those with locks of bytes can't be opened.
+// A semaphore says which kind of locks it has: where there are only file locks, one
+// with locks of bytes cannot be opened.
 func TestKindsOfLocks(t *testing.T) {
 	name := UniqueName(t)
 	s, locks := Open(t, name, Recoverable), locksHere(t)
@@ -207,7 +208,7 @@ func TestKindsOfLocks(t *testing.T) {
 	Must(t, s.TryWait()) // nothing damaged
 }
 
-// locksHere is the kind of locks that semaphores have where the tests run.
+// locksHere returns the kind of locks that semaphores have where the tests run.
 func locksHere(t *testing.T) permits.Locks {
 	t.Helper()
 	f, err := os.CreateTemp(t.TempDir(), "")
@@ -248,8 +249,8 @@ func TestReadOnlyDirectory(t *testing.T) {
 	WantErr(t, "Unlink", s.Unlink(), fs.ErrPermission)
 }
 
-// A holder in another pid namespace, where it has number 1: alive while it lives,
-// though number 1 here is somebody else, and dead when it is killed.
+// A holder in another pid namespace, where it has number 1: it counts as alive while it
+// lives, though number 1 here is another process, and as dead when it is killed.
 func TestHolderInAnotherPidNamespace(t *testing.T) {
 	UseHelper("actor")
 	if runtime.GOOS != "linux" {

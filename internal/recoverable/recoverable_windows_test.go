@@ -19,10 +19,10 @@ import (
 	. "github.com/procsem/semaphore/internal/testkit"
 )
 
-// systemLocks are those of a file that can be opened here.
+// systemLocks is the kind of locks of a file that Windows can open.
 const systemLocks = permits.RangeLocks
 
-// deaths are the ways in which a process ends.
+// deaths returns ways to end a process.
 func deaths(t *testing.T) map[string]func(a *Actor) {
 	return map[string]func(a *Actor){
 		"TerminateProcess": func(a *Actor) { Must(t, a.Cmd.Process.Kill()) },
@@ -34,14 +34,15 @@ func deaths(t *testing.T) map[string]func(a *Actor) {
 	}
 }
 
-// lendLock finds out that there is no lock to be lent.
+// lendLock checks that a lock cannot be lent.
 func lendLock(t *testing.T, s *semaphore.Semaphore) (end func()) {
 	_, err := s.LockFile()
 	WantErr(t, "LockFile", err, semaphore.ErrUnsupported)
 	return func() {}
 }
 
-// Names that are one file's where case is ignored, or none's, are several semaphores.
+// Names that Windows takes for one file, as it ignores case, or for no file, are
+// different semaphores.
 func TestRecoverableNames(t *testing.T) {
 	t.Setenv("SEMAPHORE_DIR", TempDir(t))
 	all := []string{"build", "Build", "BUILD", "a:b", "a*", "a.", "a ", "%41", "con", "\xff\xfe"}
@@ -85,7 +86,7 @@ func TestRecoverableNames(t *testing.T) {
 	}
 }
 
-// The usual directory is made when it is needed, and no other one is.
+// The default directory is made when it is needed; no other directory is made.
 func TestDirectoryOfWindows(t *testing.T) {
 	data := TempDir(t)
 	t.Setenv("ProgramData", data)
@@ -136,8 +137,8 @@ func TestRecoverableFilesOfWindows(t *testing.T) {
 	Must(t, semaphore.Unlink(name))
 }
 
-// A file that a program has open which shares no deletion can be removed as soon as
-// that closes it.
+// While a program has the file open without FILE_SHARE_DELETE, Unlink waits until the
+// program closes it.
 func TestUnlinkBesideAReader(t *testing.T) {
 	name := UniqueName(t)
 	Must(t, Open(t, name, Recoverable).Close())
@@ -153,7 +154,7 @@ func TestUnlinkBesideAReader(t *testing.T) {
 	Must(t, Result(t, unlinked))
 }
 
-// More processes than one wait can be for. Those beyond are the safety net's.
+// More processes than one wait can watch. The safety net finds exits of the others.
 func TestManyHolders(t *testing.T) {
 	defer Rescuing()()
 	const holders = 70
@@ -169,7 +170,8 @@ func TestManyHolders(t *testing.T) {
 	}
 }
 
-// A copy of a file is another semaphore, whose waiters take nobody's wake-ups.
+// A copy of a file is another semaphore, whose waiters take none of the wake-ups of the
+// first.
 func TestCopiedFile(t *testing.T) {
 	name, copied := UniqueName(t), UniqueName(t)
 	s := Open(t, name, Recoverable)
@@ -190,8 +192,8 @@ func TestCopiedFile(t *testing.T) {
 	Must(t, Result(t, sleeps))
 }
 
-// What a handle has open of the system goes with it, and the file, when it was
-// unlinked, with the last one or when somebody comes by.
+// Close closes all that a handle has open in the system. A file that was unlinked is
+// removed with the last handle, or by a later creation or Unlink.
 func TestRecoverableHandlesAreClosed(t *testing.T) {
 	dir := TempDir(t)
 	t.Setenv("SEMAPHORE_DIR", dir)
@@ -202,7 +204,7 @@ func TestRecoverableHandlesAreClosed(t *testing.T) {
 			s, err := semaphore.Open("x", semaphore.WithRecovery(true), semaphore.WithExclusive(true))
 			Must(t, err)
 			a.OK("open x")
-			a.OK("waits 1") // whom we watch
+			a.OK("waits 1") // so that we watch it
 			WantErr(t, "WaitTimeout", s.WaitTimeout(time.Millisecond), semaphore.ErrTimeout)
 			a.OK("close")
 			Must(t, s.SetLimit(2))
@@ -243,7 +245,7 @@ func TestNetAmongShortWaits(t *testing.T) {
 	Must(t, giver.Wait())
 	Must(t, a.Cmd.Process.Kill())
 	a.Cmd.Wait()
-	WaitFor(t, "the dead one's permit", func() bool {
+	WaitFor(t, "the dead holder's permit", func() bool {
 		waiting := Blocked(t, taker, taker.Wait)
 		Must(t, giver.Post())
 		Must(t, Result(t, waiting))

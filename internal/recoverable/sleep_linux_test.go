@@ -1,7 +1,7 @@
 //go:build !filelock_fcntl && !mips && !mipsle && (!arm || arm.7)
 
 // The moment between a waiter's last look and its sleep. The safety net is off in
-// all of these: what the waiter is not told it does not learn.
+// all of these: a waiter that is not woken sleeps on.
 
 package recoverable_test
 
@@ -26,9 +26,8 @@ import (
 	. "github.com/procsem/semaphore/internal/testkit"
 )
 
-// beforeSleep has f called when a waiter of this process has looked at everything
-// and is about to fall asleep, the first time. It is for tests that have opened
-// nothing yet.
+// beforeSleep has f called the first time that a waiter of this process has looked at
+// everything and is about to fall asleep. Call it before the test opens a semaphore.
 func beforeSleep(t *testing.T, f func()) {
 	var once sync.Once
 	testhook.Trace = func(step uint32) {
@@ -61,15 +60,15 @@ func TestDeathBeforeSleep(t *testing.T) {
 	Must(t, Result(t, InBackground(s.Wait)))
 }
 
-// Another one falls asleep in front of us whom we have not seen. It gets the permit,
-// and dies.
+// Another waiter, which we have not seen, takes its ticket and falls asleep before us.
+// It gets the permit, and dies.
 func TestTicketTakenBeforeSleep(t *testing.T) {
 	NeedCallNumbers(t)
 	needWaitv(t)
 	var other *Actor
 	beforeSleep(t, func() {
 		other.Send("waits 1")
-		WaitFor(t, "the other asleep", other.Sleeping)
+		WaitFor(t, "the other waiter's sleep", other.Sleeping)
 	})
 	name := UniqueName(t)
 	holder := Open(t, name, Recoverable)
@@ -88,8 +87,9 @@ func TestTicketTakenBeforeSleep(t *testing.T) {
 	Must(t, Result(t, waiting))
 }
 
-// A waiter is woken for a permit that somebody takes in its stead, whom nobody who sleeps
-// has seen; it goes back to sleep, and its wait is cancelled. Now another one has to watch.
+// A waiter is woken for a permit, but another process takes it first, which no sleeping
+// waiter has seen. The waiter goes back to sleep, and its wait is cancelled. Now another
+// waiter has to watch that process.
 func TestWokenForNothingAndCancelled(t *testing.T) {
 	NeedCallNumbers(t)
 	needWaitv(t)
@@ -130,7 +130,7 @@ func TestWokenForNothingAndCancelled(t *testing.T) {
 	select {
 	case <-again:
 	case <-time.After(Hang):
-		t.Fatal("nobody was woken")
+		t.Fatal("no waiter was woken")
 	}
 	cancel()
 	if err := Result(t, cancelled); !errors.Is(err, context.Canceled) {
@@ -148,8 +148,8 @@ func needWaitv(t *testing.T) {
 	}
 }
 
-// allAsleep returns when n threads of this process are in futex_waitv, and not just
-// trying to be.
+// allAsleep returns when n threads of this process sleep in futex_waitv, and are not
+// only about to.
 func allAsleep(t *testing.T, n int) {
 	t.Helper()
 	WaitFor(t, fmt.Sprintf("sleep of %d threads", n), func() bool {
@@ -171,8 +171,8 @@ func inWaitv(t *testing.T) (n int) {
 	return n
 }
 
-// staysBlocked is for what must wait until the test goes on. It can only fail to
-// see that it does not.
+// staysBlocked fails the test if a call returns that must wait until the test goes on.
+// It may miss one that returns late.
 func staysBlocked(t *testing.T, what string, c <-chan error) {
 	t.Helper()
 	select {
@@ -182,7 +182,7 @@ func staysBlocked(t *testing.T, what string, c <-chan error) {
 	}
 }
 
-// Who opens, or sets the limit, does so alone.
+// Open and SetLimit take the lock of the claim, so that one of them runs at a time.
 func TestClaimIsExclusive(t *testing.T) {
 	name := UniqueName(t)
 	s := Open(t, name, Recoverable)

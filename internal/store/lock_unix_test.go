@@ -18,7 +18,7 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(Main(m, Helpers{})) }
 
-// A creator that cannot get the lock says which one it is.
+// A creator that cannot get the lock says which lock it is.
 func TestCreationLockHeldByAnother(t *testing.T) {
 	dir := t.TempDir()
 	t.Setenv("SEMAPHORE_DIR", dir)

@@ -20,8 +20,8 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(Main(m, Helpers{"stores": storesMain})) }
 
-// storesMain holds the mutex under which semaphores are created, until it is told to
-// give it back, or killed.
+// storesMain holds the mutex under which semaphores are created, until it reads a line or
+// is killed.
 func storesMain([]string) int {
 	runtime.LockOSThread()
 	h, err := windows.CreateMutex(nil, false, windows.StringToUTF16Ptr(store.MutexName))
@@ -40,8 +40,8 @@ func storesMain([]string) int {
 	return 0
 }
 
-// A creator that cannot get the mutex says which one it is; a holder that dies holds up
-// no creator.
+// A creator that cannot get the mutex says which mutex it is; a process that dies with
+// the mutex blocks no creator.
 func TestStoresMutex(t *testing.T) {
 	s := Open(t, UniqueName(t), semaphore.EngineWindows)
 	keep, err := windows.CreateMutex(nil, false, windows.StringToUTF16Ptr(store.MutexName))
@@ -71,7 +71,8 @@ func TestStoresMutex(t *testing.T) {
 	}
 }
 
-// A program that takes the mutex for itself keeps no other one from creating.
+// A program that takes the mutex, and gives no other process access to it, keeps none
+// from creating.
 func TestStoresMutexOfAnother(t *testing.T) {
 	sd, err := windows.SecurityDescriptorFromString("D:P(D;;GA;;;WD)")
 	Must(t, err)

@@ -31,7 +31,7 @@ type Actor struct {
 	Kind  string
 	Cmd   *exec.Cmd
 	In    io.WriteCloser
-	Lines chan string // what it says
+	Lines chan string // that it prints
 
 	t testing.TB
 }
@@ -47,7 +47,7 @@ func StartActor(t testing.TB, kind string, files ...*os.File) *Actor {
 	return StartActorCommand(t, kind, cmd)
 }
 
-// StartActorCommand starts an actor by a command of its own.
+// StartActorCommand starts an actor with the given command.
 func StartActorCommand(t testing.TB, kind string, cmd *exec.Cmd) *Actor {
 	t.Helper()
 	in, err := cmd.StdinPipe()
@@ -85,7 +85,7 @@ func (a *Actor) Send(format string, args ...any) {
 	}
 }
 
-// Answer returns the next line that the actor says.
+// Answer returns the next line that the actor prints.
 func (a *Actor) Answer() string {
 	a.t.Helper()
 	select {
@@ -100,7 +100,7 @@ func (a *Actor) Answer() string {
 	}
 }
 
-// Expect sends a command and wants that answer.
+// Expect sends a command, and ends the test unless the answer is want.
 func (a *Actor) Expect(want, format string, args ...any) {
 	a.t.Helper()
 	a.Send(format, args...)
@@ -200,12 +200,13 @@ func ActorMain(args []string) int {
 	return 0
 }
 
-// A witness counts how many processes are inside. A process holds a record lock on a file
-// of its own while it is: taken after it got the permit, dropped before it gives that
-// back, and at its death dropped by the kernel before anything that could let another one
-// in. Entering and leaving happen under the lock of a gate, so that the count is of one
-// moment: without it a process that leaves during the count could be counted, together
-// with the one that enters in its place.
+// A witness counts the processes that are inside. A process holds a record lock on a
+// file of its own while it is inside: it takes the lock after it got the permit, and
+// drops it before it gives the permit back; when the process dies, the kernel drops
+// the lock before anything that could let another process in. Processes enter and
+// leave under the lock of a gate, so that the count is of one moment: without the gate
+// it could include a process that leaves during the count as well as the process that
+// enters in its stead.
 type witness struct {
 	dir       string
 	own, gate *os.File
@@ -222,7 +223,7 @@ func newWitness(dir string) *witness {
 	return &witness{dir, file(fmt.Sprint(os.Getpid())), file(".gate")}
 }
 
-// enter returns how many are inside, the caller among them.
+// enter returns how many processes are inside, including this one.
 func (w *witness) enter() int {
 	lockRecord(w.gate)
 	defer unlockRecord(w.gate)

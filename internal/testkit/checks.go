@@ -85,7 +85,7 @@ func WaitFor(t testing.TB, what string, cond func() bool) {
 
 // Becomes waits for a value, and fails the test if it does not come.
 //
-// EngineLibc may hold a permit for a moment that it took for a wait that was cancelled,
+// EngineLibc may take a permit for a wait that was cancelled, and hold it for a moment
 // before it gives it back.
 func Becomes(t testing.TB, s *semaphore.Semaphore, want int) {
 	t.Helper()
@@ -106,7 +106,7 @@ func Becomes(t testing.TB, s *semaphore.Semaphore, want int) {
 	})
 }
 
-// countByTaking is Value where the system cannot say.
+// countByTaking is Value for systems that do not report the value.
 func countByTaking(t testing.TB, s *semaphore.Semaphore) int {
 	n := 0
 	for s.TryWait() == nil {
@@ -175,8 +175,8 @@ func Times(n int) int {
 	return n
 }
 
-// Missing skips a test for want of a tool or privilege, which in CI, as root or on
-// Windows, is a failure.
+// Missing skips a test that lacks a tool or a privilege. In CI, as root or on Windows,
+// it fails the test.
 func Missing(t testing.TB, what string) {
 	t.Helper()
 	if os.Getenv("CI") == "true" && os.Geteuid() <= 0 {

@@ -28,14 +28,14 @@ func HasWaitv() bool {
 	return errno == syscall.EINVAL && !testhook.NoFutexWaitv.Load()
 }
 
-// hasRobustList reports whether it has robust lists.
+// hasRobustList reports whether the kernel has robust lists.
 func hasRobustList() bool {
 	var head, size uintptr
 	_, _, errno := unix.RawSyscall(unix.SYS_GET_ROBUST_LIST, 0, uintptr(unsafe.Pointer(&head)), uintptr(unsafe.Pointer(&size)))
 	return errno == 0
 }
 
-// HasByteLocks reports whether it has open-file-description locks.
+// HasByteLocks reports whether the kernel has open-file-description locks.
 func HasByteLocks() bool {
 	f, err := os.CreateTemp("", "semaphore-test-")
 	if err != nil {
@@ -47,12 +47,12 @@ func HasByteLocks() bool {
 	return err == nil
 }
 
-// KernelReports reports whether waiters learn from the kernel that a process has ended.
+// KernelReports reports whether the kernel reports exits of processes to waiters.
 //
-// Where they don't, the safety net finds out, and is on in all tests.
+// If it does not, the safety net finds dead owners, and is on in all tests.
 func KernelReports() bool { return HasWaitv() && hasRobustList() }
 
-// paths says which of the ways that depend on the kernel the engines take.
+// paths names the mechanisms of the kernel that the engines use.
 func paths() string {
 	no := map[bool]string{false: "no "}
 	return no[HasWaitv()] + "futex_waitv, " + no[hasRobustList()] + "robust list, " + no[HasByteLocks()] + "OFD locks"
@@ -68,7 +68,8 @@ func Emulated() bool {
 	return err == nil && !strings.HasPrefix(string(call), fmt.Sprint(unix.SYS_READ, " "))
 }
 
-// NeedCallNumbers skips where /proc does not show in which system calls threads are.
+// NeedCallNumbers skips a test where /proc does not show the system calls that threads
+// are in.
 func NeedCallNumbers(t testing.TB) {
 	t.Helper()
 	NeedSleeping(t)

@@ -10,7 +10,7 @@ import (
 	"github.com/procsem/semaphore/internal/testhook"
 )
 
-// NeedGlibc skips where an engine's libc is another one.
+// NeedGlibc skips a test where the libc of an engine is not glibc.
 func NeedGlibc(t testing.TB, e semaphore.Engine) {
 	t.Helper()
 	if e == semaphore.EngineLibc && !testhook.Libc.Glibc {

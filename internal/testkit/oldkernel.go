@@ -6,8 +6,8 @@ import (
 	"github.com/procsem/semaphore/internal/testhook"
 )
 
-// The environment variables that ask for it, whatever their value. With one of them
-// all tests run as there.
+// Environment variables for OldKernel, whatever their value. With one of them all tests
+// run as on such a system.
 const (
 	// noFutexWaitv: Linux before 5.16, or a seccomp filter that forbids futex_waitv.
 	noFutexWaitv = "SEMAPHORE_TEST_NO_FUTEX_WAITV"
@@ -17,8 +17,8 @@ const (
 	noByteLocks = "SEMAPHORE_TEST_NO_OFD_LOCKS"
 )
 
-// OldKernel makes this process run as on an older kernel, if the environment asks for it. On
-// other systems than Linux there is nothing to take away.
+// OldKernel makes this process run as on an older kernel, if the environment asks for it.
+// Only Linux has the mechanisms that it switches off.
 func OldKernel() {
 	if os.Getenv(noFutexWaitv) != "" {
 		testhook.NoFutexWaitv.Store(true)

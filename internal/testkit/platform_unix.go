@@ -1,6 +1,6 @@
 //go:build unix
 
-// What tests need that Windows has otherwise: see platform_windows_test.go.
+// What tests need, and Windows provides in another way: see platform_windows.go.
 
 package testkit
 
@@ -47,7 +47,7 @@ func UnlinkFrees(semaphore.Engine) bool { return true }
 // TempDir returns a directory that is removed when the test ends.
 func TempDir(t testing.TB) string { return t.TempDir() }
 
-// KeepAlive keeps a semaphore that nobody has open from ending.
+// KeepAlive keeps a semaphore that no other process has open from ending.
 func KeepAlive(testing.TB, string, semaphore.Engine) {}
 
 // scratch is a directory for the whole run.
@@ -68,7 +68,7 @@ func NeedTool(t testing.TB, tool string) {
 	}
 }
 
-// NeedRoot skips unless the user is root.
+// NeedRoot skips a test that needs root if this process is not root.
 func NeedRoot(t testing.TB) {
 	t.Helper()
 	if os.Geteuid() != 0 {
@@ -76,7 +76,7 @@ func NeedRoot(t testing.TB) {
 	}
 }
 
-// NeedSleeping skips where /proc does not show what threads sleep in.
+// NeedSleeping skips a test where /proc does not show what threads sleep in.
 func NeedSleeping(t testing.TB) {
 	t.Helper()
 	if _, err := os.ReadFile("/proc/self/syscall"); err != nil {
@@ -203,7 +203,7 @@ func (a *Actor) Sleeping() bool {
 	return true
 }
 
-// platformCommand are the commands of the actor in Go that exist here only.
+// platformCommand runs those commands of the actor in Go that exist only on Unix.
 func platformCommand(s *semaphore.Semaphore, f []string) (answer string, err error, known bool) {
 	number := func(i int) (n int) { fmt.Sscan(f[i], &n); return n }
 	answer = "ok"
@@ -219,7 +219,7 @@ func platformCommand(s *semaphore.Semaphore, f []string) (answer string, err err
 			fmt.Println(answer)
 			err = syscall.Exec("/bin/sh", []string{"sh", "-c", "read line"}, os.Environ())
 		}
-	case "child": // starts one that has the lock file
+	case "child": // starts a child that has the lock file
 		var lock *os.File
 		if lock, err = s.LockFile(); err == nil {
 			child := exec.Command("sh", "-c", "read line <&4; exec 3>&-")
@@ -229,7 +229,7 @@ func platformCommand(s *semaphore.Semaphore, f []string) (answer string, err err
 			}
 			lock.Close()
 		}
-	case "run": // a program that has the lock file, and ends at once
+	case "run": // runs a program that has the lock file, and ends at once
 		var lock *os.File
 		if lock, err = s.LockFile(); err == nil {
 			child := exec.Command(f[1])
@@ -237,7 +237,7 @@ func platformCommand(s *semaphore.Semaphore, f []string) (answer string, err err
 			err = child.Run()
 			lock.Close()
 		}
-	case "eat": // memory, until there is none
+	case "eat": // takes memory, until there is none
 		for eaten := [][]byte{}; ; {
 			page := make([]byte, 1<<20)
 			for i := 0; i < len(page); i += 1 << 10 {
@@ -245,7 +245,7 @@ func platformCommand(s *semaphore.Semaphore, f []string) (answer string, err err
 			}
 			eaten = append(eaten, page)
 		}
-	case "freeze": // as soon as it is woken from a wait; before the open
+	case "freeze": // stops as soon as it is woken from a wait; sent before "open"
 		testhook.Trace = func(s uint32) {
 			step := permits.Step(s)
 			if step == permits.Waking {
@@ -256,7 +256,7 @@ func platformCommand(s *semaphore.Semaphore, f []string) (answer string, err err
 		}
 	case "die":
 		unix.Kill(os.Getpid(), unix.SIGKILL)
-		time.Sleep(time.Hour)
+		select {}
 	default:
 		return "", nil, false
 	}
@@ -286,8 +286,9 @@ func recordIsLocked(f *os.File) bool {
 	return recordLock(f, unix.F_GETLK, unix.F_WRLCK) != unix.F_UNLCK
 }
 
-// heedInterrupts undoes that this process ignores interrupts, as it does under nohup and
-// in the background of a shell: helpers that are to die of one would inherit that.
+// heedInterrupts makes this process heed interrupts that it ignores, as it does under
+// nohup and in the background of a shell: helpers that an interrupt is to end would
+// inherit that.
 func heedInterrupts() {
 	for _, sig := range []os.Signal{syscall.SIGHUP, syscall.SIGINT} {
 		if signal.Ignored(sig) {
@@ -311,7 +312,7 @@ func testdata(name string) (string, error) {
 	return filepath.Join(strings.TrimSpace(string(dir)), "testdata", name), nil
 }
 
-// The other variant has the locks and sleeps of other systems.
+// otherVariant has the locks and sleeps of other systems.
 const otherVariant = "portable"
 
 // Vary makes the recoverable engine the other variant of EachVariant.

@@ -1,4 +1,4 @@
-// What tests need that Unix has otherwise: see platform_unix_test.go.
+// What tests need, and Unix provides in another way: see platform_unix.go.
 
 package testkit
 
@@ -44,19 +44,21 @@ func UnlinkFrees(e semaphore.Engine) bool {
 	return e != semaphore.EngineAuto && e != semaphore.EngineWindows
 }
 
-// KeepAlive keeps a semaphore that nobody has open from ending.
+// KeepAlive keeps a semaphore that no other process has open from ending.
 func KeepAlive(t testing.TB, name string, e semaphore.Engine) {
 	t.Helper()
 	StartActor(t, e.String()).OK("open %s", name)
 }
 
-// Portable lets nobody watch processes, as WithoutReports does, in a helper process.
+// Portable keeps the waiters of a helper process from watching processes, as
+// WithoutReports does.
 func Portable() (restore func()) {
 	testhook.Unwatched.Store(true)
 	return func() { testhook.Unwatched.Store(false) }
 }
 
-// WithoutReports lets nobody watch processes: only the safety net finds out that a process has ended.
+// WithoutReports keeps waiters from watching processes: only the safety net finds out
+// that a process has ended.
 func WithoutReports() (restore func()) {
 	watching, net := Portable(), Rescuing()
 	os.Setenv(portableVariable, "1")
@@ -69,11 +71,11 @@ func WithoutReports() (restore func()) {
 	}
 }
 
-// NeedSleeping skips where it cannot be seen what threads sleep in.
+// NeedSleeping does nothing: see Sleeping.
 func NeedSleeping(testing.TB) {}
 
-// Sleeping would report whether the actor waits for a semaphore. Windows does not
-// tell; a wait that has not begun yet when the permit comes passes the tests too.
+// Sleeping should report whether the actor waits for a semaphore. Windows does not
+// show that; the tests also pass if the wait has not begun yet when the permit comes.
 func (a *Actor) Sleeping() bool { return true }
 
 // Threads returns how many threads this process has.
@@ -116,7 +118,7 @@ func foreignActor(t testing.TB, kind string) *exec.Cmd {
 	return exec.Command(path)
 }
 
-// platformCommand are the commands of the actor in Go that exist here only.
+// platformCommand runs no commands: all those of the actor in Go exist everywhere.
 func platformCommand(*semaphore.Semaphore, []string) (answer string, err error, known bool) {
 	return "", nil, false
 }
@@ -153,7 +155,7 @@ func UnderWine() bool {
 
 // TempDir returns a directory that is removed when the test ends.
 //
-// t.TempDir cannot clean up under Wine 8: that lacks the call by which os.RemoveAll
+// t.TempDir cannot clean up under Wine 8, which lacks the call by which os.RemoveAll
 // deletes what is in a directory (FileDispositionInformationEx).
 func TempDir(t testing.TB) string {
 	t.Helper()
@@ -167,7 +169,7 @@ func TempDir(t testing.TB) string {
 		})
 		for _, path := range slices.Backward(paths) {
 			WaitFor(t, "the end of "+path, func() bool {
-				runtime.GC() // a semaphore's file goes when nobody has it mapped
+				runtime.GC() // a semaphore's file is gone when no process has it mapped
 				err := os.Remove(path)
 				return err == nil || errors.Is(err, fs.ErrNotExist)
 			})
@@ -179,18 +181,18 @@ func TempDir(t testing.TB) string {
 // Emulated reports whether the tests run on an emulator of another processor.
 func Emulated() bool { return false }
 
-// KernelReports is true: waiters learn of exits by the handles of processes.
+// KernelReports is true: the handles of processes report exits to waiters.
 func KernelReports() bool { return true }
 
 func paths() string { return "LockFileEx, handles of processes" }
 
-// In the other variant only the safety net finds the dead.
+// In the other variant only the safety net finds dead owners.
 const otherVariant = "unwatched"
 
 // Vary makes the recoverable engine the other variant of EachVariant.
 func Vary() (restore func()) { return WithoutReports() }
 
-// Suspend suspends a process, which stands still when that returns.
+// Suspend suspends a process, and returns when it stands still.
 func Suspend(t *testing.T, a *Actor) {
 	t.Helper()
 	ofProcess(t, a, suspendProcess)
@@ -227,13 +229,13 @@ func OpenErr(name string, opts ...semaphore.Option) error {
 	return err
 }
 
-// HandleCount returns how many handles this process has, or some more.
+// HandleCount returns how many handles this process has, or a few more.
 //
 // Wine does not count them, but gives new ones the lowest free numbers.
 func HandleCount(t *testing.T) (n uint32) {
 	t.Helper()
 	if UnderWine() {
-		const holes = 100 // that may be left by those that were closed
+		const holes = 100 // free numbers that closed handles may have left
 		for range holes {
 			h, err := windows.CreateEvent(nil, 0, 0, nil)
 			Must(t, err)
@@ -250,5 +252,5 @@ func HandleCount(t *testing.T) (n uint32) {
 
 var getProcessHandleCount = windows.NewLazySystemDLL("kernel32.dll").NewProc("GetProcessHandleCount")
 
-// heedInterrupts is for Unix.
+// heedInterrupts does nothing: see the one for Unix.
 func heedInterrupts() {}

@@ -15,8 +15,8 @@ import (
 	"github.com/procsem/semaphore/internal/testhook"
 )
 
-// Helpers are what a test binary does instead of testing when it is started as a helper
-// process, by name; each one returns the exit status.
+// Helpers are the functions that a test binary runs instead of its tests when it is
+// started as a helper process, by name; each one returns the exit status.
 type Helpers map[string]func(args []string) int
 
 // helpers are this binary's.
@@ -66,10 +66,10 @@ func Helper(t testing.TB, name string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// expectedRescues counts those that tests have provoked in this process.
+// expectedRescues counts the rescues that tests have provoked in this process.
 var expectedRescues int
 
-// scratchMade is what scratch has made.
+// scratchMade is the directory that scratch has made, if any.
 var scratchMade string
 
 // Main runs the tests of a package, or one of its helpers if this process is to be one,
@@ -81,8 +81,8 @@ func Main(m *testing.M, of Helpers) int {
 	if os.Getenv(libcVariable) == "macos" {
 		testhook.MaxName = 29
 	}
-	// The net must not hide that a wake-up was lost. Where nobody is killed,
-	// nobody needs it; tests that kill turn it on.
+	// The net must not hide that a wake-up was lost. Without kills no waiter needs
+	// it; tests that kill processes turn it on.
 	net := os.Getenv(NetVariable)
 	setSafetyNet(net == "on" || net == "" && !KernelReports())
 	if name := os.Getenv(HelperVariable); name != "" {
@@ -105,8 +105,8 @@ func Main(m *testing.M, of Helpers) int {
 	return code
 }
 
-// checkWholeRun finds what no single test can: helpers that nobody uses, and
-// semaphores that were left behind.
+// checkWholeRun finds what no single test can: helpers that no test uses, waiters that
+// only the safety net has rescued, and semaphores that were left behind.
 func checkWholeRun() int {
 	code := 0
 	for name := range helpers {
@@ -132,7 +132,7 @@ func checkWholeRun() int {
 // setSafetyNet turns the safety net on or off, and returns what it was before.
 func setSafetyNet(on bool) (before bool) { return !testhook.NoSafetyNet.Swap(!on) }
 
-// RecoverPolls says whether waiters of the recoverable engine poll.
+// RecoverPolls reports whether waiters of the recoverable engine poll.
 func RecoverPolls() bool {
 	return testhook.Polling.Load() || runtime.GOOS != "linux" && runtime.GOOS != "windows"
 }
@@ -140,8 +140,8 @@ func RecoverPolls() bool {
 // netUsers counts the calls of Rescuing that are in force.
 var netUsers int
 
-// Rescuing turns the safety net on; what it does until the returned function is
-// called is expected.
+// Rescuing turns the safety net on; its rescues until the returned function is called
+// are expected.
 func Rescuing() (restore func()) {
 	if netUsers++; netUsers > 1 {
 		return func() { netUsers-- }

@@ -11,7 +11,7 @@ import (
 	"github.com/procsem/semaphore"
 )
 
-// CreateMain is the helper "create", which creates a semaphore at a signal, for Race.
+// CreateMain is the helper "create" of Race, which creates a semaphore when it gets a line.
 func CreateMain(args []string) int {
 	var engine semaphore.Engine
 	fmt.Sscan(args[1], &engine)

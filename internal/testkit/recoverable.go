@@ -31,7 +31,7 @@ func Holding(t *testing.T, name string, n int) *Actor {
 	return a
 }
 
-// Waits reports whether an actor is listed as one that waits.
+// Waits reports whether an actor is listed as a waiter.
 func Waits(t *testing.T, s *semaphore.Semaphore, a *Actor) bool {
 	hs, err := s.Holders()
 	Must(t, err)

@@ -43,7 +43,7 @@ func StoreFile(e semaphore.Engine, name string) string {
 	return ""
 }
 
-// NeedFile skips where an engine's semaphores are in no file that we know.
+// NeedFile skips a test where an engine's semaphores are in no file that we know.
 func NeedFile(t *testing.T, e semaphore.Engine) {
 	t.Helper()
 	if StoreFile(e, "x") == "" {

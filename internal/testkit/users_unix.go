@@ -14,7 +14,7 @@ import (
 	"github.com/procsem/semaphore/internal/testhook"
 )
 
-// OtherUser is a user who owns nothing: nobody.
+// OtherUser is the user "nobody", which owns nothing.
 const OtherUser = 65534
 
 // AsOther starts an actor of an engine as another user.
@@ -41,8 +41,8 @@ func AsOther(t *testing.T, e semaphore.Engine) *Actor {
 	return StartActorCommand(t, "another user's "+e.String(), other)
 }
 
-// NeedSeteuid skips where changing the user ends in a crash sooner or later: musl's
-// signal for it is handled on the stacks of goroutines (golang.org/issue/39857).
+// NeedSeteuid skips a test where changing the user crashes sooner or later: the signal
+// by which musl does it is handled on the stacks of goroutines (golang.org/issue/39857).
 func NeedSeteuid(t testing.TB) {
 	t.Helper()
 	if testhook.Libc.Musl {

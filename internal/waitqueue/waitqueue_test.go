@@ -14,10 +14,10 @@ var (
 	errBroken  = errors.New("broken")
 )
 
-// hand prepares nothing.
+// hand is for Pass, and prepares nothing.
 func hand(*Waiter) error { return nil }
 
-// join adds n waiters to an empty queue; the first one is to serve.
+// join adds n waiters to an empty queue, the first of which is to serve it.
 func join(t *testing.T, q *Queue, n int) []*Waiter {
 	t.Helper()
 	var ws []*Waiter
@@ -34,7 +34,7 @@ func join(t *testing.T, q *Queue, n int) []*Waiter {
 	return ws
 }
 
-// states returns of each waiter whether it waits, and if not, what it got.
+// states returns for each waiter whether it waits, and if not, what it got.
 func states(ws []*Waiter) []string {
 	var s []string
 	for _, w := range ws {
@@ -114,7 +114,7 @@ func TestQueueWaitersLeave(t *testing.T) {
 	leave(0, false, false, false) // it was given a permit, and must keep it
 	leave(2, true, true, true)
 	if !q.Idle() || q.Give() {
-		t.Error("there is a waiter still")
+		t.Error("there is still a waiter")
 	}
 }
 
@@ -160,7 +160,7 @@ func TestQueueClose(t *testing.T) {
 	}
 }
 
-// A permit is given to a waiter that has not left: none is lost, none is given twice.
+// Permits are given only to waiters that have not left: none is lost, none is given twice.
 func TestQueueGiveAgainstLeave(t *testing.T) {
 	var q Queue
 	const n = 2000

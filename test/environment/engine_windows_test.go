@@ -1,4 +1,4 @@
-// What EngineWindows has beyond the conformance table: namespaces, other objects of
+// Tests of EngineWindows beyond the conformance table: namespaces, other objects of
 // the kernel, rights, names that end with their last handle.
 
 package environment_test
@@ -32,8 +32,8 @@ func TestAutoIsWindows(t *testing.T) {
 	}
 }
 
-// A name without a prefix is the session's, and so is one with Local\; what is
-// Global\ is another semaphore. C says so too.
+// A name without a prefix belongs to the session, and so does one with Local\; the same
+// name with Global\ is another semaphore. It is the same for programs in C.
 func TestNamespaces(t *testing.T) {
 	for _, kind := range Sharing()["windows"] {
 		t.Run(kind, func(t *testing.T) {
@@ -84,7 +84,7 @@ func TestNamesOfWindows(t *testing.T) {
 	for _, name := range []string{strings.Repeat("𝄞", 129) + "n", `Global\` + strings.Repeat("n", 252)} {
 		Must(t, Open(t, name, engineWindows, semaphore.WithExclusive(true)).Close())
 	}
-	// The kernel tells upper from lower case.
+	// The kernel distinguishes upper and lower case.
 	name := UniqueName(t)
 	Open(t, name+"x", engineWindows)
 	Open(t, name+"X", engineWindows, semaphore.WithExclusive(true))
@@ -163,8 +163,8 @@ func TestOverflowOfAnotherMaximum(t *testing.T) {
 	Becomes(t, s, 2)
 }
 
-// While one handle asks for the value without a pause, each try of another finds
-// the only permit.
+// While one handle asks for the value without a pause, each TryWait of another handle
+// finds the only permit.
 func TestValueTakesNoPermit(t *testing.T) {
 	name := UniqueName(t)
 	s, asking := Open(t, name, engineWindows), Open(t, name, engineWindows)
@@ -193,7 +193,7 @@ func TestValueTakesNoPermit(t *testing.T) {
 	all.Wait()
 }
 
-// A cancelled wait leaves the kernel too, at once.
+// A cancelled wait ends at once in the kernel too.
 func TestCancelEndsTheWaitInTheKernel(t *testing.T) {
 	s := Open(t, UniqueName(t), engineWindows, semaphore.WithValue(0))
 	for range 50 {
@@ -203,12 +203,12 @@ func TestCancelEndsTheWaitInTheKernel(t *testing.T) {
 		if err := Result(t, waiting); err != context.Canceled {
 			t.Fatal(err)
 		}
-		WaitFor(t, "nobody inside", func() bool { return testhook.Inspect(s).Inside == 0 })
+		WaitFor(t, "no call inside", func() bool { return testhook.Inspect(s).Inside == 0 })
 	}
 }
 
-// A permit that comes at the moment of the cancelling is the waiter's, or can be had
-// at once: what the wait in the kernel has taken for nobody is given back.
+// A permit that comes when the wait is cancelled is the waiter's, or can be taken at
+// once: a permit that the wait in the kernel took too late is given back.
 func TestCancelAgainstPost(t *testing.T) {
 	name := UniqueName(t)
 	s, poster := Open(t, name, engineWindows, semaphore.WithValue(0)), Open(t, name, engineWindows)
@@ -232,7 +232,7 @@ func TestCancelAgainstPost(t *testing.T) {
 	Becomes(t, s, 0)
 }
 
-// A waiter that is killed takes no permit along.
+// A waiter that is killed takes no permit with it.
 func TestKilledWaiterTakesNothing(t *testing.T) {
 	for _, kind := range Sharing()["windows"] {
 		t.Run(kind, func(t *testing.T) {
@@ -299,7 +299,7 @@ func TestRightsOfWindows(t *testing.T) {
 	})
 }
 
-// The mode says who may use what is created, its creator in any case.
+// The mode says which users may open a new semaphore; its creator always may.
 func TestModeOfWindows(t *testing.T) {
 	group, err := windows.GetCurrentProcessToken().GetTokenPrimaryGroup()
 	Must(t, err)
@@ -370,7 +370,7 @@ func asAnotherUser(t *testing.T, f func()) {
 
 var createRestrictedToken = windows.NewLazySystemDLL("advapi32.dll").NewProc("CreateRestrictedToken")
 
-// Openers of one process exclude each other too, though they take turns on threads.
+// Openers of one process exclude each other too, though they share threads.
 func TestStoresMutexAmongGoroutines(t *testing.T) {
 	name := UniqueName(t)
 	var all sync.WaitGroup
@@ -392,7 +392,7 @@ func TestStoresMutexAmongGoroutines(t *testing.T) {
 	Must(t, (<-won).Close())
 }
 
-// Whatever became of them, no handle stays open.
+// Every Open that fails, and every Close, leaves no handle of the system open.
 func TestHandlesAreClosed(t *testing.T) {
 	name := UniqueName(t)
 	keeper := Open(t, name, engineWindows)
@@ -424,7 +424,7 @@ func TestHandlesAreClosed(t *testing.T) {
 	WaitFor(t, "as few handles as before", func() bool { return HandleCount(t) < before+slack })
 }
 
-// What Wine 8 does otherwise than Windows, and TestCloseOnExit therefore too.
+// Where Wine 8 differs from Windows, so that TestCloseOnExit cannot test it there.
 func TestConsole(t *testing.T) {
 	UseHelper("exit")
 	for _, tt := range []struct{ name, how, wine string }{

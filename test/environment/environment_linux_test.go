@@ -1,6 +1,6 @@
 //go:build !filelock_fcntl
 
-// What the recoverable engine lives among on Linux: namespaces, memory limits, full
+// What may surround the recoverable engine on Linux: namespaces, memory limits, full
 // filesystems.
 
 package environment_test
@@ -24,8 +24,8 @@ import (
 	. "github.com/procsem/semaphore/internal/testkit"
 )
 
-// within starts an actor by another program, and returns the number of its process
-// as we see it.
+// within starts an actor by another program, and returns the actor's process id
+// in our pid namespace.
 func within(t *testing.T, program string, args ...string) (a *Actor, pid int) {
 	t.Helper()
 	direct := Helper(t, "actor", "recoverable")
@@ -39,7 +39,7 @@ func within(t *testing.T, program string, args ...string) (a *Actor, pid int) {
 	return a, lastChild(t, a.Cmd.Process.Pid)
 }
 
-// lastChild returns the one without children under a process, each of which has one.
+// lastChild returns the last process of a chain, in which each process has one child.
 func lastChild(t *testing.T, pid int) int {
 	for {
 		children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", pid))
@@ -62,7 +62,7 @@ func needUnshare(t *testing.T, option string) {
 	}
 }
 
-// A holder and a waiter in a pid namespace each, where both have number 1.
+// A holder and a waiter, each in a pid namespace of its own, where both have number 1.
 func TestTwoPidNamespaces(t *testing.T) {
 	needUnshare(t, "--pid")
 	EachVariant(t, func(t *testing.T) {
@@ -97,14 +97,14 @@ func TestTwoPidNamespaces(t *testing.T) {
 	})
 }
 
-// The number of a killed holder is another process's at once, and then that of the
+// Another process gets the process id of a killed holder at once, and is then the
 // next holder.
 func TestPidIsUsedAgain(t *testing.T) {
 	needUnshare(t, "--pid")
 	EachVariant(t, func(t *testing.T) {
 		s := Open(t, UniqueName(t), Recoverable)
-		// One actor after the other, each with number 1000; not for ever, should we
-		// be killed.
+		// One actor after the other, each with number 1000; only 8, in case that we are
+		// killed.
 		const script = `exec 2>/dev/null; for i in 1 2 3 4 5 6 7 8; do echo 999 >/proc/sys/kernel/ns_last_pid && "$@"; done`
 		a, _ := within(t, "unshare", "--pid", "--fork", "--mount-proc", "sh", "-c", script, "sh")
 		defer func() { // all of them
@@ -134,7 +134,7 @@ func TestPidIsUsedAgain(t *testing.T) {
 			WaitFor(t, "its end", func() bool { return syscall.Kill(pid, 0) == syscall.ESRCH })
 		}
 		dies()
-		a.Expect("ok 1000", "pid") // another one's
+		a.Expect("ok 1000", "pid") // of the next actor
 		Must(t, s.TryWait())
 		if hs, err := s.Holders(); err != nil || len(hs) != 1 || hs[0].PID != os.Getpid() {
 			t.Errorf("Holders %+v, %v, want us", hs, err)
@@ -142,7 +142,7 @@ func TestPidIsUsedAgain(t *testing.T) {
 		Must(t, s.Post())
 		second := holds()
 		if second.Started.Sub(first.Started) < 50*time.Millisecond || second.Opened.Sub(first.Opened) < 50*time.Millisecond {
-			t.Errorf("second holder %+v, first %+v: not their own times", second, first)
+			t.Errorf("second holder %+v, first %+v: want each with its own times", second, first)
 		}
 		waiting := Blocked(t, s, s.Wait)
 		dies()
@@ -160,9 +160,9 @@ func lastParent(t *testing.T, a *Actor) int {
 	return pid
 }
 
-// A waiter that is suspended when it was woken takes the wake-up along; others go on
-// by the safety net. Its clocks may be others': one is in a time namespace, where the
-// machine was started long ago. The suspended one gets in when it goes on.
+// A waiter that is suspended just after it was woken keeps the wake-up; the safety net
+// lets another waiter go on, also if that is in a time namespace, with other clocks. The
+// suspended waiter gets a permit after it is resumed.
 func TestSuspendedWaiter(t *testing.T) {
 	NeedSleeping(t)
 	testSuspendedWaiter(t, func() *Actor {
@@ -208,11 +208,11 @@ func testSuspendedWaiter(t *testing.T, start func() *Actor) {
 	suspended.OK("freeze")
 	suspended.OK("open %s", name)
 	suspended.Send("waits 1")
-	WaitFor(t, "the first asleep", suspended.Sleeping)
+	WaitFor(t, "the first waiter's sleep", suspended.Sleeping)
 	other := start()
 	other.OK("open %s", name)
 	other.Send("waits 1")
-	WaitFor(t, "the other asleep", other.Sleeping)
+	WaitFor(t, "the other waiter's sleep", other.Sleeping)
 	Must(t, holder.Post())
 	AwaitSuspension(t, suspended)
 	if got := other.Answer(); got != "ok" {
@@ -225,7 +225,7 @@ func testSuspendedWaiter(t *testing.T, start func() *Actor) {
 	}
 }
 
-// memoryGroup makes a control group with so many bytes of memory, within ours.
+// memoryGroup makes a control group with that many bytes of memory, within ours.
 func memoryGroup(t *testing.T, bytes int) (dir string) {
 	t.Helper()
 	groups, err := os.ReadFile("/proc/self/cgroup")
@@ -247,7 +247,7 @@ func memoryGroup(t *testing.T, bytes int) (dir string) {
 		if os.Mkdir(dir, 0o700) != nil {
 			continue
 		}
-		t.Cleanup(func() { // when all who were in it are gone
+		t.Cleanup(func() { // when all processes in it are gone
 			WaitFor(t, "an empty control group", func() bool { return os.Remove(dir) == nil })
 		})
 		if os.WriteFile(filepath.Join(dir, limit), []byte(strconv.Itoa(bytes)), 0) != nil {
@@ -258,7 +258,7 @@ func memoryGroup(t *testing.T, bytes int) (dir string) {
 			if swap == "memory.swap.max" {
 				n = 0
 			}
-			os.WriteFile(filepath.Join(dir, swap), []byte(strconv.Itoa(n)), 0) // if there is such
+			os.WriteFile(filepath.Join(dir, swap), []byte(strconv.Itoa(n)), 0) // if it exists
 		}
 		return dir
 	}
@@ -266,7 +266,7 @@ func memoryGroup(t *testing.T, bytes int) (dir string) {
 	return ""
 }
 
-// The OOM killer's victim is dead as others are.
+// A holder that the OOM killer kills is dead like any other.
 func TestHolderOutOfMemory(t *testing.T) {
 	UseHelper("actor")
 	NeedRoot(t)
@@ -285,15 +285,15 @@ func TestHolderOutOfMemory(t *testing.T) {
 			t.Errorf("it ended with %v, want SIGKILL", err)
 		}
 		for _, file := range []string{"memory.events", "memory.oom_control"} {
-			if told, err := os.ReadFile(filepath.Join(group, file)); err == nil && bytes.Contains(told, []byte("oom_kill 0\n")) {
-				t.Errorf("%s: %s", file, told)
+			if events, err := os.ReadFile(filepath.Join(group, file)); err == nil && bytes.Contains(events, []byte("oom_kill 0\n")) {
+				t.Errorf("%s: %s", file, events)
 			}
 		}
 	})
 }
 
-// What is open goes on while the filesystem is full: waiting, giving, recovery, and
-// SetLimit as far as there were permits before.
+// Open handles keep working while the filesystem is full: they wait, give back, reap, and
+// set limits up to the number of permits that the file has room for already.
 func TestFullFilesystem(t *testing.T) {
 	UseHelper("actor")
 	NeedRoot(t)
@@ -328,7 +328,7 @@ func TestFullFilesystem(t *testing.T) {
 		waiting = Blocked(t, s, s.Wait)
 		b.Send("waits 1")
 		WaitFor(t, "b's wait", func() bool { return Waits(t, s, b) })
-		Must(t, a.Cmd.Process.Kill()) // who had two
+		Must(t, a.Cmd.Process.Kill()) // which held two permits
 		Must(t, Result(t, waiting))
 		if got := b.Answer(); got != "ok" {
 			t.Fatal(got)

@@ -1,9 +1,8 @@
 //go:build (unix && !aix && !filelock_fcntl) || windows
 
-// What the recoverable engine lives among: other users, suspended processes, programs
-// that know nothing of it, records that say nonsense. See also environment_unix_test.go
-// and environment_linux_test.go,
-// and docs/verification.md, "The environment".
+// What may surround the recoverable engine: other users, suspended processes, programs
+// that do not know about it, invalid records. See also environment_unix_test.go,
+// environment_linux_test.go, and docs/verification.md, "The environment".
 
 package environment_test
 
@@ -21,8 +20,8 @@ import (
 // aLook is time enough for a waiter's safety net to look once.
 const aLook = 1500 * time.Millisecond
 
-// A holder that is suspended is alive: it keeps its permit, also when a waiter's
-// safety net looks, and goes on with it.
+// A suspended holder is alive: it keeps its permit, also when a waiter's safety net
+// looks, and still has it when it is resumed.
 func TestSuspendedHolder(t *testing.T) {
 	EachVariant(t, func(t *testing.T) {
 		defer Rescuing()()
@@ -34,13 +33,13 @@ func TestSuspendedHolder(t *testing.T) {
 		WantErr(t, "TryWait after it", s.TryWait(), semaphore.ErrWouldBlock)
 		waiting := Blocked(t, s, s.Wait)
 		GoOn(t, a)
-		a.OK("posts 1") // so it had it still
+		a.OK("posts 1") // so it still held the permit
 		Must(t, Result(t, waiting))
 	})
 }
 
-// Process ids and times in the file are shown to people, and decide nothing: with
-// nonsense in their place the living keep their permits and the dead don't.
+// Process ids and times in the file are only shown, and nothing depends on them: if they
+// are nonsense, living holders keep their permits and dead holders lose them.
 func TestNonsenseTimes(t *testing.T) {
 	EachVariant(t, func(t *testing.T) {
 		defer Rescuing()()

@@ -12,7 +12,7 @@ import (
 	. "github.com/procsem/semaphore/internal/testkit"
 )
 
-// The processes of two users die for each other.
+// If a process of one user dies, a waiter of another user gets its permit.
 func TestTwoUsersDie(t *testing.T) {
 	UseHelper("actor")
 	NeedRoot(t)
@@ -35,9 +35,9 @@ func TestTwoUsersDie(t *testing.T) {
 	})
 }
 
-// A program that knows nothing of us was given the lock file, and has forked without
-// exec: what the dead one held stays taken until the last who has the descriptor is
-// gone.
+// A program that does not know about semaphores was given the lock file, and has forked
+// without exec: the permit of the dead holder stays taken until the last process that has
+// the descriptor is gone.
 func TestForkedProgramKeepsThePermit(t *testing.T) {
 	NeedTool(t, CCompiler()[0])
 	program, err := Compile(CCompiler(), "inherits.c")
@@ -59,7 +59,7 @@ func TestForkedProgramKeepsThePermit(t *testing.T) {
 			WantErr(t, "TryWait while "+left+" live", s.TryWait(), semaphore.ErrWouldBlock)
 			WantErr(t, "WaitTimeout while "+left+" live", s.WaitTimeout(aLook), semaphore.ErrTimeout)
 			Becomes(t, s, 0)
-			_, err = write.Write([]byte{0}) // ends one
+			_, err = write.Write([]byte{0}) // ends one of them
 			Must(t, err)
 			if left == "two" {
 				time.Sleep(50 * time.Millisecond)

@@ -20,8 +20,8 @@ import (
 
 func init() { helpers["exit"] = exitMain }
 
-// exitMain holds permits of a semaphore with value 5 in all ways that there
-// are, and waits for its end, while another goroutine takes and gives.
+// exitMain takes permits of a semaphore with value 5 in all possible ways, and waits
+// until it is ended, while other goroutines do what args[2] says.
 func exitMain(args []string) int {
 	var engine semaphore.Engine
 	fmt.Sscan(args[1], &engine)
@@ -61,7 +61,7 @@ func exitMain(args []string) int {
 				}
 			}()
 		}
-	case "closed": // the last handle that closes on exit: all is as without
+	case "closed": // no handle that closes on exit is left: signals act as without any
 		s.Close()
 		other.Close()
 	case "closeall":

@@ -27,12 +27,12 @@ var exits = []exit{
 	{"plain", syscall.SIGTERM, 3}, // not asked for
 }
 
-// endable makes a process that end can end.
+// endable changes a command so that end can end its process.
 func endable(cmd *exec.Cmd) *exec.Cmd { return cmd }
 
 func heedCtrlC() {}
 
-// end sends a signal, and wants the process to die of it.
+// end sends a signal, and fails the test unless the process dies of it.
 func end(t *testing.T, a *Actor, how exit) {
 	t.Helper()
 	Must(t, a.Cmd.Process.Signal(how.sig))
@@ -43,7 +43,8 @@ func end(t *testing.T, a *Actor, how exit) {
 	}
 }
 
-// A file's lock that somebody keeps for ever keeps nobody from dying.
+// A process dies of a signal even if it cannot give back, because another process keeps
+// the file's lock.
 func TestCloseOnExitDiesThoughItCannotGiveBack(t *testing.T) {
 	UseHelper("exit")
 	s := Open(t, UniqueName(t), semaphore.EngineFlock, semaphore.WithValue(5))
@@ -64,7 +65,8 @@ func TestCloseOnExitDiesThoughItCannotGiveBack(t *testing.T) {
 	}
 }
 
-// What was ignored when the program started does not end it, nor give back.
+// A signal that was ignored when the program started neither ends it nor makes it give
+// back.
 func TestCloseOnExitRespectsNohup(t *testing.T) {
 	UseHelper("exit")
 	EachEngine(t, func(t *testing.T, e semaphore.Engine) {
@@ -84,7 +86,7 @@ func TestCloseOnExitRespectsNohup(t *testing.T) {
 			}
 			left := 2
 			if Owns(e) {
-				left = 5 // not given back by us, but the process has ended
+				left = 5 // the process has not given back, but it has ended
 			}
 			Becomes(t, s, left)
 		}

@@ -12,8 +12,8 @@ import (
 	. "github.com/procsem/semaphore/internal/testkit"
 )
 
-// exits has the one event of a console that can be sent to a process alone, which Go
-// makes SIGINT of. See TestConsole for what Wine does not do.
+// exits has only the console event that can be sent to a single process, which Go
+// turns into SIGINT. See TestConsole for what Wine does not do.
 var exits = []exit{
 	{"idle", syscall.SIGINT, 0},
 	{"busy", syscall.SIGINT, 0},
@@ -24,13 +24,14 @@ var exits = []exit{
 	{"plain", syscall.SIGINT, 3}, // not asked for
 }
 
-// endable gives a process that end can end a console and a group of its own.
+// endable gives the process of a command a console and a group of its own, so that end
+// can end it.
 func endable(cmd *exec.Cmd) *exec.Cmd {
 	cmd.SysProcAttr = &syscall.SysProcAttr{CreationFlags: windows.CREATE_NO_WINDOW | windows.CREATE_NEW_PROCESS_GROUP}
 	return cmd
 }
 
-// heedCtrlC undoes that the first process of a group ignores Ctrl-C.
+// heedCtrlC makes this process heed Ctrl-C, which the first process of a group ignores.
 func heedCtrlC() {
 	if r, _, err := setConsoleCtrlHandler.Call(0, 0); r == 0 {
 		panic(err)
@@ -40,7 +41,7 @@ func heedCtrlC() {
 func init() { helpers["ctrl"] = ctrlMain }
 
 // ctrlMain sends an event to a process that has a console of its own: Ctrl-Break, as
-// Windows sends Ctrl-C to no single group. Wine does that, and knows no Ctrl-Break.
+// Windows does not send Ctrl-C to a single group. Wine does, and has no Ctrl-Break.
 func ctrlMain(args []string) int {
 	pid, err := strconv.Atoi(args[0])
 	if err != nil {
@@ -61,7 +62,7 @@ func ctrlMain(args []string) int {
 }
 
 // end ends a process by an event of its console, or by TerminateProcess for SIGKILL,
-// and wants its status to say so.
+// and fails the test unless its exit status says so.
 func end(t *testing.T, a *Actor, how exit) {
 	t.Helper()
 	want := uint32(windows.STATUS_CONTROL_C_EXIT)
@@ -74,7 +75,7 @@ func end(t *testing.T, a *Actor, how exit) {
 	Result(t, InBackground(a.Cmd.Wait))
 	got := uint32(a.Cmd.ProcessState.ExitCode())
 	if UnderWine() && (how.how == "plain" || how.how == "closed") {
-		want = 0 // what Wine ends a process with that does not handle the event
+		want = 0 // the status of a process that does not handle the event, under Wine
 	}
 	if got != want {
 		t.Errorf("exit status %#x, want %#x", got, want)

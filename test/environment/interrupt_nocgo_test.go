@@ -13,7 +13,7 @@ import (
 )
 
 // installHandler makes sig interrupt system calls; handled counts its signals.
-// Go's own handler is taken, and SA_RESTART away from it.
+// It removes SA_RESTART from Go's own handler.
 func installHandler(sig syscall.Signal) (handled func() int) {
 	signals := make(chan os.Signal, 16)
 	signal.Notify(signals, sig)

@@ -19,8 +19,8 @@ import (
 
 func init() { helpers["interrupt"] = interruptMain }
 
-// interruptMain waits, and sends the thread that is blocked for it a signal
-// whose handler lacks SA_RESTART.
+// interruptMain waits, and sends a signal whose handler lacks SA_RESTART to the thread
+// that is blocked in the wait.
 func interruptMain(args []string) int {
 	handled := installHandler(syscall.SIGUSR1)
 	retry := args[1] == "retry"
@@ -56,7 +56,7 @@ func interruptMain(args []string) int {
 			continue
 		}
 		if interrupted == 3 {
-			// It was seen to be blocked again after three signals.
+			// The thread is blocked again after three signals.
 			interrupted++
 			s.Post()
 			continue
@@ -74,8 +74,8 @@ func interruptMain(args []string) int {
 	}
 }
 
-// With retry off a signal ends the one Wait at the head, and the next in line
-// waits on; with retry on nobody notices.
+// Without retry a signal ends the Wait at the head of the queue, and the next one waits
+// on; with retry both wait on.
 func TestInterruptedWait(t *testing.T) {
 	UseHelper("interrupt")
 	NeedCallNumbers(t)

@@ -1,6 +1,6 @@
 //go:build unix || windows
 
-// Package environment_test is about what semaphores live among: signals, users,
+// Package environment_test is about what surrounds semaphores: signals, users,
 // namespaces, memory limits, full filesystems, Windows.
 package environment_test
 
@@ -11,7 +11,7 @@ import (
 	. "github.com/procsem/semaphore/internal/testkit"
 )
 
-// helpers are added to where they are declared.
+// The other helpers are added where they are declared.
 var helpers = Helpers{"actor": ActorMain}
 
 func TestMain(m *testing.M) { os.Exit(Main(m, helpers)) }

@@ -17,7 +17,7 @@ func TestTwoUsers(t *testing.T) {
 	UseHelper("actor")
 	NeedRoot(t)
 	EachEngine(t, func(t *testing.T, e semaphore.Engine) {
-		// Umask is the process's: tests of this package don't run in parallel.
+		// The umask belongs to the process: tests of this package don't run in parallel.
 		old := syscall.Umask(0)
 		private := Open(t, UniqueName(t), e, semaphore.WithMode(0o600))
 		shared := Open(t, UniqueName(t), e, semaphore.WithMode(0o666))
@@ -54,8 +54,9 @@ func TestTwoUsers(t *testing.T) {
 	})
 }
 
-// In a directory that all may write to, another user's file under our name
-// decides whom it limits: it is refused, unless other owners are expected.
+// In a directory that all users may write to, another user could put a file under our
+// semaphore's name, and decide what it does. Such a file is refused, unless the caller
+// expects files of other users.
 func TestFileOfAnotherOwner(t *testing.T) {
 	NeedRoot(t)
 	EachEngine(t, func(t *testing.T, e semaphore.Engine) {

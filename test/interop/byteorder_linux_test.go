@@ -10,7 +10,7 @@ import (
 	. "github.com/procsem/semaphore/internal/testkit"
 )
 
-// otherOrderVariable is this test's binary for a machine of the other byte order.
+// otherOrderVariable names this test's binary for a machine of the other byte order.
 const otherOrderVariable = "SEMAPHORE_TEST_OTHER_ORDER"
 
 func init() { helpers["actor"] = ActorMain }
@@ -28,8 +28,8 @@ func otherOrder(t *testing.T, e semaphore.Engine) *Actor {
 	return StartActorCommand(t, "other byte order's "+e.String(), cmd)
 }
 
-// Programs of both byte orders (one of them emulated) on one name: flock-counters are
-// shared, the other kinds refused.
+// Programs of both byte orders (one of them emulated) on one name: semaphores of
+// EngineFlock are shared, those of the other kinds refused.
 func TestOtherByteOrder(t *testing.T) {
 	UseHelper("actor")
 	for _, e := range []semaphore.Engine{semaphore.EngineNative, semaphore.EngineFlock, semaphore.EngineRecoverable} {

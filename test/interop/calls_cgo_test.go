@@ -10,9 +10,9 @@ import (
 	. "github.com/procsem/semaphore/internal/testkit"
 )
 
-// EngineLibc leaves every call to libc; EngineAuto on a glibc that can be probed, none
-// of these.
-func TestWhoCallsLibc(t *testing.T) {
+// EngineLibc calls libc for every operation; EngineAuto, on a glibc that can be probed,
+// for none of these.
+func TestCallsOfLibc(t *testing.T) {
 	auto := 400
 	if testhook.Libc.Glibc && !testhook.Libc.Polls {
 		auto = 0

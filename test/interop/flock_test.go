@@ -1,6 +1,6 @@
 //go:build unix
 
-// EngineFlock's files: their format, and what may stand in their place.
+// EngineFlock's files: their format, and files that are no semaphores.
 
 package interop_test
 
@@ -42,7 +42,7 @@ func TestFlockFileFormat(t *testing.T) {
 	}
 }
 
-// Whatever stands in its place is refused, at once, and left as it is.
+// A file that is no semaphore is refused, at once, and left as it is.
 func TestFlockRefusesWhatIsNoSemaphore(t *testing.T) {
 	file := func(content string) func(path string) error {
 		return func(path string) error { return os.WriteFile(path, []byte(content), 0o600) }
@@ -178,7 +178,7 @@ func TestFlockDirectory(t *testing.T) {
 }
 
 // A process that is stopped in the few microseconds in which it holds the
-// file's lock holds nobody up for ever, but a Post, which must not fail.
+// file's lock blocks no other process for ever, except in Post, which must not fail.
 func TestFlockLockHeldByAnother(t *testing.T) {
 	name := UniqueName(t)
 	s := Open(t, name, semaphore.EngineFlock)
@@ -196,7 +196,7 @@ func TestFlockLockHeldByAnother(t *testing.T) {
 	if err := Result(t, waiting); err != context.Canceled {
 		t.Errorf("WaitContext: %v", err)
 	}
-	WaitFor(t, "nobody inside", func() bool { return testhook.Inspect(s).Inside == 0 })
+	WaitFor(t, "no call inside", func() bool { return testhook.Inspect(s).Inside == 0 })
 	posting := InBackground(s.Post)
 	WaitFor(t, "a Post inside", func() bool { return testhook.Inspect(s).Inside == 1 })
 	Must(t, s.Close()) // while a Post is inside
@@ -213,7 +213,7 @@ func TestFlockLockHeldByAnother(t *testing.T) {
 func TestWarningOfVanishedName(t *testing.T) {
 	EachEngine(t, func(t *testing.T, e semaphore.Engine) {
 		if e != semaphore.EngineFlock && !Owns(e) {
-			return // the others do not look
+			return // the other engines do not look at the name
 		}
 		defer Rescuing()() // it is the safety net that looks
 		name := UniqueName(t)
@@ -223,7 +223,7 @@ func TestWarningOfVanishedName(t *testing.T) {
 		waiting := Blocked(t, s, s.Wait)
 		Must(t, s.Unlink())
 		WaitFor(t, "a warning", func() bool { return strings.Contains(log.String(), "the name was removed") })
-		Must(t, s.Post()) // and goes on with the old one
+		Must(t, s.Post()) // the handle goes on with the removed semaphore
 		Must(t, Result(t, waiting))
 		if strings.Count(log.String(), "\n") != 1 || !strings.Contains(log.String(), "level=WARN") || !strings.Contains(log.String(), name) {
 			t.Errorf("log %q, want one warning with the name", log.String())
@@ -231,7 +231,7 @@ func TestWarningOfVanishedName(t *testing.T) {
 	})
 }
 
-// A log handler that hangs holds up neither those who leave nor those who try.
+// A log handler that hangs blocks neither a cancelled wait nor a TryWait.
 func TestLogHandlerRunsOutsideLocks(t *testing.T) {
 	name := UniqueName(t)
 	log := hangingWriter{called: make(chan struct{}), release: make(chan struct{})}
@@ -239,7 +239,7 @@ func TestLogHandlerRunsOutsideLocks(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	waiting := Blocked(t, s, func() error { return s.WaitContext(ctx) })
 	Must(t, s.Unlink())
-	<-log.called // with the warning that the name is gone
+	<-log.called // for the warning that the name was removed
 	WantErr(t, "TryWait", s.TryWait(), semaphore.ErrWouldBlock)
 	cancel()
 	if err := Result(t, waiting); err != context.Canceled {
@@ -272,8 +272,8 @@ func hammerMain(args []string) int {
 	}
 }
 
-// Killed at any moment, a process leaves a file with the old counter or the
-// new one: valid, and short of one permit at most for each that was killed.
+// A process that is killed at any moment leaves a file with the old value or with the
+// new one: a valid file, which lacks at most one permit for each killed process.
 func TestFlockSurvivesKills(t *testing.T) {
 	const permits = 1000
 	kills := Times(60)
@@ -289,9 +289,9 @@ func TestFlockSurvivesKills(t *testing.T) {
 		n, err := s.Value()
 		Must(t, err)
 		if n < permits-kills || n > permits {
-			t.Fatalf("value %d, want %d at the most, less one at the most for each of %d killed", n, permits, kills)
+			t.Fatalf("value %d, want %d, less at most one for each of %d killed processes", n, permits, kills)
 		}
-		Must(t, s.Wait()) // and no lock is left
+		Must(t, s.Wait()) // no lock is left
 		Must(t, s.Post())
 	}
 }

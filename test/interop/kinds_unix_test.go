@@ -31,10 +31,10 @@ func TestTwoKindsOfOneName(t *testing.T) {
 		t.Run(fmt.Sprint(e, " first, then ", other), func(t *testing.T) {
 			NeedEngine(t, other)
 			if e == r {
-				NeedEngine(t, r) // nothing else can make one
+				NeedEngine(t, r) // makeKind needs the engine for a recoverable one
 			}
 			name := UniqueName(t)
-			plant(t, e, name)
+			makeKind(t, e, name)
 			for what, opts := range map[string][]semaphore.Option{
 				"Open":           nil,
 				"without create": {semaphore.WithCreate(false)},
@@ -49,8 +49,8 @@ func TestTwoKindsOfOneName(t *testing.T) {
 			WantErr(t, "Unlink of the other kind", semaphore.Unlink(name, semaphore.WithEngine(other)), fs.ErrNotExist)
 			Must(t, semaphore.Unlink(name)) // whichever kind exists
 			s := Open(t, name, other)
-			// The other kind comes later, from a program that cannot know.
-			plant(t, e, name+".x")
+			// Now the other kind comes second, from a program that does not check.
+			makeKind(t, e, name+".x")
 			Must(t, os.Rename(StoreFile(e, name+".x"), StoreFile(e, name)))
 			_, err := semaphore.Open(name, semaphore.WithEngine(other))
 			WantErr(t, "Open while both exist", err, semaphore.ErrKindMismatch)
@@ -61,9 +61,9 @@ func TestTwoKindsOfOneName(t *testing.T) {
 	}
 }
 
-// plant makes a semaphore of kind e, without e's engine where the build has
-// none.
-func plant(t *testing.T, e semaphore.Engine, name string) {
+// makeKind makes a semaphore of kind e, without e's engine if the build does not have
+// it.
+func makeKind(t *testing.T, e semaphore.Engine, name string) {
 	t.Helper()
 	NeedFile(t, e)
 	path := StoreFile(e, name)
@@ -94,14 +94,14 @@ func TestLibcRefusesWhatIsNoSemaphore(t *testing.T) {
 	WantErr(t, "fifo", err, semaphore.ErrCorrupt)
 }
 
-// Programs that race to create two kinds of one name: all who succeed have
+// Programs that race to create two kinds of one name: all that succeed have
 // made or opened the same kind.
 func TestRacedCreationOfTwoKinds(t *testing.T) {
 	UseHelper("create")
 	dir, err := os.Open(filepath.Dir(StoreFile(semaphore.EngineFlock, "x")))
 	Must(t, err)
 	defer dir.Close()
-	for locked := false; !locked; { // somebody else may have it at the moment
+	for locked := false; !locked; { // another process may have it at the moment
 		if locked, err = filelock.TryLock(dir); err != nil {
 			t.Skipf("not on this system: the lock of a directory (%v)", err)
 		}

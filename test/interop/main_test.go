@@ -1,7 +1,7 @@
 //go:build unix || windows
 
 // Package interop_test is about several programs, or engines, on one name: programs in C
-// and Python, of musl, of another word size or byte order, and the files that they leave.
+// and Python, programs with musl, of another word size or byte order, and their files.
 package interop_test
 
 import (

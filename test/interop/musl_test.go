@@ -1,7 +1,7 @@
 //go:build linux
 
-// Programs of musl keep their semaphores in other files than those of glibc: "x" in
-// /dev/shm/x, and without a check of what stands there.
+// Programs that use musl keep their semaphores in other files than those that use glibc:
+// "x" in /dev/shm/x, and they do not check what is in the file.
 
 package interop_test
 
@@ -17,8 +17,7 @@ import (
 	. "github.com/procsem/semaphore/internal/testkit"
 )
 
-// A program of musl's and ours have each its own semaphore of a name, without knowing
-// of the other's.
+// A program that uses musl and ours each have a semaphore of their own under one name.
 func TestBesideMusl(t *testing.T) {
 	name := UniqueName(t)
 	musl := StartActor(t, "musl C")
@@ -44,9 +43,9 @@ func TestBesideMusl(t *testing.T) {
 	musl.OK("unlink")
 }
 
-// The names of our own files are names of musl's semaphores too. What a program of
-// musl's has there is refused, and left as it is.
-func TestMuslInOurPlace(t *testing.T) {
+// The names of our own files are also names of semaphores for musl. A semaphore that a
+// program that uses musl has made under such a name is refused, and left as it is.
+func TestMuslUnderOurFileName(t *testing.T) {
 	engines := map[string]semaphore.Engine{"sem.": semaphore.EngineNative, "flk.": semaphore.EngineFlock, "rec.": semaphore.EngineRecoverable}
 	for prefix, e := range engines {
 		t.Run(e.String(), func(t *testing.T) {
@@ -71,7 +70,7 @@ func TestMuslInOurPlace(t *testing.T) {
 			if !testhook.Libc.Musl {
 				return
 			}
-			// And the other way round: what we have there is no semaphore of our
+			// And the other way round: our file is refused as a semaphore of our
 			// libc. (musl itself would map it.)
 			Open(t, name, e)
 			path := StoreFile(e, name)

@@ -21,10 +21,10 @@ import (
 	"github.com/procsem/semaphore/internal/names"
 )
 
-// A mutant is one file with some texts replaced. Some replacements call trace where
-// an interruption matters: there the test lets another process go on.
+// A mutant is one file with some texts replaced. Some replacements add a call of trace
+// where an interruption matters: there the test lets another process go on.
 type mutant struct {
-	name  string // what it does
+	name  string // what the mutant does
 	file  string
 	test  string // the test that must find it
 	pkg   string // the test's package
@@ -119,7 +119,7 @@ var mutants = []mutant{
 	{"a waiter that leaves does not pass on a wake-up", waiters, "TestLeavePassesOn", unit, []edit{
 		{"woken || o.room() && o.mayTake()", "woken"},
 	}},
-	{"a waiter that leaves without the permit it was woken for notifies nobody of its taker", waiters, "TestLeavePassesOn", unit, []edit{
+	{"a waiter that leaves without the permit it was woken for notifies no waiter of its taker", waiters, "TestLeavePassesOn", unit, []edit{
 		{"woken || o.room() && o.mayTake()", "scan && woken || o.room() && o.mayTake()"},
 	}},
 	{"a waiter that was woken in vain forgets that when it sleeps again", serve, "TestWokenForNothingAndCancelled", whole, []edit{
@@ -128,19 +128,19 @@ var mutants = []mutant{
 	{"a waiter that leaves does not pass on the report of an exit", waiters, "TestLeavePassesOn", unit, []edit{
 		{"scan = scan || atomic.LoadUint32(word.Addr) != word.Value", "_ = atomic.LoadUint32(word.Addr)"},
 	}},
-	{"Reap notifies nobody", reaping, "TestReapingNotifies", unit, []edit{
+	{"Reap notifies no waiter", reaping, "TestReapingNotifies", unit, []edit{
 		{"	o.Notify(f.Freed)\n", ""},
 	}},
-	{"claiming a dead owner's slot notifies nobody", owner, "TestReapingNotifies", unit, []edit{
+	{"claiming a dead owner's slot notifies no waiter", owner, "TestReapingNotifies", unit, []edit{
 		{"	o.Notify(freed)\n	slot.clearing.Store(0)\n", "	slot.clearing.Store(0)\n"},
 	}},
-	{"claiming the slot of an owner that died while giving notifies nobody", owner, "TestClaimNotifiesForTheDead", unit, []edit{
+	{"claiming the slot of an owner that died while giving notifies no waiter", owner, "TestClaimNotifiesForTheDead", unit, []edit{
 		{"		freed = max(freed, 1)\n	}\n	o.Notify(freed)", "	}\n	o.Notify(freed)"},
 	}},
-	{"SetLimit notifies nobody", limit, "TestReapingNotifies", unit, []edit{
+	{"SetLimit notifies no waiter", limit, "TestReapingNotifies", unit, []edit{
 		{"	o.Notify(n - limitOf(old))\n", ""},
 	}},
-	{"GiveAll notifies nobody", owner, "TestReapingNotifies", unit, []edit{
+	{"GiveAll notifies no waiter", owner, "TestReapingNotifies", unit, []edit{
 		{"	o.Notify(n)\n	return n\n", "	return n\n"},
 	}},
 	{"Heal ignores that the number has changed", waiters, "TestHealAgainstJoin", unit, []edit{

@@ -35,24 +35,24 @@ import (
 
 var (
 	stormKills    = flag.Int("storm.kills", stormKillsHere, "how many processes the storm kills")
-	stormPatience = flag.Duration("storm.patience", 3*Hang, "how long workers may take, at the end, to get in")
+	stormPatience = flag.Duration("storm.patience", 3*Hang, "how long workers may take, at the end, to get permits")
 )
 
 const (
-	stormLimit  = 3 // and the highest, where workers resize
+	stormLimit  = 3 // the first limit, and the highest if workers resize
 	stormRounds = 40
-	stormHands  = 4 // goroutines of a worker that are inside at the same time
+	stormHands  = 4 // goroutines of a worker that may be inside at the same time
 )
 
-// A headcount tells how many are inside, over all processes. Who is has a byte of
-// a file locked: taken after the permit, dropped before it is given back, and at a death
-// dropped by the kernel not later than anything that could let another one in
-// (witnesses). Who comes and who goes does so under the lock of a gate, so that the
-// count is of one moment.
+// A headcount counts the goroutines that are inside, in all processes. A goroutine that is
+// inside has a byte of a file locked: it takes the lock after the permit, and drops it
+// before it gives the permit back; when its process dies, the kernel drops the lock not
+// later than anything that could let another process in (see witnesses). Goroutines enter
+// and leave under the lock of a gate, so that the count is of one moment.
 //
-// The file's content is the limit, and how many may be inside. Lowering the limit
-// takes no permit from its holder, so that is the number of holders then, if it is
-// more than the limit, less one for each who has left since.
+// The file's content is the limit, and how many may be inside. Lowering the limit takes
+// no permit from its holder, so if more permits than the limit are held at that moment,
+// as many may be inside, less one for each goroutine that has left since.
 type headcount struct {
 	f *os.File
 	witnesses
@@ -76,7 +76,7 @@ func (h *headcount) write(b bound) {
 	}
 }
 
-// setLimit resizes s. Whoever is killed in it leaves a bound that is too high.
+// setLimit resizes s. A worker that is killed in it leaves a bound that is too high.
 func (h *headcount) setLimit(s *semaphore.Semaphore, n int) error {
 	defer h.gate()()
 	before := h.read()
@@ -111,7 +111,7 @@ func (h *headcount) gate() (open func()) {
 	}
 }
 
-// enter returns how many are inside, the caller among them, and how many may be.
+// enter returns how many goroutines are inside, including the caller, and how many may be.
 func (h *headcount) enter(s *semaphore.Semaphore, hand int) (inside, allowed int) {
 	defer h.gate()()
 	h.testify(s, hand)
@@ -130,7 +130,7 @@ func (h *headcount) leave(s *semaphore.Semaphore, hand int) {
 type stormWorker struct {
 	name   string
 	count  *headcount
-	calm   bool // nobody dies
+	calm   bool // no worker is killed
 	resize bool
 	s      *semaphore.Semaphore
 	args   []string
@@ -138,14 +138,15 @@ type stormWorker struct {
 
 func TestMain(m *testing.M) { os.Exit(Main(m, Helpers{"storm": stormMain})) }
 
-// stormMain arguments: name, file of the headcount, number, what happens.
+// stormMain is a worker. Its arguments are the semaphore's name, the file of the
+// headcount, the worker's number, and what happens.
 func stormMain(args []string) int {
 	w := &stormWorker{name: args[0], calm: strings.Contains(args[3], "calm"), resize: strings.Contains(args[3], "resize"), args: args}
 	var number int
 	fmt.Sscan(args[2], &number)
 	w.count = openHeadcount(args[1], w.name, number)
-	// Steps that take less than a microsecond are not met by a killer who comes
-	// at random: let some of them last.
+	// A kill at a random moment does not hit steps that take less than a microsecond:
+	// make some of them last.
 	testhook.Trace = func(step uint32) {
 		s := permits.Step(step)
 		odds, longest := 4, 2*time.Millisecond
@@ -170,7 +171,7 @@ func stormMain(args []string) int {
 	for round := 0; !finish.Load() && (!w.calm || round < stormRounds); round++ {
 		w.act()
 	}
-	// Whoever is left gets in, again and again, without a time limit.
+	// The workers that are left all get permits, again and again, without a time limit.
 	w.reopen()
 	for range 3 {
 		w.check(w.s.Wait())
@@ -198,7 +199,7 @@ func (w *stormWorker) complain(format string, args ...any) {
 
 func (w *stormWorker) opened() *semaphore.Semaphore {
 	opts := []semaphore.Option{semaphore.WithRecovery(true), semaphore.WithCreate(false)}
-	if rand.IntN(2) == 0 { // nothing is fast with it
+	if rand.IntN(2) == 0 { // a logger prevents the fast path
 		opts = append(opts, semaphore.WithLogger(slog.New(slog.DiscardHandler)))
 	}
 	s, err := semaphore.Open(w.name, opts...)
@@ -227,14 +228,14 @@ func (w *stormWorker) inside(hand int) {
 	w.count.leave(w.s, hand)
 }
 
-// perhapsDie ends the process in one of the ways that are not the killer's.
+// perhapsDie sometimes ends the process, in another way than by a kill.
 func (w *stormWorker) perhapsDie(hand int) {
 	switch rand.IntN(400) {
 	case 0:
 		os.Exit(3)
 	case 1:
 		fmt.Println("panic")
-		os.Stderr.Close() // of what is only played nobody need read
+		os.Stderr.Close() // the panic is intended: do not print it
 		panic("storm")
 	case 2:
 		w.perhapsExec(hand)
@@ -322,8 +323,8 @@ func (w *stormWorker) closeUnderFire() {
 					continue
 				}
 				w.check(err)
-				// Close gives the permit back under us, so nothing may be
-				// done with it: look only whether we had it rightfully.
+				// Close may have given the permit back meanwhile, so we cannot
+				// go inside with it; Post must succeed or say that.
 				if err := s.Post(); !errors.Is(err, semaphore.ErrClosed) {
 					w.check(err)
 				}
@@ -338,7 +339,7 @@ func (w *stormWorker) closeUnderFire() {
 	all.Wait()
 }
 
-// A victim is a worker as the killer sees it.
+// A victim is a worker as the test that kills it sees it.
 type victim struct {
 	number int
 	cmd    *exec.Cmd
@@ -377,7 +378,7 @@ func (st *storm) start(number int) *victim {
 	return v
 }
 
-// doing says what a worker that is stopped was doing, from the table.
+// doing returns what a stopped worker was doing, according to the table.
 func (st *storm) doing(pid int) []string {
 	did := make(map[string]bool)
 	for _, h := range Table(st.s).Holders() {
@@ -397,7 +398,7 @@ func (st *storm) doing(pid int) []string {
 	return slices.Collect(maps.Keys(did))
 }
 
-// rare reports whether a worker is at a step at which few were killed so far.
+// rare reports whether a worker is at a step at which few workers were killed so far.
 func (st *storm) rare(pid int) bool {
 	return slices.ContainsFunc(st.doing(pid), func(did string) bool { return st.killed[did] < 5 })
 }
@@ -420,7 +421,7 @@ func (st *storm) strike(v *victim, kill bool) (dead bool) {
 			st.killed[did]++
 		}
 		st.killed["killed"]++
-		// It can be a while until it is gone; its successor need not wait.
+		// Its end can take a while; the worker that replaces it need not wait.
 		st.kill(v)
 	default:
 		st.stopped++
@@ -434,7 +435,7 @@ func (st *storm) strike(v *victim, kill bool) (dead bool) {
 	return true
 }
 
-// hear reads what a worker said, until it has nothing to say at the moment.
+// hear reads the lines that a worker has printed so far.
 func (st *storm) hear(v *victim) (finished bool) {
 	for {
 		select {
@@ -456,7 +457,7 @@ func (st *storm) hear(v *victim) (finished bool) {
 	}
 }
 
-// finish waits until all who are left have got in, and ends them.
+// finish waits until all workers that are left have got their permits, and ends them.
 func (st *storm) finish() {
 	deadline := time.Now().Add(*stormPatience)
 	for _, v := range st.workers {
@@ -469,7 +470,7 @@ func (st *storm) finish() {
 			select {
 			case line, open := <-v.said:
 				if !open {
-					// Its own death in the last moment is no failure.
+					// That a worker ended itself at the last moment is no failure.
 					finished = true
 				}
 				if strings.HasPrefix(line, "violation") {
@@ -499,8 +500,8 @@ func limit(t *testing.T, s *semaphore.Semaphore) int {
 	return n
 }
 
-// runStorm kills that many workers, and then proves that nothing was lost and
-// nothing issued twice.
+// runStorm kills that many workers, and then shows that no permit was lost or
+// issued twice.
 func runStorm(t *testing.T, what string, kills int) *storm {
 	s := Open(t, UniqueName(t), semaphore.EngineRecoverable, semaphore.WithValue(stormLimit))
 	st := &storm{t: t, s: s, path: filepath.Join(TempDir(t), "headcount"), what: what, killed: make(map[string]int)}
@@ -553,8 +554,8 @@ func runStorm(t *testing.T, what string, kills int) *storm {
 	return st
 }
 
-// missing lists the ways to die, and the steps to die at, at which the storm has not
-// killed anybody yet.
+// missing lists the ways to die, and the steps to die at, that the storm has not hit
+// yet.
 func (st *storm) missing() (steps []string) {
 	if strings.Contains(st.what, "calm") {
 		return nil
@@ -564,7 +565,7 @@ func (st *storm) missing() (steps []string) {
 			continue
 		}
 		if (step == "queued" || step == "waking") && RecoverPolls() {
-			continue // who polls is not in the table's queue
+			continue // a waiter that polls is not in the table's queue
 		}
 		if st.killed[step] == 0 {
 			steps = append(steps, step)
@@ -577,7 +578,7 @@ func testStorm(t *testing.T, what string, kills int) {
 	st := runStorm(t, what, kills)
 	t.Logf("killed: %v; stopped for a while: %d", st.killed, st.stopped)
 	if steps := st.missing(); len(steps) > 0 && !t.Failed() {
-		t.Errorf("nobody was killed at: %v", steps)
+		t.Errorf("no worker was killed at: %v", steps)
 	}
 }
 
@@ -591,8 +592,8 @@ func TestStormResizing(t *testing.T) {
 	testStorm(t, "kills and resize", *stormKills/2)
 }
 
-// needSpeed skips what takes minutes on an emulator, until somebody has been killed at
-// each of the steps.
+// needSpeed skips a test on an emulator, where it takes minutes until a worker has been
+// killed at each of the steps.
 func needSpeed(t *testing.T) {
 	t.Helper()
 	if Emulated() {
@@ -600,10 +601,10 @@ func needSpeed(t *testing.T) {
 	}
 }
 
-// Without kills nobody needs the safety net.
+// Without kills no waiter needs the safety net.
 func TestStormWithoutKills(t *testing.T) { testStorm(t, "calm resize", 0) }
 
-// The same with the locks and sleeps of other systems, or with less of ours.
+// The same with the locks and sleeps of other systems, or without reports of exits.
 func TestStormPortable(t *testing.T) {
 	needSpeed(t)
 	defer Vary()()

@@ -23,7 +23,7 @@ const (
 // stormEnds are ways of ending that other systems don't have.
 var stormEnds = []string{"exec"}
 
-// Witnesses are POSIX record locks, which at a death the kernel drops before it drops
+// Witnesses are POSIX record locks: when a process dies, the kernel drops them before
 // open-file-description locks and flocks.
 type witnesses struct {
 	f     *os.File
@@ -54,8 +54,8 @@ func (w *witnesses) lockGate() { w.lock(unix.F_SETLKW, unix.F_WRLCK, gateByte, 1
 
 func (w *witnesses) unlockGate() { w.lock(unix.F_SETLK, unix.F_UNLCK, gateByte, 1) }
 
-// testify locks the byte of a hand. The worker that had our number before may still be
-// dying.
+// testify locks the byte of a hand. It may have to wait: the worker that had our number
+// before may still be dying.
 func (w *witnesses) testify(_ *semaphore.Semaphore, hand int) {
 	w.lock(unix.F_SETLKW, unix.F_WRLCK, w.first+int64(hand), 1)
 	w.own++
@@ -67,7 +67,7 @@ func (w *witnesses) retract(_ *semaphore.Semaphore, hand int) {
 }
 
 func (w *witnesses) count() int {
-	inside := w.own // of which the kernel does not tell us
+	inside := w.own // F_GETLK does not find our own locks
 	for at := int64(0); at < gateByte; {
 		found := w.lock(unix.F_GETLK, unix.F_WRLCK, at, gateByte-at)
 		if found.Type == unix.F_UNLCK {
@@ -80,8 +80,8 @@ func (w *witnesses) count() int {
 }
 
 func (w *stormWorker) perhapsExec(hand int) {
-	// The descriptors that an exec closes it closes in their order, which
-	// may let somebody in before the count is down.
+	// exec closes descriptors in their order, which may let another worker in before
+	// the count is down.
 	w.count.leave(w.s, hand)
 	fmt.Println("exec")
 	self, _ := os.Executable()

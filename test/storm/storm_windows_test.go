@@ -14,7 +14,7 @@ import (
 	. "github.com/procsem/semaphore/internal/testkit"
 )
 
-// Starting and ending a process takes long here, under Wine above all.
+// Starting and ending a process takes long on Windows, and above all under Wine.
 const (
 	stormWorkers   = 8
 	stormKillsHere = 200
@@ -35,12 +35,13 @@ var (
 )
 
 // Witnesses are locks of bytes of the semaphore's file, behind those of the slots,
-// through the handle that has the permit: at a death the kernel drops them together
-// with the slot's. (With locks of another file it would be the order of the handles
-// that decides, and the innocent would be accused.)
+// through the handle that has the permit: when a process dies, the kernel drops them
+// together with the slot's lock. (With locks of another file the order of the handles
+// would decide which lock is dropped first, and the test could report a violation where
+// there is none.)
 type witnesses struct {
 	gate  *os.File
-	bytes *os.File // the semaphore's file, through a handle that has none of these locks
+	bytes *os.File // the semaphore's file, through a handle without any of these locks
 	first int64    // of our bytes
 }
 
@@ -67,7 +68,7 @@ func (w *witnesses) close() {
 	w.bytes.Close()
 }
 
-// wait locks a byte as soon as that can be.
+// wait locks a byte as soon as it is free.
 func (w *witnesses) wait(f *os.File, at int64) {
 	err := filelock.Control(f, func(h windows.Handle) error {
 		return windows.LockFileEx(h, windows.LOCKFILE_EXCLUSIVE_LOCK, 0, 1, 0, &windows.Overlapped{Offset: uint32(at)})
@@ -87,8 +88,8 @@ func (w *witnesses) lockGate() { w.wait(w.gate, gateByte) }
 
 func (w *witnesses) unlockGate() { w.drop(w.gate, gateByte) }
 
-// testify locks the byte of a hand. The worker that had our number before may still be
-// dying.
+// testify locks the byte of a hand. It may have to wait: the worker that had our number
+// before may still be dying.
 func (w *witnesses) testify(s *semaphore.Semaphore, hand int) {
 	w.wait(fileOf(s), w.first+int64(hand))
 }
@@ -99,7 +100,7 @@ func (w *witnesses) retract(s *semaphore.Semaphore, hand int) {
 
 func (w *witnesses) count() int { return w.countIn(firstWitness, mostWitnesses) }
 
-// countIn counts those among n bytes.
+// countIn counts the locked bytes among n.
 func (w *witnesses) countIn(at, n int64) int {
 	locked, err := filelock.ByteLocked(w.bytes, at, n)
 	switch {

@@ -1,6 +1,6 @@
 //go:build amd64 && !race && !filelock_fcntl
 
-// What a crash point is called, what somebody who dies there leaves, and who mends it.
+// How a crash point is named, what a process that dies there leaves, and what mends it.
 
 package sweep_test
 
@@ -25,13 +25,13 @@ import (
 	. "github.com/procsem/semaphore/internal/testkit"
 )
 
-// A boundary is one between two instructions.
+// A boundary is a point between two instructions.
 type boundary struct {
-	pc    uint64 // of the next one
+	pc    uint64 // of the next instruction
 	call  bool   // it is a system call
-	write bool   // it writes to the semaphore's memory, or to the list of liveness words
+	write bool   // it writes to the semaphore's memory, or to the robust list
 	what  string // what is called, or written
-	where string // the module's function that does so
+	where string // the module's function that calls or writes
 }
 
 // event reports whether the next instruction is a system call or a write of the module's.
@@ -52,7 +52,7 @@ func (p *prey) boundary(regs *unix.PtraceRegs) boundary {
 	return b
 }
 
-// An instruction, as far as it concerns us.
+// An instruction is what the sweep needs to know about one.
 type instruction struct {
 	call   bool // SYSCALL
 	atomic bool // it changes memory, and is atomic: shared memory is changed in no other way
@@ -65,7 +65,7 @@ type instruction struct {
 var instructions sync.Map // instruction by address
 
 func (p *prey) instruction(pc uint64) (in instruction) {
-	own := runtime.FuncForPC(uintptr(pc)) != nil // and not the vDSO, which is anywhere
+	own := runtime.FuncForPC(uintptr(pc)) != nil // and not in the vDSO, whose address varies
 	if own {
 		if known, ok := instructions.Load(pc); ok {
 			return known.(instruction)
@@ -80,8 +80,8 @@ func (p *prey) instruction(pc uint64) (in instruction) {
 	return in
 }
 
-// decode knows SYSCALL, XCHG with memory, and what has the prefix LOCK; all of these have
-// their operand in ModR/M and SIB (Intel's manual, volume 2, chapter 2).
+// decode knows SYSCALL, XCHG with memory, and instructions with the prefix LOCK; the latter
+// two have their operand in ModR/M and SIB (Intel's manual, volume 2, chapter 2).
 func decode(code [16]byte) (in instruction) {
 	at, rex, lock := 0, byte(0), false
 	for ; ; at++ {
@@ -128,7 +128,7 @@ func decode(code [16]byte) (in instruction) {
 	return in
 }
 
-// address is that of the memory which the instruction changes.
+// address returns the address of the memory that the instruction changes.
 func (in instruction) address(r *unix.PtraceRegs) uint64 {
 	registers := [...]uint64{r.Rax, r.Rcx, r.Rdx, r.Rbx, r.Rsp, r.Rbp, r.Rsi, r.Rdi, r.R8, r.R9, r.R10, r.R11, r.R12, r.R13, r.R14, r.R15}
 	at := uint64(in.offset)
@@ -141,8 +141,9 @@ func (in instruction) address(r *unix.PtraceRegs) uint64 {
 	return at
 }
 
-// written names what an instruction writes at an address: a field of the file, or a link of the
-// list by which the kernel finds the liveness words; "" for what dies with the process.
+// written names what an instruction writes at an address: a field of the file, or a link of
+// the robust list, by which the kernel finds the liveness words; "" for memory that ends
+// with the process.
 func (p *prey) written(at, pc uint64) string {
 	for _, base := range p.mappings() {
 		switch {
@@ -158,8 +159,8 @@ func (p *prey) written(at, pc uint64) string {
 	return ""
 }
 
-// mappings are where the helper has the semaphore's memory. (That of handles it has closed
-// may still be there.)
+// mappings returns the addresses at which the helper has mapped the semaphore's file. (The
+// mappings of handles that it has closed may still be there.)
 func (p *prey) mappings() []uint64 {
 	if p.mapped == nil && p.table() != nil {
 		maps, err := os.ReadFile(fmt.Sprintf("/proc/%d/maps", p.pid))
@@ -199,7 +200,7 @@ func field(at uint64) string {
 	return name
 }
 
-// functions names the function of an instruction, and the one that it is inlined in.
+// functions names the function of an instruction, and the function that it is inlined in.
 func functions(pc uint64) (names []string) {
 	if f := runtime.FuncForPC(uintptr(pc)); f != nil {
 		names = append(names, f.Name())
@@ -212,12 +213,13 @@ func functions(pc uint64) (names []string) {
 
 const module = "github.com/procsem/semaphore"
 
-// ofTests reports whether a function is a test's, by its name without that of the module.
+// ofTests reports whether a function belongs to the tests, by its name without the module's.
 func ofTests(path string) bool {
 	return strings.HasPrefix(path, "_test") || strings.HasPrefix(path, "/test/") || strings.HasPrefix(path, "/internal/testkit")
 }
 
-// ofModule reports whether an instruction is the module's own, and no test's.
+// ofModule reports whether an instruction belongs to the module, and not to its tests, and
+// its function's name contains part.
 func ofModule(pc uint64, part string) bool {
 	return slices.ContainsFunc(functions(pc), func(name string) bool {
 		path, own := strings.CutPrefix(name, module)
@@ -225,7 +227,7 @@ func ofModule(pc uint64, part string) bool {
 	})
 }
 
-// symbol names the first of the module's functions that these instructions are in, but for
+// symbol names the first of the module's functions that these instructions are in, except
 // the wrappers of system calls; "" if there is none.
 func symbol(pcs ...uint64) string {
 	for _, pc := range pcs {
@@ -278,7 +280,7 @@ func callName(regs *unix.PtraceRegs) string {
 	return fmt.Sprint("system call ", regs.Rax)
 }
 
-// table is the semaphore's, as its file has it; nil if there is no file yet.
+// table returns the semaphore's table, from its file; nil if there is no file yet.
 func (p *prey) table() *permits.Table {
 	if p.file == nil {
 		f, err := os.Open(StoreFile(Recoverable, p.name))
@@ -295,7 +297,7 @@ func (p *prey) table() *permits.Table {
 	return permits.At(unsafe.Pointer(&p.file[0]))
 }
 
-// remains are what the helper has in the file that outlives it.
+// remains returns what the helper has in the file, which outlives it.
 func (p *prey) remains() (parts []string) {
 	t := p.table()
 	if t == nil {
@@ -315,9 +317,9 @@ func (p *prey) remains() (parts []string) {
 	return parts
 }
 
-// untold reports whether somebody sleeps beside a permit that is free, and was not
+// notWoken reports whether the test's waiter sleeps beside a free permit, and was not
 // woken for it.
-func (p *prey) untold() bool {
+func (p *prey) notWoken() bool {
 	t := p.table()
 	for start := time.Now(); time.Since(start) < 10*time.Millisecond; time.Sleep(20 * time.Microsecond) {
 		held, limit := 0, 0
@@ -337,34 +339,35 @@ func (p *prey) untold() bool {
 // leaves notes what the helper, which is about to die, leaves behind.
 func (p *prey) leaves() {
 	p.left = p.remains()
-	if p.waiting != nil && p.untold() {
+	if p.waiting != nil && p.notWoken() {
 		p.left = append(p.left, "wake-up")
 	}
 }
 
-// mendedBy notes who has mended what is gone by now.
-func (p *prey) mendedBy(who string) {
+// mendedBy notes what is gone by now, and that it was mended by the waiter, by Open etc.
+func (p *prey) mendedBy(mender string) {
 	now := p.remains()
 	p.left = slices.DeleteFunc(p.left, func(part string) bool {
 		gone := !slices.Contains(now, part)
 		if gone {
-			p.mended = append(p.mended, part+" ("+who+")")
+			p.mended = append(p.mended, part+" ("+mender+")")
 		}
 		return gone
 	})
 }
 
-// A crashes is what happened to those who died before one of the events of an operation.
+// A crashes is what happened to the helpers that were killed before one of the events of an
+// operation.
 type crashes struct {
 	event  string
 	where  []string // functions
-	times  int      // that it comes in the operation
+	times  int      // how often the event comes in the operation
 	points int
-	mended map[string]int // points, by what was left and who mended it
+	mended map[string]int // points, by what was left and what mended it
 }
 
-// tabulate says what became of those who died before each system call and each write,
-// but after the one before; and of those who died after the last one.
+// tabulate returns what happened to the helpers that were killed before each system call
+// and each write, but after the previous one; and to those killed after the last one.
 func tabulate(trace []boundary, mended map[int][]string) (rows []*crashes) {
 	var since []string
 	for k, b := range trace {
@@ -394,7 +397,7 @@ func tabulate(trace []boundary, mended map[int][]string) (rows []*crashes) {
 	return rows
 }
 
-// outcomes lists them, the commonest first.
+// outcomes lists what was left and what mended it, the most frequent first.
 func (c *crashes) outcomes() string {
 	var parts []string
 	hows := slices.SortedFunc(maps.Keys(c.mended), func(a, b string) int {
@@ -416,8 +419,8 @@ func (c *crashes) outcomes() string {
 	return strings.Join(parts, "; ")
 }
 
-// place names an instruction, for people.
-func place(pc uint64) string {
+// location names an instruction, for people.
+func location(pc uint64) string {
 	f := runtime.FuncForPC(uintptr(pc))
 	if f == nil {
 		return fmt.Sprintf("%#x", pc)

@@ -1,6 +1,6 @@
 //go:build amd64 && !race && !filelock_fcntl
 
-// How a process is taken through an operation: ptrace, hardware breakpoints.
+// How a process is stepped through an operation: ptrace, hardware breakpoints.
 
 package sweep_test
 
@@ -21,7 +21,7 @@ import (
 	. "github.com/procsem/semaphore/internal/testkit"
 )
 
-// errNoPtrace means that we may not trace.
+// errNoPtrace means that this process may not trace others.
 var errNoPtrace = errors.New("the right to ptrace")
 
 // catch lets the helper run to the beginning of the operation.
@@ -31,7 +31,7 @@ func (p *prey) catch() {
 	_, err := p.in.Write([]byte{1})
 	sweepMust(err)
 	var regs unix.PtraceRegs
-	for marks, sig := 0, 0; marks < 2; { // its entry and its return
+	for marks, sig := 0, 0; marks < 2; { // entry to the first mark, and return from it
 		sweepMust(unix.PtraceSyscall(p.tid, sig))
 		status := p.wait(p.tid)
 		sig = 0
@@ -46,8 +46,8 @@ func (p *prey) catch() {
 		}
 	}
 	p.mark = regs.Rip - 2
-	// With the other threads running the runtime would do this and that in between, at
-	// other places each time.
+	// If the other threads ran, the runtime would do other things in between, at
+	// different instructions each time.
 	p.frozen = !p.op.loose
 	for more := p.frozen; more; {
 		threads, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", p.pid))
@@ -102,7 +102,7 @@ func (p *prey) wait(tid int) unix.WaitStatus {
 	}
 }
 
-// stopped complains if it has not only stopped.
+// stopped complains if the thread has ended instead of stopped.
 func (p *prey) stopped(status unix.WaitStatus) {
 	if status.Stopped() {
 		return
@@ -110,9 +110,9 @@ func (p *prey) stopped(status unix.WaitStatus) {
 	complain("the helper has ended: %#x", status)
 }
 
-// waitOrThaw is wait, of the stepped thread. If it waits for one of the others, which
-// are stopped, they go on. False: somebody else was given what it sleeps for, and it
-// sleeps on.
+// waitOrThaw is wait, for the stepped thread. If that waits for one of the other threads,
+// which are stopped, they go on. ok is false if the test's waiter got the permit that the
+// stepped thread sleeps for, so that it sleeps on.
 func (p *prey) waitOrThaw() (status unix.WaitStatus, ok bool) {
 	for start := time.Now(); ; time.Sleep(10 * time.Microsecond) {
 		if tid, err := unix.Wait4(p.tid, &status, unix.WALL|unix.WNOHANG, nil); err == nil && tid == p.tid {
@@ -130,8 +130,8 @@ func (p *prey) waitOrThaw() (status unix.WaitStatus, ok bool) {
 	}
 }
 
-// waitShort is wait, of the stepped thread, without a word to the scheduler, for a
-// moment that is shorter than what the scheduler would make of it.
+// waitShort is wait, for the stepped thread, without Go's scheduler, as the wait is shorter
+// than what the scheduler would add to it.
 func (p *prey) waitShort() unix.WaitStatus {
 	var status unix.WaitStatus
 	for {
@@ -147,7 +147,7 @@ func (p *prey) waitShort() unix.WaitStatus {
 	}
 }
 
-// ptrace is that of the stepped thread, in the same way.
+// ptrace is the system call for the stepped thread, also without the scheduler.
 func (p *prey) ptrace(request int, regs *unix.PtraceRegs) error {
 	if _, _, errno := syscall.RawSyscall6(unix.SYS_PTRACE, uintptr(request), uintptr(p.tid), 0, uintptr(unsafe.Pointer(regs)), 0, 0); errno != 0 {
 		return errno
@@ -155,8 +155,8 @@ func (p *prey) ptrace(request int, regs *unix.PtraceRegs) error {
 	return nil
 }
 
-// together puts the stepped thread and this one on one processor, between which the
-// steps would be slow.
+// together puts the stepped thread and this one on one processor: on two the steps would
+// be slow.
 func (p *prey) together() (apart func()) {
 	var all, one unix.CPUSet
 	sweepMust(unix.SchedGetaffinity(0, &all))
@@ -171,8 +171,8 @@ func (p *prey) together() (apart func()) {
 	return func() { sweepMust(unix.SchedSetaffinity(0, &all)) }
 }
 
-// step lets the helper go on, by an instruction at a time, until stop says so. ended: it
-// has come to the end of the operation instead.
+// step lets the helper go on, one instruction at a time, until stop returns true. ended
+// says that the helper has come to the end of the operation instead.
 func (p *prey) step(stop func(b boundary) bool) (ended bool) {
 	defer p.guard()()
 	defer p.together()()
@@ -183,7 +183,7 @@ func (p *prey) step(stop func(b boundary) bool) (ended bool) {
 		if p.atEnd(&regs) {
 			return true
 		}
-		// (One that repeats, as REP STOS, traps after each turn.)
+		// (An instruction that repeats, as REP STOS, traps after each repetition.)
 		if regs.Rip != last {
 			b = p.boundary(&regs)
 			if stop(b) {
@@ -211,14 +211,14 @@ func (p *prey) step(stop func(b boundary) bool) (ended bool) {
 				status = p.waitShort()
 			}
 			if status.StopSignal() == syscall.SIGTRAP {
-				break // any other signal is none of ours
+				break // other signals do not come from the step
 			}
 		}
 	}
 }
 
-// guard ends the test if the helper does not come to an end: nobody could wait for the
-// thread that is stepped, if it is the first one, before the others are gone.
+// guard ends the test if the helper does not end. (If the stepped thread is the first of its
+// process, no wait for it returns before the other threads are gone.)
 func (p *prey) guard() (done func()) {
 	watchdog := time.AfterFunc(3*Hang, func() {
 		panic(fmt.Sprintf("%s: stepped for %v: limit %s", p.op.name, 3*Hang, p.state()))
@@ -237,15 +237,15 @@ func (p *prey) atEnd(regs *unix.PtraceRegs) bool {
 	return true
 }
 
-// waitsForThread reports whether the system call that is next is the runtime's, to
-// wait for another thread.
+// waitsForThread reports whether the next system call is one of the runtime, which waits for
+// another thread.
 func waitsForThread(regs *unix.PtraceRegs) bool {
 	const private = 128
 	return regs.Rax == unix.SYS_FUTEX && regs.Rsi == private // FUTEX_WAIT
 }
 
-// mayRelease reports whether the system call that is next is the one in which the
-// helper sleeps until it is given a permit.
+// mayRelease reports whether the next system call is the one in which the helper sleeps
+// until a permit is given back for it.
 func (p *prey) mayRelease(regs *unix.PtraceRegs) bool {
 	switch {
 	case p.op.wait != fromSleep || p.cameBack:
@@ -256,7 +256,7 @@ func (p *prey) mayRelease(regs *unix.PtraceRegs) bool {
 	return regs.Rax == unix.SYS_FUTEX_WAITV
 }
 
-// fixed makes of an address in the vDSO one that is the same in all processes: from
+// fixed turns an address in the vDSO into one that is the same in all processes, from
 // fixedVDSO on.
 func (p *prey) fixed(pc uint64) uint64 {
 	if base := p.vdso(); pc >= base && pc < base+sizeVDSO {
@@ -289,8 +289,8 @@ const atSysinfoEHDR = 33
 // offsetof(struct user, u_debugreg).
 const debugRegister = 848
 
-// stopAt makes the stepped thread stop before these instructions, of those that are not 0:
-// before the first four, for the processor can do no more.
+// stopAt makes the stepped thread stop before these instructions, except those that are 0,
+// and except those after the first four, as the processor has no more debug registers.
 func (p *prey) stopAt(pcs ...uint64) {
 	slots, enabled := 0, uint64(0)
 	for i, pc := range pcs {
@@ -311,8 +311,8 @@ func (p *prey) poke(register int, value uint64) error {
 	return nil
 }
 
-// leap lets the helper go on to the target, at its own speed. False: it has come to the
-// end of the operation instead.
+// leap lets the helper run to the target, at full speed. met is false if the helper has come
+// to the end of the operation instead.
 func (p *prey) leap(to target) (met bool) {
 	pc := to.pc
 	if pc >= fixedVDSO && pc < fixedVDSO+sizeVDSO {
@@ -366,13 +366,14 @@ func (p *prey) asleep() bool {
 	return !p.op.loose
 }
 
-// comeBack gives back what the helper sleeps for, when somebody else sleeps behind it.
+// comeBack gives back the permit that the helper sleeps for, when the test's waiter sleeps
+// behind it.
 func (p *prey) comeBack() {
 	p.cameBack = true
 	p.beginToWait()
-	time.Sleep(100 * time.Microsecond) // it has said that it sleeps just before it does
-	if p.dead != nil {
-		p.bury()
+	time.Sleep(100 * time.Microsecond) // the table says that it sleeps just before it does
+	if p.doomed != nil {
+		p.killDoomed()
 	} else {
 		p.give(0)
 	}

@@ -1,8 +1,8 @@
 //go:build amd64 && !race && !filelock_fcntl
 
 // The sweep: a process is stepped through an operation, instruction by instruction,
-// and killed at a boundary between two of them; with the next one at the next
-// boundary, until there is none left at which nobody was killed.
+// and killed at a boundary between two of them; the next process at the next boundary,
+// until a process was killed at every boundary.
 
 package sweep_test
 
@@ -38,51 +38,50 @@ import (
 
 var (
 	sweepFull    = flag.Bool("sweep.full", false, "kill at every point of the sweep, not at a few")
-	sweepOnly    = flag.String("sweep.only", "", "sweep operations with that in their name only")
+	sweepOnly    = flag.String("sweep.only", "", "sweep only operations whose name contains this")
 	sweepBounded = flag.Int("sweep.points", 20, "points of each operation, unless all are swept")
-	sweepSamples = flag.Int("sweep.samples", 1000, "points of each long operation, sampled evenly beside those that matter")
+	sweepSamples = flag.Int("sweep.samples", 1000, "points of each long operation that are sampled evenly, beside writes, system calls and internal/futex")
 )
 
-// thorough says that there is time for what takes long.
+// thorough reports whether to sweep long operations too.
 func thorough() bool { return *sweepFull || *sweepBounded >= 50 }
 
 func TestMain(m *testing.M) { os.Exit(Main(m, Helpers{"sweep": sweepMain})) }
 
-// A swept operation is one that the sweep goes through. Two handles of the test's own
-// are there beside the one that dies: one holds permits, and on the other one somebody
-// waits.
+// A swept operation is one that the sweep goes through. Beside the handle that dies there
+// are two handles of the test: one holds permits, and on the other one a goroutine waits.
 type swept struct {
 	name  string
 	limit int
 	held  int // permits that the test holds
 
-	// work prepares the operation, in the helper, and does all a few times that
-	// is different the first time.
+	// work prepares the operation, in the helper, and does a few times whatever is
+	// different the first time.
 	work func(name string) (operation func() error)
 
 	every  bool // kill at every instruction
 	long   bool // too long to be stepped through unless there is time
 	late   bool // the test opens the semaphore when the helper is dead
 	limits []int
-	listed bool // in the table of what a crash leaves
-	net    bool // a death may leave it to the safety net
-	yields bool // it lets other goroutines go first, which takes another thread where it is locked to its own
+	listed bool // it is in the table of what a crash leaves
+	net    bool // after a death it may need the safety net to wake the waiter
+	yields bool // it yields to other goroutines, for which a goroutine that is locked to its thread needs another thread
 	loose  bool // other threads of the helper have a part in it
 	wait   waitFrom
-	dead   int                // limit when somebody took all permits who has died, or dies while the helper sleeps
-	wants  error              // of the operation
-	hold   func(p *prey)      // after the test has taken what it holds
-	before func(p *prey)      // just before the operation
+	dead   int                // not 0: the limit; another process holds all permits and has died, or dies while the helper sleeps
+	wants  error              // the operation's error
+	hold   func(p *prey)      // called after the test has taken the permits that it holds
+	before func(p *prey)      // called just before the operation
 	opts   []semaphore.Option // of Open when the helper is dead
 }
 
-// waitFrom is when somebody else begins to wait.
+// waitFrom is when the test's waiter begins to wait.
 type waitFrom int
 
 const (
-	fromStop  waitFrom = iota // when the helper stands at the point where it dies
+	fromStop  waitFrom = iota // when the helper has stopped at the point where it dies
 	fromStart                 // before the operation
-	fromSleep                 // when the helper sleeps; then a permit comes back
+	fromSleep                 // when the helper sleeps; then a permit is given back
 	fromDeath                 // when the helper is dead
 )
 
@@ -92,8 +91,8 @@ func sweptOpen(name string, opts ...semaphore.Option) *semaphore.Semaphore {
 	return s
 }
 
-// sweptHandle opens a handle, and takes and gives on it as often as it takes for
-// nothing to be the first time any more.
+// sweptHandle opens a handle, and takes and gives back on it often enough that the
+// operation does nothing for the first time.
 func sweptHandle(name string, opts ...semaphore.Option) *semaphore.Semaphore {
 	s := sweptOpen(name, opts...)
 	for range 3 {
@@ -171,16 +170,16 @@ func sweptOperations() []*swept {
 		&swept{name: "TryWait, nothing free", limit: 1, held: 1, every: true, wants: semaphore.ErrWouldBlock, work: plain(func(s *semaphore.Semaphore) func() error {
 			return s.TryWait
 		})},
-		// Of the second group the summary says that a word is free, and none is; the
-		// free one is in the first, and not where the helper looks first.
+		// The summary says that the second group has a free word, but it has none; the
+		// free word is in the first group, and not where the helper looks first.
 		&swept{name: "TryWait in a large table", limit: large, every: true, before: func(p *prey) {
 			p.take(large) // the words 0, 64 to 129, 1 to 63
 			p.give(2)
 			p.take(1)
 			p.give(67)
 		}, work: plain(func(s *semaphore.Semaphore) func() error { return s.TryWait })},
-		// A word of the second group is given, of which the summary says that none is
-		// free.
+		// The word that is given back is in the second group, in which no word is free
+		// according to the summary.
 		&swept{name: "Post in a large table", limit: large, held: large, every: true, hold: func(p *prey) {
 			p.give(2)
 		}, before: func(p *prey) {
@@ -191,12 +190,12 @@ func sweptOperations() []*swept {
 			return s.Post
 		}},
 		&swept{name: "Wait, blocked, then served", listed: true, yields: true, limit: 1, held: 1, wait: fromSleep, work: served},
-		&swept{name: "Wait, blocked, served by a death", yields: true, limit: 1, dead: 1, wait: fromSleep, work: served},
+		&swept{name: "Wait, blocked, served by an exit", yields: true, limit: 1, dead: 1, wait: fromSleep, work: served},
 		&swept{name: "Wait, blocked, its caller's thread", limit: 1, held: 1, wait: fromSleep, loose: true, work: plain(func(s *semaphore.Semaphore) func() error { return s.Wait })},
 		&swept{name: "Open, the first one", long: true, limit: 2, late: true, wait: fromDeath, opts: []semaphore.Option{semaphore.WithValue(2)}, work: sweptOpener(semaphore.WithValue(2))},
-		&swept{name: "Open, nobody is left", limit: 3, dead: 2, late: true, wait: fromDeath, opts: []semaphore.Option{semaphore.WithValue(3)}, work: sweptOpener(semaphore.WithValue(3))},
-		&swept{name: "Open, others are there", listed: true, long: true, limit: 2, held: 1, work: sweptOpener(semaphore.WithValue(2))},
-		&swept{name: "Open, a slot of the dead", limit: 2, dead: 2, held: 0, work: sweptOpener()},
+		&swept{name: "Open, no owner is left", limit: 3, dead: 2, late: true, wait: fromDeath, opts: []semaphore.Option{semaphore.WithValue(3)}, work: sweptOpener(semaphore.WithValue(3))},
+		&swept{name: "Open, other owners are there", listed: true, long: true, limit: 2, held: 1, work: sweptOpener(semaphore.WithValue(2))},
+		&swept{name: "Open, a dead owner's slot", limit: 2, dead: 2, held: 0, work: sweptOpener()},
 		&swept{name: "Close", listed: true, limit: 2, wait: fromStart, work: func(name string) func() error {
 			sweepMust(sweptHandle(name).Close())
 			s := sweptHandle(name)
@@ -212,24 +211,24 @@ func sweptOperations() []*swept {
 			sweepMust(s.TryWait())
 			return func() error { return s.SetLimit(1) }
 		})},
-		&swept{name: "TryWait that finds a dead one", limit: 2, dead: 2, work: plain(func(s *semaphore.Semaphore) func() error { return s.TryWait })},
-		&swept{name: "Wait that finds a dead one", listed: true, yields: true, limit: 2, dead: 2, work: served},
-		&swept{name: "Value that finds a dead one", limit: 2, dead: 2, work: plain(func(s *semaphore.Semaphore) func() error {
+		&swept{name: "TryWait that finds a dead owner", limit: 2, dead: 2, work: plain(func(s *semaphore.Semaphore) func() error { return s.TryWait })},
+		&swept{name: "Wait that finds a dead owner", listed: true, yields: true, limit: 2, dead: 2, work: served},
+		&swept{name: "Value that finds a dead owner", limit: 2, dead: 2, work: plain(func(s *semaphore.Semaphore) func() error {
 			return func() error { _, err := s.Value(); return err }
 		})},
 	)
 }
 
-// waitServing is a Wait that finds no permit, on a handle that has no other waiter,
-// whose caller is the queue's server too: so that all of it is done by one thread.
+// waitServing is a Wait that finds no permit, on a handle that has no other waiter. Its
+// caller is also the queue's server, so that one thread does everything.
 func waitServing(s *semaphore.Semaphore) error {
 	t := &ownTurn{Backend: testhook.Inspect(s).Backend.(engine.Backend)}
 	t.Serve(t)
 	return t.err
 }
 
-// An ownTurn is the engine.Turn of one waiter, without a queue. Fail and Served are all
-// that the engine calls beside Look.
+// An ownTurn is the engine.Turn of one waiter, without a queue. The engine calls only Look,
+// Fail and Served.
 type ownTurn struct {
 	engine.Backend
 	engine.Turn
@@ -261,8 +260,9 @@ func sweepMark(failed uintptr) {
 	syscall.RawSyscall(unix.SYS_GETPRIORITY, unix.PRIO_PROCESS, markNumber, failed)
 }
 
-// sweepMain arguments: "hold", the semaphore's name, its limit; or an operation's name, the
-// semaphore's, what the other threads will be.
+// sweepMain is the helper. Its arguments are "hold", the semaphore's name and limit; or an
+// operation's name, the semaphore's, and whether the other threads will be "stopped" or
+// "running".
 func sweepMain(args []string) int {
 	runtime.LockOSThread()
 	if args[0] == "hold" {
@@ -274,7 +274,7 @@ func sweepMain(args []string) int {
 		for s.TryWait() == nil {
 		}
 		fmt.Println(unix.Gettid())
-		io.Copy(io.Discard, os.Stdin) // until the test ends, however it does
+		io.Copy(io.Discard, os.Stdin) // until the test ends, in whichever way
 		return 0
 	}
 	ops := sweptOperations()
@@ -285,7 +285,7 @@ func sweepMain(args []string) int {
 	if n, _, _ := syscall.RawSyscall(unix.SYS_READ, 0, uintptr(unsafe.Pointer(&b)), 1); n != 1 {
 		return 1
 	}
-	runtime.Gosched() // we have waited for long, and the scheduler means to tell us so
+	runtime.Gosched() // the read took long, and the scheduler wants us to yield
 	if op.yields && args[2] == "stopped" {
 		runtime.UnlockOSThread()
 	}
@@ -304,7 +304,7 @@ func sweepMain(args []string) int {
 	}
 }
 
-// A complaint is what a point panics with.
+// A complaint is what complain panics with: what is wrong at a point.
 type complaint string
 
 func complain(format string, args ...any) { panic(complaint(fmt.Sprintf(format, args...))) }
@@ -321,18 +321,18 @@ func sweepWant(err, want error) {
 	}
 }
 
-// A prey is a process that is stepped through an operation and killed, and those whom
-// it leaves behind.
+// A prey is a helper that is stepped through an operation and killed, with the handles
+// and processes that it leaves behind.
 type prey struct {
 	t      *testing.T
 	op     *swept
-	number int // of the hunter
+	number int // of the goroutine that kills it
 	name   string
 
 	holder  *semaphore.Semaphore // has permits
 	permits []*semaphore.Permit
 	waiter  *semaphore.Semaphore
-	waiting <-chan error // nil: nobody waits yet
+	waiting <-chan error // result of the waiter's Wait; nil: it does not wait yet
 
 	helper *exec.Cmd
 	in     io.WriteCloser
@@ -341,24 +341,24 @@ type prey struct {
 	traced []int // all threads that we trace
 	frozen bool  // all but that one are stopped
 	mark   uint64
-	reaped bool
+	ended  bool // it was killed, and waited for
 	vdsoAt uint64
 
-	dead     *exec.Cmd // who holds all, and dies
-	deadIn   io.WriteCloser
-	cameBack bool // a permit, for who sleeps
+	doomed   *exec.Cmd // holds all permits until killDoomed
+	doomedIn io.WriteCloser
+	cameBack bool // a permit was given back for the helper that sleeps
 	sleptAt  uint64
 
 	file   []byte // the semaphore's
 	inode  uint64
-	mapped []uint64 // where the helper has it
-	left   []string // by the dead, and not yet mended
-	mended []string // what was left, and who mended it
+	mapped []uint64 // where the helper has mapped it
+	left   []string // what the dead helper has left, and is not mended yet
+	mended []string // what was left, and what mended it
 }
 
 var preys atomic.Int64
 
-// newPrey starts a process, and takes it to the beginning of the operation.
+// newPrey starts a helper, and lets it run to the beginning of the operation.
 func newPrey(t *testing.T, op *swept, number int, others string) *prey {
 	p := &prey{t: t, op: op, number: number, name: fmt.Sprintf("%ssweep%d", NamePrefix(), preys.Add(1))}
 	defer func() {
@@ -378,9 +378,9 @@ func newPrey(t *testing.T, op *swept, number int, others string) *prey {
 	p.helper, p.in, p.tid = p.start(op.name, p.name, others)
 	p.pid = p.helper.Process.Pid
 	if op.dead > 0 {
-		p.dead, p.deadIn, _ = p.start("hold", p.name, fmt.Sprint(op.dead))
+		p.doomed, p.doomedIn, _ = p.start("hold", p.name, fmt.Sprint(op.dead))
 		if op.wait != fromSleep {
-			p.bury()
+			p.killDoomed()
 		}
 	}
 	if op.before != nil {
@@ -396,7 +396,7 @@ func newPrey(t *testing.T, op *swept, number int, others string) *prey {
 // start starts a helper and returns it, its input, and its thread when it is ready.
 func (p *prey) start(args ...string) (*exec.Cmd, io.WriteCloser, int) {
 	cmd := Helper(p.t, "sweep", args...)
-	// That nothing comes between which has nothing to do with the operation.
+	// So that the runtime does nothing in between that is not part of the operation.
 	cmd.Env = append(cmd.Env, "GOGC=off", "GODEBUG=asyncpreemptoff=1")
 	in, err := cmd.StdinPipe()
 	sweepMust(err)
@@ -411,7 +411,7 @@ func (p *prey) start(args ...string) (*exec.Cmd, io.WriteCloser, int) {
 	return cmd, in, tid
 }
 
-// take takes n permits, give gives back one of them.
+// take takes n permits; give gives back one of them.
 func (p *prey) take(n int) {
 	for range n {
 		permit, err := p.holder.TryAcquire()
@@ -425,15 +425,15 @@ func (p *prey) give(i int) {
 	p.permits = slices.Delete(p.permits, i, i+1)
 }
 
-// bury ends the one who holds all.
-func (p *prey) bury() {
-	p.dead.Process.Kill()
-	p.dead.Wait()
-	p.deadIn.Close()
-	p.dead = nil
+// killDoomed kills the process that holds all permits.
+func (p *prey) killDoomed() {
+	p.doomed.Process.Kill()
+	p.doomed.Wait()
+	p.doomedIn.Close()
+	p.doomed = nil
 }
 
-// waits reports whether somebody of that process sleeps.
+// waits reports whether a waiter of that process sleeps.
 func (p *prey) waits(pid int) bool {
 	return slices.ContainsFunc(p.table().Holders(), func(h permits.Holder) bool {
 		return h.PID == pid && h.Waits && h.Doing == permits.Waiting
@@ -454,7 +454,7 @@ func (p *prey) await(what string, cond func() bool) {
 	}
 }
 
-// state is the semaphore's, for people.
+// state describes the semaphore, for people.
 func (p *prey) state() string {
 	t := p.table()
 	if t == nil {
@@ -466,12 +466,12 @@ func (p *prey) state() string {
 
 // kill kills the helper, and waits until all of it is gone.
 func (p *prey) kill() {
-	if p.reaped || p.helper == nil {
+	if p.ended || p.helper == nil {
 		return
 	}
-	p.reaped = true
+	p.ended = true
 	unix.Kill(p.pid, unix.SIGKILL)
-	// The first thread last: it is not done before the others are.
+	// The first thread last: no wait for it returns before the others are gone.
 	threads := slices.DeleteFunc(slices.Clone(p.traced), func(tid int) bool { return tid == p.pid })
 	for _, tid := range append(threads, p.pid) {
 		for {
@@ -487,7 +487,7 @@ func (p *prey) kill() {
 	p.helper.Process.Release()
 }
 
-// survive is what must be so when the helper is dead.
+// survive checks that the semaphore works when the helper is dead, and mends what it left.
 func (p *prey) survive() {
 	if p.op.late {
 		p.holder = sweptOpen(p.name, p.op.opts...)
@@ -502,16 +502,16 @@ func (p *prey) survive() {
 	if n != p.op.limit && !slices.Contains(p.op.limits, n) {
 		complain("the limit is %d", n)
 	}
-	if p.dead != nil {
+	if p.doomed != nil {
 		if len(p.waiting) > 0 {
-			complain("one too many has a permit: %s", p.state())
+			complain("the waiter has a permit too many: %s", p.state())
 		}
-		p.bury()
+		p.killDoomed()
 	}
 	if len(p.permits) >= n {
-		// Who waits has to, until one is given back.
+		// The waiter must not get a permit until one is given back.
 		if len(p.waiting) > 0 {
-			complain("one too many has a permit: %s", p.state())
+			complain("the waiter has a permit too many: %s", p.state())
 		}
 		sweepWant(p.holder.TryWait(), semaphore.ErrWouldBlock)
 		p.mendedBy("waiter or TryWait")
@@ -527,11 +527,11 @@ func (p *prey) survive() {
 		complain("the waiter sleeps on: limit %s", p.state())
 	}
 	if p.op.net && time.Since(start) > 300*time.Millisecond {
-		p.mendedBy("safety net") // which looks after a second
+		p.mendedBy("safety net") // it looks after a second
 	} else {
 		p.mendedBy("waiter")
 	}
-	// The next one to come finds a whole file, and a slot of the dead.
+	// The next Open finds an intact file, and the slot of the dead owner.
 	next := sweptOpen(p.name)
 	defer next.Close()
 	p.mendedBy("Open")
@@ -571,11 +571,11 @@ func (p *prey) survive() {
 		complain("%d waiters are still counted after a give", w)
 	}
 	if len(p.left) > 0 {
-		complain("the dead one has left %s for ever", p.left)
+		complain("the dead owner has left %s for ever", p.left)
 	}
 }
 
-// locked returns how many slots have a lock: those of the dead can be had.
+// locked returns how many slots are locked; those of dead owners are not.
 func (p *prey) locked() (n int) {
 	f, err := os.Open(StoreFile(Recoverable, p.name))
 	sweepMust(err)
@@ -593,8 +593,8 @@ func (p *prey) locked() (n int) {
 // end clears up.
 func (p *prey) end() {
 	p.kill()
-	if p.dead != nil {
-		p.bury()
+	if p.doomed != nil {
+		p.killDoomed()
 	}
 	for _, s := range []*semaphore.Semaphore{p.holder, p.waiter} {
 		if s != nil {
@@ -608,31 +608,32 @@ func (p *prey) end() {
 	semaphore.Unlink(p.name + ".other")
 }
 
-// A target is a point at which somebody is to be killed.
+// A target is a point at which a helper is to be killed.
 type target struct {
 	boundary
 	k     int // how many instructions after the mark
 	class class
 	thaw  bool // the other threads are running, not stopped
 
-	// It is the nth time that the instruction is the next one, since the last of the
-	// module's events, and before the next one. (In between Go's runtime allocates, and
-	// schedules, not quite the same each time.)
+	// The target is met the nth time that its instruction is the next one, after the
+	// previous event of the module and before its next event. (In between Go's runtime
+	// allocates and schedules, slightly differently each time.)
 	nth           int
 	since, before event
 
-	sleepAt uint64 // where it waits for other threads
+	sleepAt uint64 // the instruction at which the helper waits for its other threads
 }
 
-// An event is a system call or a write of the module's: the nth time that its instruction
+// An event is a system call or a write by the module: the nth time that its instruction
 // is the next one, from the beginning or since another event.
 type event struct {
 	pc  uint64 // 0 for none
 	nth int
 }
 
-// arrival returns a function that has to hear of all instructions that are next, of those
-// three at least. It reports when the target is reached, and when it cannot be any more.
+// arrival returns a function that has to be called with each instruction that is next, or
+// at least with those at to.since, to and to.before. It reports when the target is met, and
+// when it cannot be met any more.
 func (to target) arrival() func(pc uint64) (met, missed bool) {
 	var seen [3]int
 	passed := to.since.pc == 0
@@ -655,14 +656,14 @@ func (to target) arrival() func(pc uint64) (met, missed bool) {
 	}
 }
 
-// class says why a point was chosen.
+// class is the reason why a point was chosen.
 type class int
 
 const (
-	each  class = iota // all of them are
-	write              // before or after a write to the semaphore's file
-	call               // before or after a system call
-	news               // in internal/futex: sleep, and what tells the kernel how to tell of our death
+	each    class = iota // all of them are
+	write                // before or after a write to the semaphore's file
+	call                 // before or after a system call
+	futexes              // in internal/futex: sleeping, and the robust list, by which the kernel reports our exit
 	sample
 	classes
 )
@@ -711,7 +712,7 @@ func (op *swept) plan(trace []boundary) (chosen []target) {
 		case b.call, k > first && trace[k-1].call:
 			to.class = call
 		case ofModule(b.pc, "internal/futex."):
-			to.class = news
+			to.class = futexes
 		default:
 			to.class = sample
 		}
@@ -724,7 +725,7 @@ func (op *swept) plan(trace []boundary) (chosen []target) {
 	return append(chosen, evenly(rest, *sweepSamples)...)
 }
 
-// nextEvent returns the first one of a trace.
+// nextEvent returns the first event of a trace.
 func nextEvent(trace []boundary) (e event) {
 	k := slices.IndexFunc(trace, boundary.event)
 	if k < 0 {
@@ -750,7 +751,7 @@ func evenly(all []target, n int) (some []target) {
 	return some
 }
 
-// A sweep is that of one operation.
+// A sweep is the sweep of one operation.
 type sweep struct {
 	t       *testing.T
 	op      *swept
@@ -759,12 +760,13 @@ type sweep struct {
 
 	sync.Mutex
 	tried    [classes]int
-	mended   map[int][]string // by instruction of the trace: what each one left, and who mended it
-	unmet    int              // targets to which nobody came
+	mended   map[int][]string // by instruction of the trace: what each helper left, and what mended it
+	unmet    int              // targets that no helper reached
 	failures int
 }
 
-// learn lets one go through the operation to its end. False: it was not served.
+// learn steps a helper through the operation to its end, and returns false if the helper was
+// not served.
 func (sw *sweep) learn() bool {
 	p := newPrey(sw.t, sw.op, 0, "stopped")
 	defer p.end()
@@ -776,7 +778,7 @@ func (sw *sweep) learn() bool {
 	p.leaves()
 	p.kill()
 	p.survive()
-	// The shortest is the one in which the runtime did the least of its own.
+	// In the shortest trace the runtime did the least on its own.
 	if ended && (sw.trace == nil || len(trace) < len(sw.trace)) {
 		sw.trace = trace
 		sw.sleepAt = max(sw.sleepAt, p.sleptAt)
@@ -784,7 +786,7 @@ func (sw *sweep) learn() bool {
 	return ended
 }
 
-// strike kills one at the target. It returns what that one left, and who mended it.
+// strike kills a helper at the target. It returns what the helper left, and what mended it.
 func (sw *sweep) strike(number int, to target, stepping bool) (met bool, mended string) {
 	others := "stopped"
 	if to.thaw {
@@ -795,7 +797,7 @@ func (sw *sweep) strike(number int, to target, stepping bool) (met bool, mended 
 	at := ""
 	defer func() {
 		if r := recover(); r != nil {
-			panic(fmt.Sprintf("at instruction %d, %s%s, other threads %s: %v", to.k, place(to.pc), at, others, r))
+			panic(fmt.Sprintf("at instruction %d, %s%s, other threads %s: %v", to.k, location(to.pc), at, others, r))
 		}
 	}()
 	if stepping {
@@ -824,7 +826,7 @@ func (sw *sweep) strike(number int, to target, stepping bool) (met bool, mended 
 	return met, strings.Join(p.mended, ", ")
 }
 
-// hit is strike, with more attempts if the helper takes another way.
+// hit is strike, with more attempts if the helper does not come to the target.
 func (sw *sweep) hit(number int, to target) {
 	defer func() {
 		if r := recover(); r != nil {
@@ -837,7 +839,7 @@ func (sw *sweep) hit(number int, to target) {
 	met, mended := false, ""
 	for attempt := 0; attempt < 4 && !met; attempt++ {
 		if attempt == 2 {
-			to.thaw = false // rather so than not at all
+			to.thaw = false // better than not at all
 		}
 		met, mended = sw.strike(number, to, attempt == 3 && to.k < 3000)
 	}
@@ -849,19 +851,19 @@ func (sw *sweep) hit(number int, to target) {
 	} else {
 		sw.unmet++
 		if *sweepFull {
-			sw.t.Logf("%s: nobody came to instruction %d, %s", sw.op.name, to.k, place(to.pc))
+			sw.t.Logf("%s: no helper came to instruction %d, %s", sw.op.name, to.k, location(to.pc))
 		}
 	}
 }
 
-// all kills one at each target.
+// all kills a helper at each target.
 func (sw *sweep) all(targets []target) {
 	var hunters sync.WaitGroup
 	queue := make(chan target)
 	for number := range runtime.NumCPU() {
 		hunters.Go(func() {
-			// A thread can be traced by one other only. (It ends with its goroutine, and
-			// whoever it traces with it.)
+			// Only the thread that traces a helper may control it. (The thread ends with
+			// this goroutine, which also kills the helpers that it traces.)
 			runtime.LockOSThread()
 			for to := range queue {
 				sw.hit(number, to)
@@ -902,7 +904,7 @@ func (sw *sweep) run() {
 	for n, to := range sw.op.plan(sw.trace) {
 		to.thaw, to.sleepAt = n%2 == 1, sw.sleepAt
 		targets = append(targets, to)
-		if to.class != sample && to.class != news {
+		if to.class != sample && to.class != futexes {
 			to.thaw = !to.thaw
 			targets = append(targets, to)
 		}
@@ -928,7 +930,8 @@ func TestSweep(t *testing.T) {
 	if !KernelReports() || !HasByteLocks() {
 		t.Skip("not on this system: futex_waitv, or OFD locks, which the sweep is about")
 	}
-	// Who steps keeps the scheduler's hold on its thread.
+	// A goroutine that steps a helper blocks its thread without the scheduler's
+	// knowledge: let there be threads enough for the others.
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(2*runtime.NumCPU() + 2))
 	var points, crashes report
 	points.row("operation", "steps", "points tried", classNames[0], classNames[1], classNames[2], classNames[3], classNames[4], "not met", "failures")

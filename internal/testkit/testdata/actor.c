@@ -1,5 +1,5 @@
-// A program of libc's semaphores that a test drives over a pipe, a command a
-// line: see the actors in multiprocess_test.go.
+// A program that uses libc's semaphores, and that a test drives over a pipe, a command
+// a line: see actor.go.
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <errno.h>
@@ -22,7 +22,7 @@ static int record_lock(int fd, int type, int command)
 	return l.l_type;
 }
 
-// others counts the files of the directory, but our own, that somebody has
+// others counts the files of the directory, without our own, that another process has
 // locked.
 static int others(const char *dir)
 {

@@ -1,5 +1,5 @@
-# A program of Python's named semaphores that a test drives over a pipe, a
-# command a line: see the actors in multiprocess_test.go.
+# A program that uses Python's named semaphores, and that a test drives over a pipe, a
+# command a line: see actor.go.
 import errno
 import fcntl
 import os

@@ -1,6 +1,6 @@
-// A program of Win32's semaphores that a test drives over a pipe, a command a line:
-// see the actors in actor_test.go, and actor.c. It knows its semaphores by what
-// Microsoft documents; only the value takes a call that is not.
+// A program that uses Win32's semaphores, and that a test drives over a pipe, a command
+// a line: see actor.go, and actor.c. It makes only calls that Microsoft documents,
+// except for the value of a semaphore.
 #include <windows.h>
 #include <limits.h>
 #include <stdio.h>
@@ -44,7 +44,7 @@ static void unlock(HANDLE h)
 		exit(9);
 }
 
-// others counts the files of the directory, but our own, that somebody has
+// others counts the files of the directory, without our own, that another process has
 // locked.
 static int others(const char *dir)
 {
@@ -113,7 +113,7 @@ int main(void)
 		DWORD error = 0;
 		if (sscanf(line, "create %399s %d", text, &n) == 2) {
 			sem = CreateSemaphoreA(NULL, n, LONG_MAX, name(text));
-			error = GetLastError(); // says also whether it existed
+			error = GetLastError(); // also reports that it existed
 			if (error == ERROR_ALREADY_EXISTS)
 				CloseHandle(sem);
 		} else if (sscanf(line, "open %399s", text) == 1) {

@@ -1,6 +1,6 @@
-// A program that knows nothing of semaphores, and has inherited descriptor 3. It
-// forks twice and ends; each child lives, with the descriptor, until it can read a
-// byte from descriptor 4, or the end of that.
+// A program that does not know about semaphores, and has inherited descriptor 3. It
+// forks twice and ends; each child lives, with the descriptor, until it reads a byte
+// or the end of file from descriptor 4.
 #include <unistd.h>
 
 int main(void)

@@ -14,8 +14,8 @@
 
 #define SHIM __attribute__((unused)) static
 
-// Another libc's semaphores are elsewhere: where glibc has those of a name whose last
-// byte is another one.
+// The semaphores of these libcs are not glibc's of the same name: they are where glibc
+// has those of a name whose last byte differs.
 typedef struct { char name[512]; } shim_name;
 
 SHIM const char *shim_elsewhere(const char *name, shim_name *other)

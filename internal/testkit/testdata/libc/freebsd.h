@@ -2,7 +2,7 @@
 //
 // - A name without a slash in front is an error, and so is any flag but O_CREAT and
 //   O_EXCL.
-// - sem_clockwait_np has flags, and can tell how much time was left.
+// - sem_clockwait_np has flags, and can return how much time was left.
 // - sem_post of version 9 returns EOVERFLOW in place of -1.
 #include "common.h"
 

@@ -1,10 +1,10 @@
 // A libc like macOS's.
 //
 // - SEM_FAILED is -1.
-// - What sem_open returns is no address but a file descriptor, another one for each
+// - sem_open returns a file descriptor instead of an address, and a new one for each
 //   open.
-// - A name has 30 bytes at the most, the slash among them.
-// - A value is 32767 at the most.
+// - A name has at most 30 bytes, including the slash.
+// - A value is at most 32767.
 // - There are no unnamed semaphores and no timed wait, and sem_getvalue fails.
 #include "common.h"
 

@@ -39,7 +39,7 @@ SHIM int musl_sem_close(sem_t *sem)
 	for (i = 0; i < MUSL_SEMS && musl_sems[i].sem != sem; i++)
 		;
 	if (i == MUSL_SEMS)
-		abort(); // musl does not look
+		abort(); // musl does not check
 	for (; musl_sems[i].mapped > 0; musl_sems[i].mapped--)
 		sem_close(sem); // the last one unmaps
 	if (--musl_sems[i].opens == 0)
