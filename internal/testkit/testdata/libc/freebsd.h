@@ -8,18 +8,16 @@
 
 SHIM sem_t *freebsd_sem_open(const char *name, int flags, unsigned mode, unsigned value)
 {
-	shim_name other;
 	errno = EINVAL;
 	if (name[0] != '/' || (flags & ~(O_CREAT | O_EXCL)))
 		return SEM_FAILED;
-	return sem_open(shim_elsewhere(name, &other), flags, mode, value);
+	return shim_open(name, flags, mode, value);
 }
 
 SHIM int freebsd_sem_unlink(const char *name)
 {
-	shim_name other;
 	errno = ENOENT;
-	return name[0] != '/' ? -1 : sem_unlink(shim_elsewhere(name, &other));
+	return name[0] != '/' ? -1 : shim_unlink(name);
 }
 
 SHIM int freebsd_sem_post(sem_t *sem)

@@ -5,58 +5,38 @@
 //   first sem_close unmaps it, and the next one is EINVAL.
 #include "common.h"
 
-#define ILLUMOS_SEMS 4096
-SHIM struct { sem_t *sem; int opens; } illumos_sems[ILLUMOS_SEMS];
-SHIM pthread_mutex_t illumos_lock = PTHREAD_MUTEX_INITIALIZER;
-
 SHIM sem_t *illumos_sem_open(const char *name, int flags, unsigned mode, unsigned value)
 {
-	shim_name other;
-	int i, slot = -1;
-	sem_t *sem = sem_open(shim_elsewhere(name, &other), flags, mode, value);
+	sem_t *sem = shim_open(name, flags, mode, value);
 	if (sem == SEM_FAILED)
 		return (sem_t *)-1;
-	pthread_mutex_lock(&illumos_lock);
-	for (i = 0; i < ILLUMOS_SEMS && illumos_sems[i].sem != sem; i++)
-		if (slot < 0 && illumos_sems[i].sem == NULL)
-			slot = i;
-	if (i == ILLUMOS_SEMS)
-		i = slot;
-	if (i < 0)
+	pthread_mutex_lock(&shim_lock);
+	if (shim_opened(sem, SHIM_SEMS) == NULL)
 		abort();
-	illumos_sems[i].sem = sem;
-	illumos_sems[i].opens++;
-	pthread_mutex_unlock(&illumos_lock);
+	pthread_mutex_unlock(&shim_lock);
 	return sem;
 }
 
 SHIM int illumos_sem_close(sem_t *sem)
 {
-	int i, opens = 0;
-	pthread_mutex_lock(&illumos_lock);
-	for (i = 0; i < ILLUMOS_SEMS && illumos_sems[i].sem != sem; i++)
-		;
-	if (i < ILLUMOS_SEMS) {
-		opens = illumos_sems[i].opens;
-		illumos_sems[i].sem = NULL;
-		illumos_sems[i].opens = 0;
+	shim_entry *e;
+	int open;
+	pthread_mutex_lock(&shim_lock);
+	e = shim_find(sem, SHIM_SEMS);
+	open = e != NULL;
+	if (open) {
+		for (; e->opens > 0; e->opens--)
+			sem_close(sem); // the last one unmaps
+		e->sem = NULL;
 	}
-	for (i = 0; i < opens; i++)
-		sem_close(sem); // the last one unmaps
-	pthread_mutex_unlock(&illumos_lock);
+	pthread_mutex_unlock(&shim_lock);
 	errno = EINVAL;
-	return opens > 0 ? 0 : -1;
-}
-
-SHIM int illumos_sem_unlink(const char *name)
-{
-	shim_name other;
-	return sem_unlink(shim_elsewhere(name, &other));
+	return open ? 0 : -1;
 }
 
 #define sem_open illumos_sem_open
 #define sem_close illumos_sem_close
-#define sem_unlink illumos_sem_unlink
+#define sem_unlink shim_unlink
 #define sem_clockwait illumos_has_no_sem_clockwait
 #undef SEM_FAILED
 #define SEM_FAILED ((sem_t *)-1)

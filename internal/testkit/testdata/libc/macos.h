@@ -28,7 +28,6 @@ SHIM int macos_too_long(const char *name)
 
 SHIM sem_t *macos_sem_open(const char *name, int flags, unsigned mode, unsigned value)
 {
-	shim_name other;
 	sem_t *real;
 	int fd, e;
 	if (macos_too_long(name))
@@ -39,7 +38,7 @@ SHIM sem_t *macos_sem_open(const char *name, int flags, unsigned mode, unsigned 
 	fd = open("/dev/null", O_RDWR | O_CLOEXEC);
 	if (fd < 0 || fd >= MACOS_DESCRIPTORS)
 		abort();
-	real = sem_open(shim_elsewhere(name, &other), flags, mode, value);
+	real = shim_open(name, flags, mode, value);
 	if (real == SEM_FAILED) {
 		e = errno;
 		close(fd);
@@ -62,8 +61,7 @@ SHIM int macos_sem_close(sem_t *sem)
 
 SHIM int macos_sem_unlink(const char *name)
 {
-	shim_name other;
-	return macos_too_long(name) ? -1 : sem_unlink(shim_elsewhere(name, &other));
+	return macos_too_long(name) ? -1 : shim_unlink(name);
 }
 
 SHIM int macos_sem_trywait(sem_t *sem)
