@@ -636,31 +636,5 @@ func FuzzOpenNative(f *testing.F) {
 			f.Add(b)
 		}
 	}
-	name := UniqueName(f)
-	path := StoreFile(semaphore.EngineNative, name)
-	f.Fuzz(func(t *testing.T, content []byte) {
-		Must(t, os.WriteFile(path, content, 0o600))
-		defer os.Remove(path)
-		s, err := semaphore.Open(name, semaphore.WithEngine(semaphore.EngineNative))
-		if err != nil {
-			WantErr(t, "Open", err, semaphore.ErrCorrupt)
-			if now, _ := os.ReadFile(path); !bytes.Equal(now, content) {
-				t.Errorf("the file was changed: % x", now)
-			}
-			return
-		}
-		defer s.Close()
-		// The content could be that of a semaphore: then it works as one.
-		before, err := s.Value()
-		Must(t, err)
-		if err := s.TryWait(); err == nil {
-			Must(t, s.Post())
-		} else {
-			WantErr(t, "TryWait", err, semaphore.ErrWouldBlock)
-			WantErr(t, "WaitTimeout", s.WaitTimeout(time.Microsecond), semaphore.ErrTimeout)
-		}
-		if after, _ := s.Value(); after != before {
-			t.Errorf("value %d, was %d", after, before)
-		}
-	})
+	FuzzOpen(f, semaphore.EngineNative)
 }

@@ -106,16 +106,7 @@ func TestExecKeepsThePermit(t *testing.T) {
 // Without space there is an error, and no access ends in a SIGBUS.
 func TestNoSpace(t *testing.T) {
 	NeedRoot(t)
-	if runtime.GOOS != "linux" {
-		t.Skip("not on this system: tmpfs")
-	}
-	dir := t.TempDir()
-	mount := exec.Command("mount", "-t", "tmpfs", "-o", "size=64k", "semaphore-test", dir)
-	if out, err := mount.CombinedOutput(); err != nil {
-		Missing(t, fmt.Sprintf("the right to mount (%s)", strings.TrimSpace(string(out))))
-	}
-	defer exec.Command("umount", "-l", dir).Run()
-	t.Setenv("SEMAPHORE_DIR", dir)
+	dir := SmallFilesystem(t, 64<<10)
 	fill := filepath.Join(dir, "full")
 	s := Open(t, "x", Recoverable, semaphore.WithValue(3))
 	os.WriteFile(fill, make([]byte, 64<<10), 0o600) // as much as there is

@@ -84,6 +84,24 @@ func NeedSleeping(t testing.TB) {
 	}
 }
 
+// SmallFilesystem makes SEMAPHORE_DIR a filesystem with room for size bytes, until the test
+// ends, and returns its directory. Only root can mount one.
+func SmallFilesystem(t testing.TB, size int) (dir string) {
+	t.Helper()
+	if runtime.GOOS != "linux" {
+		t.Skip("not on this system: tmpfs")
+	}
+	dir = t.TempDir()
+	mount := exec.Command("mount", "-t", "tmpfs", "-o", fmt.Sprint("size=", size), "semaphore-test", dir)
+	if out, err := mount.CombinedOutput(); err != nil {
+		Missing(t, fmt.Sprintf("the right to mount (%s)", strings.TrimSpace(string(out))))
+	}
+	// After the cleanups of semaphores that the test opens.
+	t.Cleanup(func() { exec.Command("umount", "-l", dir).Run() })
+	t.Setenv("SEMAPHORE_DIR", dir)
+	return dir
+}
+
 // Threads returns how many threads this process has.
 func Threads(t testing.TB) int {
 	t.Helper()

@@ -298,20 +298,13 @@ func TestFullFilesystem(t *testing.T) {
 	UseHelper("actor")
 	NeedRoot(t)
 	EachVariant(t, func(t *testing.T) {
-		dir := t.TempDir()
-		mount := exec.Command("mount", "-t", "tmpfs", "-o", "size=64k", "semaphore-test", dir)
-		if out, err := mount.CombinedOutput(); err != nil {
-			Missing(t, fmt.Sprintf("the right to mount (%s)", strings.TrimSpace(string(out))))
-		}
-		defer exec.Command("umount", "-l", dir).Run()
-		t.Setenv("SEMAPHORE_DIR", dir)
+		dir := SmallFilesystem(t, 64<<10)
 		s := Open(t, "x", Recoverable, semaphore.WithValue(3))
 		other := Open(t, "x", Recoverable)
 		a := Holding(t, "x", 2)
 		b := StartActor(t, "recoverable")
 		b.OK("open x")
-		defer func() { Must(t, s.Close()); Must(t, other.Close()) }() // before the umount
-		for {                                                         // to the last byte
+		for { // to the last byte
 			f, err := os.OpenFile(filepath.Join(dir, "full"), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
 			Must(t, err)
 			_, err = f.Write(make([]byte, 4096))
@@ -347,5 +340,7 @@ func TestFullFilesystem(t *testing.T) {
 		WantErr(t, "SetLimit", s.SetLimit(60_000), syscall.ENOSPC)
 		Must(t, s.Post())
 		Becomes(t, s, 3)
+		Must(t, s.Close())
+		Must(t, other.Close())
 	})
 }

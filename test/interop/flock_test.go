@@ -300,24 +300,5 @@ func FuzzOpenFlock(f *testing.F) {
 	f.Add([]byte(flockHeader + "\x01\x00\x00\x00"))
 	f.Add([]byte(flockHeader))
 	f.Add([]byte{})
-	name := UniqueName(f)
-	path := StoreFile(semaphore.EngineFlock, name)
-	f.Fuzz(func(t *testing.T, content []byte) {
-		Must(t, os.WriteFile(path, content, 0o600))
-		defer os.Remove(path)
-		s, err := semaphore.Open(name, semaphore.WithEngine(semaphore.EngineFlock))
-		if err != nil {
-			WantErr(t, "Open", err, semaphore.ErrCorrupt)
-		} else {
-			defer s.Close()
-			if err := s.TryWait(); err == nil {
-				Must(t, s.Post())
-			} else {
-				WantErr(t, "TryWait", err, semaphore.ErrWouldBlock)
-			}
-		}
-		if now, _ := os.ReadFile(path); !bytes.Equal(now, content) {
-			t.Errorf("the file was changed: % x", now)
-		}
-	})
+	FuzzOpen(f, semaphore.EngineFlock)
 }
