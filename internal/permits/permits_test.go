@@ -672,7 +672,7 @@ func TestJoinAndLeaveAgainstHealing(t *testing.T) {
 	for n, more := 0, true; more; n++ {
 		w := newWorld(t, 1)
 		healer, o := w.open(), w.open()
-		healer.Take(false) // so that Leave notifies nobody, and heals nothing
+		healer.Take(false) // so that Leave notifies no waiter, and heals nothing
 		heal := func() { healer.Heal(w.table.waiters.Load()) }
 		more = stopAt(n, o.Join, heal)
 		if got := w.table.Waiters(); got != 1 {

@@ -53,7 +53,7 @@ func (s *set) has(i int) bool { return s[i/64]&(1<<(i%64)) != 0 }
 // An exit after a liveness word was read changes the word. So a waiter that sleeps only
 // while all words have the values that were read misses no exit.
 //
-// Scan notifies nobody of the permits that it has given back: the caller must call
+// Scan notifies no waiter of the permits that it has given back: the caller must call
 // Notify.
 func (o *Owner) Scan(all bool, watch []Word) Findings {
 	f := Findings{Watch: watch}

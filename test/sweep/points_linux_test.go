@@ -310,7 +310,7 @@ func (p *prey) remains() (parts []string) {
 				parts = append(parts, "permit")
 			}
 			if h.Waits {
-				parts = append(parts, "ticket")
+				parts = append(parts, "count as a waiter")
 			}
 		}
 	}
