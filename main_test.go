@@ -9,6 +9,7 @@ import (
 	. "github.com/procsem/semaphore/internal/testkit"
 )
 
+// helpers are the processes that the tests of the type start.
 var helpers = Helpers{"actor": ActorMain, "create": CreateMain}
 
 func TestMain(m *testing.M) { os.Exit(Main(m, helpers)) }

@@ -15,8 +15,8 @@ var Signals = []os.Signal{syscall.SIGHUP, syscall.SIGINT, syscall.SIGTERM}
 
 // Die ends the process by sig's default action, so that its status says so. If sig
 // does not kill it, Die returns the status that a shell would report, for os.Exit: the
-// program has a C handler for sig, or is process 1 of a container, to which the kernel
-// does not deliver it.
+// process is number 1 of a container, to which the kernel does not deliver sig, or, on
+// other systems than Linux, has a C handler for it.
 func Die(sig os.Signal) (status int) {
 	signal.Reset(sig) // the program's own listeners too
 	if SetDefault(sig) {
