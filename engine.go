@@ -145,9 +145,9 @@ func chooseEngine(e Engine) (*engine.Engine, error) {
 	}
 	needs := ""
 	if e == EngineLibc {
-		needs = " without cgo"
+		needs = " (it needs cgo, and a Unix system's libc)"
 	}
-	return nil, engine.Because(ErrUnsupported, "engine %v on %s%s; this build has: %s", e, runtime.GOOS, needs, strings.Join(have, ", "))
+	return nil, engine.Because(ErrUnsupported, "engine %v%s on %s; this build has: %s", e, needs, runtime.GOOS, strings.Join(have, ", "))
 }
 
 // openBackend opens name as a semaphore of engine eng.

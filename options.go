@@ -11,7 +11,9 @@ import (
 
 // MaxValue is the greatest value of a semaphore, glibc's SEM_VALUE_MAX. The limit of
 // a recoverable one is 65535 at the most.
-const MaxValue = engine.MaxValue
+const MaxValue = 1<<31 - 1
+
+var _ = [1]struct{}{}[MaxValue-engine.MaxValue] // they are one number
 
 // An Option changes how Open, Acquire or Unlink work. Where several set the
 // same thing, the last one counts.

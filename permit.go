@@ -6,7 +6,7 @@ import (
 )
 
 // A Permit is one permit that Acquire or TryAcquire took. It belongs to
-// the Permit, not to the handle: Post does not give it, and it stays
+// the code that has the Permit, not to the handle: Post does not give it, and it stays
 // valid after the handle is closed. But Close gives it back if the semaphore is a
 // recoverable one or the handle was opened WithCloseOnExit.
 type Permit struct {

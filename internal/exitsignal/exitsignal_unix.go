@@ -19,7 +19,7 @@ var Signals = []os.Signal{syscall.SIGHUP, syscall.SIGINT, syscall.SIGTERM}
 // other systems than Linux, has a C handler for it.
 func Die(sig os.Signal) (status int) {
 	signal.Reset(sig) // the program's own listeners too
-	if SetDefault(sig) {
+	if SetDefault(sig) || sig != syscall.SIGQUIT {
 		syscall.Kill(os.Getpid(), sig.(syscall.Signal))
 		time.Sleep(time.Second) // it is on its way
 	}

@@ -1,4 +1,4 @@
-//go:build unix && !linux && !aix && !filelock_fcntl
+//go:build unix && !linux && !aix && !filelock_fcntl && !mips && !mipsle && (!arm || arm.7)
 
 package recoverable
 

@@ -125,7 +125,7 @@ func (o objects) free() {
 			windows.CloseHandle(h)
 		}
 	}
-	store.RemoveUnused(o.gone) // see removeFile; nearly always there is nothing
+	store.RemoveUnused(o.gone) // see store.Remove; nearly always there is nothing
 }
 
 // freeWith frees the objects when nothing refers to the table any more.

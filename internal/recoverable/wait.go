@@ -54,8 +54,9 @@ func (h *handle) Serve(t engine.Turn) {
 	}
 	defer runtime.KeepAlive(h.table)
 	h.owner.Join()
+	now := time.Now()
 	if h.netLooked.IsZero() {
-		h.netLooked = time.Now()
+		h.netLooked = now
 	}
 	var (
 		sleep       = sleep{h: h}
@@ -66,6 +67,12 @@ func (h *handle) Serve(t engine.Turn) {
 		ticketValid bool                                           // our ticket still says where in the kernel's queue we are
 		pending     bool                                           // there was an event, and no waiter here has used it yet
 	)
+	if net.Before(now) {
+		// It was time while no goroutine waited. Not at once: a short wait rarely pays
+		// for a scan of all owners, and many processes that begin to wait do not
+		// all scan together.
+		net = now.Add(rand.N(netSpread))
+	}
 	defer sleep.end()
 	for {
 		sleep.begin()
@@ -123,6 +130,8 @@ func (h *handle) Serve(t engine.Turn) {
 		h.owner.PassOn(found.Watch, pending || h.dying.recent(found.Dying), h.dying.recent)
 	}
 }
+
+const netSpread = 50 * time.Millisecond
 
 // netPause is how long one of that many waiters sleeps before it looks by itself. What
 // it finds it notifies the others of, so they need not all look once a second: some

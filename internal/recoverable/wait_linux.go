@@ -81,6 +81,8 @@ func (s *sleep) rest(d time.Duration) (w waking) {
 	default:
 		w.err = err
 	}
+	// An event after this read is not lost on us: we are awake, and look before we
+	// sleep again and compare with the new value.
 	w.notified = atomic.LoadUint32(s.h.table.Event()) != s.event
 	return w
 }

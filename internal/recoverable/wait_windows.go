@@ -20,7 +20,10 @@ func (h *handle) reportExit() { h.owner.ExpectReport() }
 
 func (h *handle) withdrawReport() {}
 
-func (h *handle) Interrupt() { windows.SetEvent(h.objects.stop) }
+func (h *handle) Interrupt() {
+	windows.SetEvent(h.objects.stop)
+	h.kick.Send()
+}
 
 // Wake lets n waiters, on whatever word, look again, by as many tokens in the semaphore.
 // No server slept that would have taken the tokens left there; one that comes to sleep
