@@ -66,7 +66,7 @@ var mutants = []mutant{
 		{"home < groupSize && uint32(o.waiters.Load()) == 0", "home < groupSize && early == 0"},
 	}},
 	{"a waiter counts itself after it has looked", serve, "TestGiveBeforeSleep", whole, []edit{
-		{"	h.owner.Join()\n	if h.netLooked", "	joined := false\n	if h.netLooked"},
+		{"	h.owner.Join()\n	now :=", "	joined := false\n	now :="},
 		{"		w, netDue = h.sleepUntil(", "		if !joined {\n			h.owner.Join()\n			joined = true\n		}\n		w, netDue = h.sleepUntil("},
 		{"	if h.owner.Leave() {\n", "	if !joined {\n		h.owner.Join()\n	}\n	if h.owner.Leave() {\n"},
 	}},
