@@ -107,8 +107,8 @@ func NameGone(f *os.File, path string) (bool, error) {
 	return info.Sys().(*syscall.Stat_t).Nlink == 0, nil
 }
 
-// CheckOwner refuses the file of a user who may have put it there for us to find:
-// its owner decides whom it limits. Root can't be tricked into more than root's own
+// CheckOwner refuses a file that another user may have put there for us to find:
+// its owner decides which processes it limits. Root can't be tricked into more than root's own
 // files could do; a caller that only opens, or shares its semaphore with others by its
 // mode, expects other owners.
 func CheckOwner(f *os.File, o *engine.Options) error {

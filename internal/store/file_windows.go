@@ -232,7 +232,7 @@ func RemoveUnused(path string) {
 	_ = windows.SetFileInformationByHandle(h, windows.FileDispositionInfo, &yes, 1)
 }
 
-// CheckOwner refuses the file of a user who may have put it there for us to
+// CheckOwner refuses a file that another user may have put there for us to
 // find, as it does on Unix: administrators and the system stand for root.
 func CheckOwner(f *os.File, o *engine.Options) error {
 	if !o.Create || o.Mode&0o022 != 0 {

@@ -1,12 +1,6 @@
 package store
 
-import (
-	"os"
-
-	"golang.org/x/sys/unix"
-)
-
-func init() { networkFS = networkOf }
+import "golang.org/x/sys/unix"
 
 // NetworkTypes are the filesystems (statfs(2), linux/magic.h) whose files
 // other machines share.
@@ -28,12 +22,6 @@ var NetworkTypes = map[uint32]string{
 	0x19830326:            "BeeGFS",
 }
 
-// networkOf is networkFS. FUSE (sshfs among others) does not say what is behind it,
-// and counts as local.
-func networkOf(dir string) (string, error) {
-	var st unix.Statfs_t
-	if err := unix.Statfs(dir, &st); err != nil {
-		return "", &os.PathError{Op: "statfs", Path: dir, Err: err}
-	}
-	return NetworkTypes[uint32(st.Type)], nil
-}
+// networkName names a network filesystem, "" if it is local. FUSE (sshfs among others) does
+// not say what is behind it, and counts as local.
+func networkName(st *unix.Statfs_t) string { return NetworkTypes[uint32(st.Type)] }
