@@ -5,7 +5,6 @@ package recoverable
 import (
 	"fmt"
 	"os"
-	"runtime"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -16,31 +15,20 @@ import (
 )
 
 // mapFile maps the file, with private memory for the robust list's nodes before
-// it: they hold addresses, which no other process may write.
-func (s *sleeper) mapFile(f *os.File, _ *permits.Head) (unsafe.Pointer, error) {
+// it: they hold addresses, which no other process may write. free unmaps it.
+func (*sleeper) mapFile(f *os.File, _ *permits.Head) (memory unsafe.Pointer, free func(), err error) {
 	const private = unix.MAP_PRIVATE | unix.MAP_ANONYMOUS | unix.MAP_NORESERVE
 	base, err := unix.MmapPtr(-1, 0, nil, futex.Distance+permits.Size, unix.PROT_READ|unix.PROT_WRITE, private)
 	if err != nil {
-		return nil, os.NewSyscallError("mmap", err)
+		return nil, nil, os.NewSyscallError("mmap", err)
 	}
-	memory := unsafe.Add(base, futex.Distance)
+	free = func() { unix.MunmapPtr(base, futex.Distance+permits.Size) }
+	memory = unsafe.Add(base, futex.Distance)
 	if _, err := unix.MmapPtr(int(f.Fd()), 0, memory, permits.Size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_FIXED); err != nil {
-		unix.MunmapPtr(base, futex.Distance+permits.Size)
-		return nil, os.NewSyscallError("mmap", err)
+		free()
+		return nil, nil, os.NewSyscallError("mmap", err)
 	}
-	return memory, nil
-}
-
-// freeWith unmaps the memory when nothing refers to the table any more.
-// now does that at once, when nothing uses it.
-func (*sleeper) freeWith(t *permits.Table, memory unsafe.Pointer) (now func()) {
-	base := unsafe.Add(memory, -futex.Distance)
-	free := func(base unsafe.Pointer) { unix.MunmapPtr(base, futex.Distance+permits.Size) }
-	cleanup := runtime.AddCleanup(t, free, base)
-	return func() {
-		cleanup.Stop()
-		free(base)
-	}
+	return memory, free, nil
 }
 
 // allocate gives a part of the file storage, without changing what is there.

@@ -4,7 +4,6 @@ package recoverable
 
 import (
 	"os"
-	"runtime"
 	"time"
 	"unsafe"
 
@@ -19,20 +18,10 @@ import (
 
 type sleeper struct{}
 
-func (*sleeper) mapFile(f *os.File, _ *permits.Head) (unsafe.Pointer, error) {
-	memory, err := unix.MmapPtr(int(f.Fd()), 0, nil, permits.Size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
-	return memory, os.NewSyscallError("mmap", err)
-}
-
-// freeWith unmaps the memory when nothing refers to the table any more.
-// now does that at once, when nothing uses it.
-func (*sleeper) freeWith(t *permits.Table, memory unsafe.Pointer) (now func()) {
-	free := func(memory unsafe.Pointer) { unix.MunmapPtr(memory, permits.Size) }
-	cleanup := runtime.AddCleanup(t, free, memory)
-	return func() {
-		cleanup.Stop()
-		free(memory)
-	}
+// mapFile maps the file. free unmaps it.
+func (*sleeper) mapFile(f *os.File, _ *permits.Head) (memory unsafe.Pointer, free func(), err error) {
+	memory, err = unix.MmapPtr(int(f.Fd()), 0, nil, permits.Size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	return memory, func() { unix.MunmapPtr(memory, permits.Size) }, os.NewSyscallError("mmap", err)
 }
 
 func (h *handle) reportExit() {}

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"runtime"
 	"time"
 	"unsafe"
 
@@ -33,7 +32,8 @@ type objects struct {
 	gone string         // the path of the file once its name was removed
 }
 
-func (s *sleeper) mapFile(f *os.File, head *permits.Head) (_ unsafe.Pointer, err error) {
+// mapFile maps the file, and makes the objects. free frees all of it.
+func (s *sleeper) mapFile(f *os.File, head *permits.Head) (memory unsafe.Pointer, free func(), err error) {
 	o := objects{gone: filepath.Join(filepath.Dir(f.Name()), goneName(head))}
 	defer func() {
 		if err != nil {
@@ -41,16 +41,16 @@ func (s *sleeper) mapFile(f *os.File, head *permits.Head) (_ unsafe.Pointer, err
 		}
 	}()
 	if o.view, err = mapView(f); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if o.wake, err = openWake(f, head); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if o.stop, err = windows.CreateEvent(nil, 0, 0, nil); err != nil {
-		return nil, os.NewSyscallError("CreateEvent", err)
+		return nil, nil, os.NewSyscallError("CreateEvent", err)
 	}
 	s.objects = o
-	return o.view, nil
+	return o.view, o.free, nil
 }
 
 func mapView(f *os.File) (unsafe.Pointer, error) {
@@ -126,16 +126,6 @@ func (o objects) free() {
 		}
 	}
 	store.RemoveUnused(o.gone) // see store.Remove; nearly always there is nothing
-}
-
-// freeWith frees the objects when nothing refers to the table any more.
-// now does that at once, when nothing uses it.
-func (s *sleeper) freeWith(t *permits.Table, _ unsafe.Pointer) (now func()) {
-	cleanup := runtime.AddCleanup(t, objects.free, s.objects)
-	return func() {
-		cleanup.Stop()
-		s.objects.free()
-	}
 }
 
 // allocate has nothing to do: a file has its storage as soon as it has its size.

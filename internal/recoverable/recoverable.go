@@ -131,12 +131,17 @@ func newHandle(f *os.File, path string, o *engine.Options) (_ *handle, err error
 	if h.locks, err = newLocks(head, f, path); err != nil {
 		return nil, err
 	}
-	memory, err := h.mapFile(f, head)
+	memory, free, err := h.mapFile(f, head)
 	if err != nil {
 		return nil, err
 	}
 	h.table = permits.At(memory)
-	unmap = h.freeWith(h.table, memory)
+	// When nothing refers to the table any more; or at once, if there is no handle.
+	cleanup := runtime.AddCleanup(h.table, func(free func()) { free() }, free)
+	unmap = func() {
+		cleanup.Stop()
+		free()
+	}
 	// One claimer at a time: it alone decides whether another owner lives, and so about
 	// the limit.
 	if unlock, err = h.lockClaim(); err != nil {
