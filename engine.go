@@ -135,7 +135,7 @@ func chooseEngine(e Engine) (*engine.Engine, error) {
 	}
 	var have []string
 	for _, eng := range engines() {
-		if e == EngineAuto || e == engineOf(eng) {
+		if e == EngineAuto || eng.Name == e.String() {
 			return eng, nil
 		}
 		have = append(have, eng.Name)

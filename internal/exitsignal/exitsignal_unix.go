@@ -32,4 +32,4 @@ func Die(sig os.Signal) (status int) {
 func SetDefault(sig os.Signal) bool { return setDefault(sig.(syscall.Signal)) }
 
 // setDefault is for systems where only the runtime's own action can be had.
-var setDefault = func(sig syscall.Signal) bool { return sig != syscall.SIGQUIT }
+var setDefault = func(syscall.Signal) bool { return false }
