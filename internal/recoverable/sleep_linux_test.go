@@ -141,6 +141,17 @@ func TestWokenForNothingAndCancelled(t *testing.T) {
 	Must(t, Result(t, waits))
 }
 
+// The safety net finds a holder whose exit the kernel does not report.
+func TestExitThatIsNotReported(t *testing.T) {
+	defer Rescuing()()
+	t.Setenv(NoRobustList, "1") // for the holder
+	s := Open(t, UniqueName(t), Recoverable)
+	a := Holding(t, s.Name(), 1)
+	waiting := Blocked(t, s, s.Wait)
+	Must(t, a.Cmd.Process.Kill())
+	Must(t, Result(t, waiting))
+}
+
 func needWaitv(t *testing.T) {
 	t.Helper()
 	if !HasWaitv() {

@@ -32,7 +32,7 @@ func HasWaitv() bool {
 func hasRobustList() bool {
 	var head, size uintptr
 	_, _, errno := unix.RawSyscall(unix.SYS_GET_ROBUST_LIST, 0, uintptr(unsafe.Pointer(&head)), uintptr(unsafe.Pointer(&size)))
-	return errno == 0
+	return errno == 0 && !testhook.NoRobustList.Load()
 }
 
 // HasByteLocks reports whether the kernel has open-file-description locks.

@@ -15,6 +15,9 @@ const (
 	// noByteLocks: Linux before 3.15, or a filesystem without open-file-description
 	// locks.
 	noByteLocks = "SEMAPHORE_TEST_NO_OFD_LOCKS"
+
+	// NoRobustList: a kernel, or an emulator of one, that reports no exits.
+	NoRobustList = "SEMAPHORE_TEST_NO_ROBUST_LIST"
 )
 
 // OldKernel makes this process run as on an older kernel, if the environment asks for it.
@@ -22,6 +25,9 @@ const (
 func OldKernel() {
 	if os.Getenv(noFutexWaitv) != "" {
 		testhook.NoFutexWaitv.Store(true)
+	}
+	if os.Getenv(NoRobustList) != "" {
+		testhook.NoRobustList.Store(true)
 	}
 	if os.Getenv(noByteLocks) != "" {
 		testhook.NoByteLocks.Store(true)

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/procsem/semaphore"
+	"github.com/procsem/semaphore/internal/engine"
 	"github.com/procsem/semaphore/internal/permits"
 	"github.com/procsem/semaphore/internal/testhook"
 )
@@ -45,5 +46,5 @@ func Waits(t *testing.T, s *semaphore.Semaphore, a *Actor) bool {
 
 // Table returns the table of a recoverable semaphore.
 func Table(s *semaphore.Semaphore) *permits.Table {
-	return &testhook.Inspect(s).Backend.(interface{ Owner() *permits.Owner }).Owner().Table
+	return &testhook.Inspect(s).Backend.(engine.Recoverable).Owner().Table
 }
