@@ -81,13 +81,19 @@ func (a *Actor) Sleeping() bool { return true }
 // Threads returns how many threads this process has.
 func Threads(t testing.TB) int {
 	t.Helper()
+	return ThreadsOf(t, windows.GetCurrentProcessId())
+}
+
+// ThreadsOf returns how many threads a process has.
+func ThreadsOf(t testing.TB, pid uint32) int {
+	t.Helper()
 	all, err := windows.CreateToolhelp32Snapshot(windows.TH32CS_SNAPTHREAD, 0)
 	Must(t, err)
 	defer windows.CloseHandle(all)
 	n := 0
 	entry := windows.ThreadEntry32{Size: uint32(unsafe.Sizeof(windows.ThreadEntry32{}))}
 	for err = windows.Thread32First(all, &entry); err == nil; err = windows.Thread32Next(all, &entry) {
-		if entry.OwnerProcessID == windows.GetCurrentProcessId() {
+		if entry.OwnerProcessID == pid {
 			n++
 		}
 	}

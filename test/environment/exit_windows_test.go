@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/windows"
 
@@ -72,7 +73,25 @@ func end(t *testing.T, a *Actor, how exit) {
 	} else {
 		Must(t, Helper(t, "ctrl", fmt.Sprint(a.Cmd.Process.Pid)).Run())
 	}
-	Result(t, InBackground(a.Cmd.Wait))
+	ended := make(chan struct{})
+	go func() {
+		a.Cmd.Wait()
+		close(ended)
+	}()
+	select {
+	case <-ended:
+	case <-time.After(Hang):
+		// Wine 8 may hang in ExitProcess, which has ended all threads but its own by then,
+		// if one of them was asking about a file. Go itself needs more threads than one,
+		// so this process has given back what it held, and called ExitProcess.
+		if !UnderWine() || how.how != "storm" || ThreadsOf(t, uint32(a.Cmd.Process.Pid)) != 1 {
+			t.Fatalf("not ended after %v", Hang)
+		}
+		t.Log("Wine hangs in ExitProcess, so that the status cannot be seen")
+		Must(t, a.Cmd.Process.Kill())
+		<-ended
+		return
+	}
 	got := uint32(a.Cmd.ProcessState.ExitCode())
 	if UnderWine() && (how.how == "plain" || how.how == "closed") {
 		want = 0 // the status of a process that does not handle the event, under Wine
