@@ -73,7 +73,7 @@ func (s *Semaphore) shut() bool {
 func (s *Semaphore) giveAllBack() {
 	n := s.held.Swap(0)
 	for range n {
-		s.giveBack()
+		s.giveBack(0, true)
 	}
 	s.permitsMu.Lock()
 	permits := make([]*Permit, 0, len(s.permits))

@@ -149,13 +149,17 @@ func (s *Semaphore) Wait() error {
 }
 
 // WaitContext is Wait that ends with the bare ctx.Err() when ctx ends. A
-// context that had ended before the call takes nothing, even where a permit
-// is free.
+// context that has ended takes nothing: neither a permit that was free before the call,
+// nor one that is posted after the end while the call has not returned yet.
 func (s *Semaphore) WaitContext(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
 	if s.takeFast() {
+		if err := ctx.Err(); err != nil {
+			s.undo() // it may have been posted after the end
+			return err
+		}
 		return nil
 	}
 	return s.wait(ctx, true, "wait")
@@ -167,10 +171,9 @@ func (s *Semaphore) WaitTimeout(d time.Duration) error {
 	if s.takeFast() {
 		return nil
 	}
-	var err error
-	if d <= 0 {
-		err = s.wait(context.Background(), false, "wait")
-	} else {
+	// A permit that is free is taken however short d is, as by sem_timedwait.
+	err := s.wait(context.Background(), false, "wait")
+	if d > 0 && errors.Is(err, ErrWouldBlock) {
 		ctx, cancel := context.WithTimeout(context.Background(), d)
 		defer cancel()
 		err = s.wait(ctx, true, "wait")

@@ -158,6 +158,93 @@ func TestConformanceContext(t *testing.T) {
 	})
 }
 
+// A permit that is posted after a context ended goes to nobody who waits with it, whether
+// the waiter has noticed the end or not, and is there for others.
+func TestConformanceNoPermitAfterContextEnded(t *testing.T) {
+	EachEngine(t, func(t *testing.T, e semaphore.Engine) {
+		name := UniqueName(t)
+		s := Open(t, name, e)
+		other := Open(t, name, e)
+		waits := map[string]func(context.Context) error{
+			"WaitContext": func(ctx context.Context) error {
+				err := s.WaitContext(ctx)
+				if err == nil {
+					Must(t, s.Post())
+				}
+				return err
+			},
+			"Acquire": func(ctx context.Context) error {
+				p, err := s.Acquire(ctx)
+				if err == nil {
+					p.Release()
+				}
+				return err
+			},
+		}
+		for wait, f := range waits {
+			for _, poster := range []*semaphore.Semaphore{s, other} {
+				given, rounds := 0, 500
+				for i := range rounds {
+					Must(t, poster.Wait())
+					ctx, cancel := context.WithCancel(context.Background())
+					waiting := InBackground(func() error { return f(ctx) })
+					for start := time.Now(); i%4 != 0 && testhook.Inspect(s).Waiting == 0 && time.Since(start) < Hang; {
+						runtime.Gosched()
+					}
+					cancel()
+					Must(t, poster.Post())
+					switch err := Result(t, waiting); err {
+					case context.Canceled:
+					case nil:
+						given++
+					default:
+						t.Fatal(err)
+					}
+				}
+				if given > 0 {
+					t.Errorf("%s took a permit that was posted after its context had ended, %d times of %d (posted through the same handle: %v)", wait, given, rounds, poster == s)
+				}
+			}
+		}
+		Becomes(t, s, 1)
+	})
+}
+
+// An endingContext ends, and then does something, as soon as it has said that it has not
+// ended.
+type endingContext struct {
+	context.Context
+	once sync.Once
+	end  func()
+}
+
+func (c *endingContext) Err() error {
+	err := c.Context.Err()
+	c.once.Do(c.end)
+	return err
+}
+
+func TestConformanceContextEndsBeforeTheTaking(t *testing.T) {
+	EachEngine(t, func(t *testing.T, e semaphore.Engine) {
+		s := Open(t, UniqueName(t), e)
+		for name, f := range map[string]func(context.Context) error{
+			"WaitContext": s.WaitContext,
+			"Acquire":     func(ctx context.Context) error { _, err := s.Acquire(ctx); return err },
+		} {
+			Must(t, s.Wait())
+			ctx, cancel := context.WithCancel(context.Background())
+			err := f(&endingContext{Context: ctx, end: func() {
+				cancel()
+				Must(t, s.Post())
+			}})
+			if err != context.Canceled {
+				t.Errorf("%s took a permit that was posted after its context had ended: %v", name, err)
+			}
+			Becomes(t, s, 1)
+		}
+	})
+}
+
 func TestConformanceOrder(t *testing.T) {
 	EachEngine(t, func(t *testing.T, e semaphore.Engine) {
 		s := Open(t, UniqueName(t), e)

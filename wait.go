@@ -31,7 +31,7 @@ func (s *Semaphore) wait(ctx context.Context, block bool, op string) error {
 		// close-on-exit handle holds; whichever of the two calls brings the
 		// count down posts.
 		if !s.counts() || s.uncount() {
-			s.giveBack()
+			s.giveBack(0, true)
 		}
 		return s.fail(op, ErrClosed)
 	}
@@ -42,6 +42,10 @@ func (s *Semaphore) wait(ctx context.Context, block bool, op string) error {
 // obtain takes a permit from the backend, for the handle itself (mine) or for
 // a Permit, and counts it where that is asked for. If ctx ends first it returns
 // errStopped; if it is not to block, ErrWouldBlock.
+//
+// A permit that was posted after ctx had ended is not taken: the queue passes over a
+// waiter that is done, and what was taken in the moment of the end goes back. As ctx is
+// asked after the taking, no Post can come between its end and the taking unseen.
 func (s *Semaphore) obtain(ctx context.Context, block, mine bool) (got int, err error) {
 	strict := mine && s.opts.strict
 	if strict && s.held.Load() > 0 {
@@ -55,14 +59,14 @@ func (s *Semaphore) obtain(ctx context.Context, block, mine bool) (got int, err 
 			got, err = s.take(true, !mine)
 		}
 		if err != ErrWouldBlock {
-			return got, s.taken(err, mine)
+			return s.taken(ctx, got, err, mine)
 		}
 	}
 	if !block {
 		return 0, ErrWouldBlock
 	}
 	s.opts.Debug("blocked")
-	w, serve, err := s.queue.Join(!mine)
+	w, serve, err := s.queue.Join(ctx.Done(), !mine)
 	if err != nil {
 		return 0, ErrClosed
 	}
@@ -79,12 +83,15 @@ func (s *Semaphore) obtain(ctx context.Context, block, mine bool) (got int, err 
 			}
 			return 0, errStopped
 		}
-		<-w.Ready // it has been given a permit at the same moment, and keeps it
+		<-w.Ready // dismissed at the same moment, perhaps with a permit
 	}
-	if w.Err == waitqueue.ErrClosed {
+	switch w.Err {
+	case waitqueue.ErrClosed:
 		return 0, ErrClosed
+	case waitqueue.ErrDone:
+		return 0, errStopped
 	}
-	return w.Got, s.taken(w.Err, mine)
+	return s.taken(ctx, w.Got, w.Err, mine)
 }
 
 // take takes a permit from the engine, for a Permit or for the handle; where
@@ -162,22 +169,27 @@ func (s *Semaphore) awaitRetired() {
 	}
 }
 
-// taken does the accounts of a permit that the backend gave, if it did.
-func (s *Semaphore) taken(err error, mine bool) error {
+// taken does the accounts of a permit that the backend gave, if it did. One that came
+// when ctx had ended goes back.
+func (s *Semaphore) taken(ctx context.Context, got int, err error, mine bool) (int, error) {
 	if err != nil {
-		return err
+		return 0, err
 	}
 	s.race.acquire()
+	if ctx.Err() != nil {
+		s.giveBack(got, mine)
+		return 0, errStopped
+	}
 	switch {
 	case mine && s.opts.strict:
 		if !s.held.CompareAndSwap(0, 1) {
-			s.giveBack() // another goroutine was faster
-			return ErrHeld
+			s.giveBack(got, mine) // another goroutine was faster
+			return 0, ErrHeld
 		}
 	case mine && s.counts():
 		s.held.Add(1)
 	}
-	return nil
+	return got, nil
 }
 
 // counts says whether held is kept.
@@ -220,7 +232,7 @@ func (t *turn) Fail(err error) { t.s.queue.Dismiss(t.s.queue.Front(), err) }
 
 func (t *turn) Took() {
 	if !t.s.queue.Give() {
-		t.s.giveBack() // they have all left meanwhile
+		t.s.giveBack(0, true) // they have all left meanwhile
 	}
 }
 
@@ -284,9 +296,14 @@ func (s *Semaphore) give(p *Permit) error {
 	return s.back.Post()
 }
 
-// giveBack gives a permit that no caller will give.
-func (s *Semaphore) giveBack() {
-	err := s.give(nil)
+// giveBack gives a permit that no caller will give: one of the handle's (mine), or that
+// of a Permit to be, by its number.
+func (s *Semaphore) giveBack(got int, mine bool) {
+	var p *Permit
+	if !mine {
+		p = &Permit{s: s, got: got}
+	}
+	err := s.give(p)
 	if s.traits.Recoverable != nil && s.closed() {
 		err = nil // Close has given it back, or will
 	}

@@ -16,6 +16,9 @@ import (
 // ErrClosed is what waiters of a closed queue get.
 var ErrClosed = errors.New("waitqueue: closed")
 
+// ErrDone is what waiters get that are done waiting, by their channel Done.
+var ErrDone = errors.New("waitqueue: done")
+
 // A Queue's zero value is empty and open. It must not be copied.
 type Queue struct {
 	mu      sync.Mutex
@@ -34,6 +37,10 @@ type Waiter struct {
 	// of the queue. Err is set before that: nil if the waiter was given a permit.
 	Ready chan struct{}
 	Err   error
+
+	// Done is closed when the waiter does not want a permit any more: it is about to
+	// leave, and others pass it over meanwhile.
+	Done <-chan struct{}
 
 	// ForPermit and Got belong to the user of the queue; the queue does not read
 	// them. ForPermit says that the waiter waits for a permit that a Permit is to
@@ -54,16 +61,16 @@ func (q *Queue) Len() int { return int(q.waiting.Load()) }
 // Idle reports whether there are no waiters.
 func (q *Queue) Idle() bool { return q.Len() == 0 }
 
-// Join adds a waiter at the end. If serve is true the queue had no server, and the
+// Join adds a waiter at the end, which is done when that channel is closed. If serve is true the queue had no server, and the
 // caller must serve it until Retire returns true.
-func (q *Queue) Join(forPermit bool) (w *Waiter, serve bool, err error) {
+func (q *Queue) Join(done <-chan struct{}, forPermit bool) (w *Waiter, serve bool, err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.closed {
 		return nil, false, ErrClosed
 	}
 	q.joined++
-	w = &Waiter{Ready: make(chan struct{}, 1), ForPermit: forPermit, ticket: q.joined, prev: q.last}
+	w = &Waiter{Ready: make(chan struct{}, 1), Done: done, ForPermit: forPermit, ticket: q.joined, prev: q.last}
 	if q.last == nil {
 		q.first = w
 	} else {
@@ -99,6 +106,20 @@ func (q *Queue) dismiss(err error) {
 	w.Ready <- struct{}{}
 }
 
+// front returns the first waiter that is not done, nil if there is none, and dismisses
+// those before it. The caller holds mu.
+func (q *Queue) front() *Waiter {
+	for q.first != nil {
+		select {
+		case <-q.first.Done:
+			q.dismiss(ErrDone)
+		default:
+			return q.first
+		}
+	}
+	return nil
+}
+
 func (q *Queue) remove(w *Waiter) {
 	if w.prev == nil {
 		q.first = w.next
@@ -114,14 +135,15 @@ func (q *Queue) remove(w *Waiter) {
 	q.waiting.Add(-1)
 }
 
-// Serve calls take for the waiters, one after the other, until take returns blocked or
-// there are no waiters left; it reports whether there are none. A waiter for which take
-// returns anything else gets that as its Err. No waiter can leave during the call of
-// take, so what take takes always goes to a waiter.
+// Serve calls take for the waiters that are not done, one after the other, until take
+// returns blocked or there are no waiters left; it reports whether there are none. A
+// waiter for which take returns anything else gets that as its Err. No waiter can leave
+// during the call of take, so what take takes always goes to a waiter; it may be done by
+// then, and has to look.
 func (q *Queue) Serve(take func(*Waiter) error, blocked error) (empty bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for q.first != nil {
+	for q.front() != nil {
 		err := take(q.first)
 		if err == blocked {
 			return false
@@ -131,8 +153,8 @@ func (q *Queue) Serve(take func(*Waiter) error, blocked error) (empty bool) {
 	return true
 }
 
-// Give dismisses the waiter in front with a permit. It reports false if there are no
-// waiters.
+// Give dismisses the first waiter that is not done with a permit. It reports false if
+// there is none.
 func (q *Queue) Give() bool {
 	given, _, _ := q.Pass(math.MaxInt, func(*Waiter) error { return nil })
 	return given
@@ -145,9 +167,9 @@ func (q *Queue) Give() bool {
 func (q *Queue) Pass(limit int, hand func(*Waiter) error) (given, empty bool, err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.first == nil || q.passed >= limit {
+	if waited := q.first != nil; q.front() == nil || q.passed >= limit {
 		q.passed = 0
-		return false, false, nil
+		return false, waited && q.first == nil, nil
 	}
 	if err := hand(q.first); err != nil {
 		return false, false, err

@@ -22,7 +22,7 @@ func join(t *testing.T, q *Queue, n int) []*Waiter {
 	t.Helper()
 	var ws []*Waiter
 	for i := range n {
-		w, serve, err := q.Join(false)
+		w, serve, err := q.Join(nil, false)
 		if err != nil || serve != (i == 0) {
 			t.Fatalf("Join %d: serve %v, %v", i, serve, err)
 		}
@@ -118,6 +118,35 @@ func TestQueueWaitersLeave(t *testing.T) {
 	}
 }
 
+func TestQueuePassesOverWaitersThatAreDone(t *testing.T) {
+	done := make(chan struct{})
+	join := func(q *Queue) (ws []*Waiter) {
+		for _, ch := range []chan struct{}{done, nil, done, make(chan struct{}), done} {
+			w, _, err := q.Join(ch, false)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ws = append(ws, w)
+		}
+		return ws
+	}
+	var served, passed Queue
+	ws, wp := join(&served), join(&passed)
+	close(done)
+	n := 0
+	if !served.Serve(func(*Waiter) error { n++; return nil }, errBlocked) || n != 2 {
+		t.Errorf("Serve took %d permits for two waiters, or left some", n)
+	}
+	want(t, "after Serve", ws, ErrDone.Error(), "given", ErrDone.Error(), "given", ErrDone.Error())
+	if given, empty, err := passed.Pass(9, hand); !given || empty || err != nil || !passed.Give() {
+		t.Errorf("Pass: given %v, empty %v, %v", given, empty, err)
+	}
+	if given, empty, err := passed.Pass(9, hand); given || !empty || err != nil {
+		t.Errorf("Pass to a waiter that is done: given %v, empty %v, %v", given, empty, err)
+	}
+	want(t, "after Pass", wp, ErrDone.Error(), "given", ErrDone.Error(), "given", ErrDone.Error())
+}
+
 func TestQueueDismisses(t *testing.T) {
 	var q Queue
 	ws := join(t, &q, 4)
@@ -152,7 +181,7 @@ func TestQueueClose(t *testing.T) {
 	ws := join(t, &q, 2)
 	q.Close()
 	want(t, "after Close", ws, ErrClosed.Error(), ErrClosed.Error())
-	if _, _, err := q.Join(false); err != ErrClosed {
+	if _, _, err := q.Join(nil, false); err != ErrClosed {
 		t.Errorf("Join of a closed queue: %v", err)
 	}
 	if !q.Retire() {
@@ -168,7 +197,7 @@ func TestQueueGiveAgainstLeave(t *testing.T) {
 	var mu sync.Mutex
 	var all sync.WaitGroup
 	for range n {
-		w, _, err := q.Join(false)
+		w, _, err := q.Join(nil, false)
 		if err != nil {
 			t.Fatal(err)
 		}

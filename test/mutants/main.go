@@ -34,6 +34,7 @@ type mutant struct {
 type edit struct{ old, new string }
 
 const (
+	root  = "."
 	unit  = "./internal/permits"
 	whole = "./internal/recoverable"
 	storm = "./test/storm"
@@ -95,6 +96,12 @@ var mutants = []mutant{
 	}},
 	{"Acquire does not check again whether the handle is closed", "permit.go", "TestTakeAgainstClose", whole, []edit{
 		{"	if s.closed() {\n		// Close may have missed", "	if false {\n		// Close may have missed"},
+	}},
+	{"a permit that came when the context had ended stays with the waiter", queue, "TestConformanceContextEndsBeforeTheTaking", root, []edit{
+		{"	if ctx.Err() != nil {\n		s.giveBack(got, mine)", "	if false {\n		s.giveBack(got, mine)"},
+	}},
+	{"the fast path does not ask the context again", core, "TestConformanceContextEndsBeforeTheTaking", root, []edit{
+		{"		if err := ctx.Err(); err != nil {\n			s.undo()", "		if err := ctx.Err(); false {\n			s.undo()"},
 	}},
 	{"the fast path does not read the limit again", owner, "TestLoweringAtEachStep", unit, []edit{
 		{"	if uint64(home) >= l&limitMask", "	trace(Taking)\n	if uint64(home) >= l&limitMask"},
