@@ -27,12 +27,35 @@ const closedBit = 1 << 62 // of Semaphore.life
 //
 // As POSIX has it, Close gives no permit back, and what Acquire took stays
 // with its Permit. WithRecovery and WithCloseOnExit change both: Close then gives back
-// all that was taken through the handle, the permits of Acquire too.
+// all that was taken through the handle, the permits of Acquire too. It returns after
+// that, also if another goroutine was first to call it; WithCloseOnExit after
+// calls in progress have given back what they were taking.
 func (s *Semaphore) Close() error {
-	if !s.shut() && s.opts.strict {
+	defer s.stayIfDying()
+	first := s.shut()
+	if !first {
+		s.awaitShut()
+	}
+	if s.opts.closeOnExit {
+		awaitEnd([]*Semaphore{s})
+	}
+	if !first && s.opts.strict {
 		return s.fail("close", ErrClosed)
 	}
 	return nil
+}
+
+// shutPatience bounds the wait for another goroutine's shut. That gives up for itself where
+// a lock is held for too long; the bound is for a log handler that is called by
+// shut and calls Close: it would wait for itself.
+const shutPatience = 20 * time.Second
+
+// awaitShut waits until the shut of another goroutine has done its work.
+func (s *Semaphore) awaitShut() {
+	select {
+	case <-s.shutDown:
+	case <-time.After(shutPatience):
+	}
 }
 
 // shut closes the handle, if it is open, and reports whether it was.
@@ -82,7 +105,7 @@ func (s *Semaphore) giveAllBack() {
 	}
 	s.permitsMu.Unlock()
 	for _, p := range permits {
-		p.Release()
+		p.release()
 	}
 	s.warnGivenBack(int(n) + len(permits))
 }
@@ -123,10 +146,10 @@ func (s *Semaphore) closed() bool { return s.life.Load() >= closedBit }
 // WithCloseOnExit, a goroutine listens for the signals that end the process.
 var handles struct {
 	sync.Mutex
-	open     map[*Semaphore]struct{}
-	onExit   int // how many of them close on exit
-	stopExit func()
-	dying    bool // of an exit signal
+	open   map[*Semaphore]struct{}
+	onExit int        // how many of them close on exit
+	watch  *exitWatch // nil if there is none
+	dying  bool       // of an exit signal
 }
 
 // ignoredAtStart holds those exitsignal.Signals that the program was started with
@@ -155,7 +178,7 @@ func register(s *Semaphore) {
 	if s.opts.closeOnExit {
 		handles.onExit++
 		if handles.onExit == 1 {
-			handles.stopExit = watchExitSignals()
+			handles.watch = watchExitSignals()
 		}
 	}
 }
@@ -166,8 +189,12 @@ func unregister(s *Semaphore) {
 	delete(handles.open, s)
 	if s.opts.closeOnExit {
 		handles.onExit--
-		if handles.onExit == 0 {
-			handles.stopExit()
+		if handles.onExit == 0 && handles.watch != nil {
+			if sig := handles.watch.stop(); sig != nil {
+				handles.dying = true
+				go giveBackAndDie(sig)
+			}
+			handles.watch = nil
 		}
 	}
 }
@@ -191,18 +218,26 @@ func openHandles(want func(*Semaphore) bool) []*Semaphore {
 // handles of other packages too.
 func CloseAll() error {
 	closeEach(openHandles(func(*Semaphore) bool { return true }))
+	if dying() {
+		select {} // as stayIfDying
+	}
 	return nil
 }
 
-// closeEach closes handles, and waits until handles that close on exit have given
-// all back, also what other goroutines were taking at this moment: they find
-// their handle closed and give it back themselves. That is a matter of
-// microseconds; the bound is for a system call, a file's lock or a log handler
-// that hangs, which must not keep a process from dying.
+// closeEach closes handles, and waits until they have done what awaitEnd says.
 func closeEach(all []*Semaphore) {
 	for _, s := range all {
 		go s.shut()
 	}
+	awaitEnd(all)
+}
+
+// awaitEnd waits until handles that close on exit, and are being closed, have given
+// all back, also what other goroutines were taking at this moment: they find
+// their handle closed and give it back themselves. That is a matter of
+// microseconds; the bound is for a system call, a file's lock or a log handler
+// that hangs, which must not keep a process from dying.
+func awaitEnd(all []*Semaphore) {
 	deadline := time.After(time.Second)
 	for _, s := range all {
 		ended := s.ended
@@ -217,9 +252,15 @@ func closeEach(all []*Semaphore) {
 	}
 }
 
-// watchExitSignals gives back and dies at the first of the exitsignal.Signals. The
-// function that it returns ends the watch.
-func watchExitSignals() (stop func()) {
+// An exitWatch listens for the exitsignal.Signals.
+type exitWatch struct {
+	arrived chan os.Signal // wakes the goroutine that gives back
+	heard   chan os.Signal // no goroutine receives from it before the watch ends
+}
+
+// watchExitSignals gives back and dies at the first of the exitsignal.Signals. It
+// returns nil if the program ignores all of them.
+func watchExitSignals() *exitWatch {
 	var watched []os.Signal
 	for _, sig := range exitsignal.Signals {
 		// Notify would undo that it is ignored.
@@ -228,27 +269,70 @@ func watchExitSignals() (stop func()) {
 		}
 	}
 	if len(watched) == 0 {
-		return func() {} // Notify without a signal would mean all of them
+		return nil // Notify without a signal would mean all of them
 	}
-	arrived := make(chan os.Signal, 1)
-	signal.Notify(arrived, watched...)
+	w := &exitWatch{make(chan os.Signal, 1), make(chan os.Signal, 1)}
+	signal.Notify(w.heard, watched...)
+	signal.Notify(w.arrived, watched...)
 	go func() {
-		// A signal that came before the end of the watch was ours, and maybe no
-		// other listener heard it: it is in the channel before that is closed.
-		if sig, ok := <-arrived; ok {
+		if sig, ok := <-w.arrived; ok {
 			giveBackAndDie(sig)
 		}
 	}()
-	return func() {
-		signal.Stop(arrived)
-		close(arrived)
+	return w
+}
+
+// stop ends the watch. A signal that came before that was ours, and maybe no other
+// listener heard it: stop returns it, or nil.
+func (w *exitWatch) stop() (sig os.Signal) {
+	signal.Stop(w.arrived)
+	signal.Stop(w.heard) // last: what has come to arrived is here too
+	close(w.arrived)
+	select {
+	case sig = <-w.heard:
+	default:
+	}
+	return sig
+}
+
+// dying reports whether an exit signal has arrived, of which the process is about to
+// die. The program may have been told of it before our goroutine, or by a context
+// (signal.NotifyContext): package os/signal sends a signal to all channels under one
+// lock, which Stop takes, so that afterwards it is in heard if it is in any channel.
+func dying() bool {
+	signal.Stop(nil) // ends no channel's notifications
+	handles.Lock()
+	defer handles.Unlock()
+	return handles.dying || handles.watch != nil && len(handles.watch.heard) > 0
+}
+
+// stayIfDying keeps a call on a handle that closes on exit from returning when the
+// process is dying of a signal. The call has ended, most likely because the handle was
+// closed under it, or because the program heard of the signal too; if it returned, the
+// program could end by itself, with another status and before all is given back. The
+// caller must not be inside (enter).
+func (s *Semaphore) stayIfDying() {
+	if s.opts.closeOnExit && dying() {
+		select {}
 	}
 }
 
+// stayIfFailed is stayIfDying for a call that returns an error. One that succeeds tells
+// the program nothing of the end, and none succeeds once the handles are being closed.
+func (s *Semaphore) stayIfFailed(err *error) {
+	if *err != nil {
+		s.stayIfDying()
+	}
+}
+
+var die sync.Once
+
 func giveBackAndDie(sig os.Signal) {
-	handles.Lock()
-	handles.dying = true
-	handles.Unlock()
-	closeEach(openHandles(func(s *Semaphore) bool { return s.opts.closeOnExit }))
-	os.Exit(exitsignal.Die(sig))
+	die.Do(func() {
+		handles.Lock()
+		handles.dying = true
+		handles.Unlock()
+		closeEach(openHandles(func(s *Semaphore) bool { return s.opts.closeOnExit }))
+		os.Exit(exitsignal.Die(sig))
+	})
 }

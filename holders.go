@@ -79,7 +79,8 @@ func (s *Semaphore) LockFile() (*os.File, error) {
 }
 
 // owned calls f on an engine whose permits have owners.
-func (s *Semaphore) owned(op string, f func(engine.Recoverable) error) error {
+func (s *Semaphore) owned(op string, f func(engine.Recoverable) error) (err error) {
+	defer s.stayIfFailed(&err)
 	if !s.enter() {
 		return s.fail(op, ErrClosed)
 	}

@@ -133,6 +133,13 @@ func WithRetryOnEINTR(retry bool) Option { return func(o *options) { o.RetryEINT
 // dies of that signal, even where the program itself listens for it. Close and
 // CloseAll give back too.
 //
+// From the signal on no call on such a handle returns an error, neither ErrClosed nor
+// that of a context which ended by the same signal (signal.NotifyContext), nor does
+// Close return: a program that left because of it would end by itself, before all is
+// given back. What
+// the program does on its own, in other goroutines or when a listener of its own
+// hears the signal, goes on until the process dies, a second at most.
+//
 // SIGINT and SIGHUP that were ignored when the program started (nohup) or that
 // it ignores at the time of Open stay ignored. For SIGTERM that cannot be
 // known: Go's runtime takes it over before any user code runs.

@@ -40,6 +40,7 @@ func Acquire(ctx context.Context, name string, opts ...Option) (*Permit, error) 
 // gives it back, only Release. A strict handle does not count it.
 func (s *Semaphore) Acquire(ctx context.Context) (*Permit, error) {
 	if err := ctx.Err(); err != nil {
+		s.stayIfDying()
 		return nil, err
 	}
 	return s.acquire(ctx, true, "acquire", false)
@@ -50,7 +51,8 @@ func (s *Semaphore) TryAcquire() (*Permit, error) {
 	return s.acquire(context.Background(), false, "tryacquire", false)
 }
 
-func (s *Semaphore) acquire(ctx context.Context, block bool, op string, ownsHandle bool) (*Permit, error) {
+func (s *Semaphore) acquire(ctx context.Context, block bool, op string, ownsHandle bool) (_ *Permit, err error) {
+	defer s.stayIfFailed(&err)
 	if !s.enter() {
 		return nil, s.fail(op, ErrClosed)
 	}
@@ -76,7 +78,7 @@ func (s *Semaphore) acquire(ctx context.Context, block bool, op string, ownsHand
 		if s.traits.Recoverable != nil {
 			s.traits.Recoverable.GiveAt(got)
 		}
-		p.Release()
+		p.release()
 		return nil, s.fail(op, ErrClosed)
 	}
 	s.opts.Debug("taken")
@@ -87,10 +89,15 @@ func (s *Semaphore) acquire(ctx context.Context, block bool, op string, ownsHand
 // nothing and return its result. It never panics; a Permit that was not
 // acquired is ErrNotHeld. Of a recoverable semaphore whose handle was closed it
 // gives nothing and returns nil: Close has given the permit back.
-func (p *Permit) Release() error {
+func (p *Permit) Release() (err error) {
 	if p == nil || p.s == nil {
 		return &Error{Op: "release", Err: ErrNotHeld}
 	}
+	defer p.s.stayIfFailed(&err)
+	return p.release()
+}
+
+func (p *Permit) release() error {
 	p.once.Do(func() {
 		s := p.s
 		if s.traits.Recoverable != nil {

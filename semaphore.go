@@ -153,11 +153,13 @@ func (s *Semaphore) Wait() error {
 // nor one that is posted after the end while the call has not returned yet.
 func (s *Semaphore) WaitContext(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
+		s.stayIfDying()
 		return err
 	}
 	if s.takeFast() {
 		if err := ctx.Err(); err != nil {
 			s.undo() // it may have been posted after the end
+			s.stayIfDying()
 			return err
 		}
 		return nil
@@ -255,7 +257,8 @@ func (s *Semaphore) Post() error {
 	return s.post()
 }
 
-func (s *Semaphore) post() error {
+func (s *Semaphore) post() (err error) {
+	defer s.stayIfFailed(&err)
 	if !s.enter() {
 		return s.fail("post", ErrClosed)
 	}
@@ -291,13 +294,14 @@ func (s *Semaphore) post() error {
 // hold more; what the dead held it gives back first.
 //
 // Errors: ErrClosed, ErrUnsupported where the system cannot say (macOS through libc).
-func (s *Semaphore) Value() (int, error) {
+func (s *Semaphore) Value() (n int, err error) {
+	defer s.stayIfFailed(&err)
 	if !s.enter() {
 		return 0, s.fail("value", ErrClosed)
 	}
 	defer s.leave()
 	s.awaitServer()
-	n, err := s.back.Value()
+	n, err = s.back.Value()
 	if err != nil {
 		return 0, s.fail("value", err)
 	}
@@ -306,7 +310,8 @@ func (s *Semaphore) Value() (int, error) {
 
 // Unlink removes the semaphore's name, as the function Unlink does for the
 // handle's engine. It works on a closed handle too.
-func (s *Semaphore) Unlink() error {
+func (s *Semaphore) Unlink() (err error) {
+	defer s.stayIfFailed(&err)
 	if err := s.engine.Unlink(s.name); err != nil {
 		return s.fail("unlink", err)
 	}

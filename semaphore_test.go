@@ -413,6 +413,39 @@ func TestConformanceCloseOneAfterTheOther(t *testing.T) {
 	})
 }
 
+// Whichever of several Closes returns, the handle's permits are back.
+func TestConformanceCloseWhileClosing(t *testing.T) {
+	EachEngine(t, func(t *testing.T, e semaphore.Engine) {
+		const value = 300 // to be given back one by one
+		name := UniqueName(t)
+		observer := Open(t, name, e, semaphore.WithValue(value))
+		if _, err := observer.Value(); errors.Is(err, semaphore.ErrUnsupported) {
+			t.Skipf("not on this system: the value of a semaphore of engine %v", e)
+		}
+		for range 20 {
+			s := Open(t, name, e, semaphore.WithCloseOnExit(true))
+			for range value {
+				Must(t, s.Wait())
+			}
+			var group sync.WaitGroup
+			for range 2 {
+				group.Go(func() {
+					if err := s.Close(); err != nil {
+						t.Error(err)
+					}
+					if n, err := observer.Value(); n != value || err != nil {
+						t.Errorf("after Close value %d, %v, want %d", n, err, value)
+					}
+				})
+			}
+			group.Wait()
+			if t.Failed() {
+				return
+			}
+		}
+	})
+}
+
 // Close at any moment, whatever other goroutines are doing with the handle.
 func TestConformanceCloseUnderFire(t *testing.T) {
 	EachEngine(t, func(t *testing.T, e semaphore.Engine) {

@@ -16,7 +16,8 @@ var errStopped = errors.New("stopped")
 
 // wait is Wait, WaitContext, WaitTimeout and TryWait where their fast path found no
 // permit. If block is false it does not block.
-func (s *Semaphore) wait(ctx context.Context, block bool, op string) error {
+func (s *Semaphore) wait(ctx context.Context, block bool, op string) (err error) {
+	defer s.stayIfFailed(&err) // after leave
 	if !s.enter() {
 		return s.fail(op, ErrClosed)
 	}

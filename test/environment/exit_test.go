@@ -8,6 +8,7 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"log"
 	"os"
 	"os/signal"
 	"syscall"
@@ -64,6 +65,9 @@ func exitMain(args []string) int {
 	case "closed": // no handle that closes on exit is left: signals act as without any
 		s.Close()
 		other.Close()
+	case "leaving", "fatal", "notified", "closing", "twice":
+		leave(s, other, args[2])
+		return 0
 	case "closeall":
 		semaphore.CloseAll()
 		os.Exit(7)
@@ -77,6 +81,36 @@ func exitMain(args []string) int {
 	for { // with a timer: Go would end a program in which nothing can go on
 		time.Sleep(time.Hour)
 	}
+}
+
+// leave waits for a permit that is not there, or for a signal of its own, and returns
+// because of the signal that ends the process, in the ways in which programs do that.
+func leave(s, other *semaphore.Semaphore, how string) {
+	for s.TryWait() == nil {
+	}
+	wait := s.Wait
+	switch how {
+	case "notified":
+		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+		defer stop()
+		wait = func() error { return s.WaitContext(ctx) }
+	case "closing", "twice": // by a listener of its own
+		heard := make(chan os.Signal, 1)
+		signal.Notify(heard, syscall.SIGINT, syscall.SIGTERM)
+		wait = func() error {
+			<-heard
+			if how == "twice" {
+				go s.Close()
+			}
+			return s.Close()
+		}
+	}
+	heedCtrlC()
+	fmt.Println("ready")
+	if err := wait(); err != nil && how == "fatal" {
+		log.Fatal(err)
+	}
+	other.Close()
 }
 
 // An exit is a way in which exitMain's process ends.
@@ -102,6 +136,24 @@ func TestCloseOnExit(t *testing.T) {
 					left = value
 				}
 				Becomes(t, s, left)
+			})
+		}
+		// The program hears of the signal too, or of what it does, and leaves by itself. It
+		// is a race, so try it some times.
+		for _, how := range []string{"leaving", "fatal", "notified", "closing", "twice"} {
+			t.Run(how, func(t *testing.T) {
+				for range 10 {
+					s := Open(t, UniqueName(t), e, semaphore.WithValue(value))
+					a := StartActorCommand(t, "exit", endable(Helper(t, "exit", s.Name(), fmt.Sprint(int(e)), how, "")))
+					if got := a.Answer(); got != "ready" {
+						t.Fatal(got)
+					}
+					end(t, a, exit{how, syscall.SIGINT, 0})
+					Becomes(t, s, value)
+					if t.Failed() {
+						return
+					}
+				}
 			})
 		}
 		t.Run("CloseAll before os.Exit", func(t *testing.T) {

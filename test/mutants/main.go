@@ -103,6 +103,9 @@ var mutants = []mutant{
 	{"the fast path does not ask the context again", core, "TestConformanceContextEndsBeforeTheTaking", root, []edit{
 		{"		if err := ctx.Err(); err != nil {\n			s.undo()", "		if err := ctx.Err(); false {\n			s.undo()"},
 	}},
+	{"a Close does not wait for another one", "close.go", "TestConformanceCloseWhileClosing", root, []edit{
+		{"		s.awaitShut()\n	}\n	if s.opts.closeOnExit {\n		awaitEnd([]*Semaphore{s})\n	}\n", "	}\n"},
+	}},
 	{"the fast path does not read the limit again", owner, "TestLoweringAtEachStep", unit, []edit{
 		{"	if uint64(home) >= l&limitMask", "	trace(Taking)\n	if uint64(home) >= l&limitMask"},
 		{"	return int(home), o.limit.Load() == l\n", "	return int(home), true\n"},
