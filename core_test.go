@@ -537,25 +537,32 @@ type failingPost struct{ engine.Backend }
 
 func (failingPost) Post() error { return ErrOverflow }
 
-func TestReleaseRepeatsItsResult(t *testing.T) {
+// A Release that fails gives nothing, and can be repeated; of those that succeed only the
+// first one gives.
+func TestReleaseAgain(t *testing.T) {
 	s, b := fake(t, 1)
 	p, err := s.TryAcquire()
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.back = failingPost{b}
 	errs := make(chan error)
-	for range 10 {
-		go func() { errs <- p.Release() }()
-	}
-	for range 10 {
-		if err := <-errs; !errors.Is(err, ErrOverflow) {
-			t.Errorf("Release: %v, want the first call's ErrOverflow", err)
+	releases := func(want error) {
+		t.Helper()
+		for range 10 {
+			go func() { errs <- p.Release() }()
+		}
+		for range 10 {
+			if err := <-errs; !errors.Is(err, want) {
+				t.Errorf("Release: %v, want %v", err, want)
+			}
 		}
 	}
+	s.back = failingPost{b}
+	releases(ErrOverflow)
 	s.back = b
-	if err := p.Release(); !errors.Is(err, ErrOverflow) {
-		t.Errorf("Release later: %v, want the first call's ErrOverflow", err)
+	releases(nil)
+	if n, err := s.Value(); n != 1 || err != nil {
+		t.Errorf("value %d, %v, want 1", n, err)
 	}
 	var none *Permit
 	for _, p := range []*Permit{none, {}} {

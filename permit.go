@@ -13,8 +13,9 @@ type Permit struct {
 	s          *Semaphore
 	ownsHandle bool // of the function Acquire: no other code knows the handle
 	got        int  // its number, where permits have owners
-	once       sync.Once
-	err        error
+
+	mu       sync.Mutex
+	released bool
 }
 
 // Acquire opens the semaphore of that name with those options and takes one
@@ -85,9 +86,9 @@ func (s *Semaphore) acquire(ctx context.Context, block bool, op string, ownsHand
 	return p, nil
 }
 
-// Release gives the permit back. The first call decides; later ones give
-// nothing and return its result. It never panics; a Permit that was not
-// acquired is ErrNotHeld. Of a recoverable semaphore whose handle was closed it
+// Release gives the permit back. Calls after one that succeeded do nothing and return
+// nil; one that failed has given nothing, and may be repeated. It never panics; a Permit
+// that was not acquired is ErrNotHeld. Of a recoverable semaphore whose handle was closed it
 // gives nothing and returns nil: Close has given the permit back.
 func (p *Permit) Release() (err error) {
 	if p == nil || p.s == nil {
@@ -98,29 +99,36 @@ func (p *Permit) Release() (err error) {
 }
 
 func (p *Permit) release() error {
-	p.once.Do(func() {
-		s := p.s
-		if s.traits.Recoverable != nil {
-			if !s.enter() {
-				return // Close has given it back, or will
-			}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.released {
+		return nil
+	}
+	s := p.s
+	recoverable := s.traits.Recoverable != nil
+	if recoverable && !s.enter() {
+		p.released = true // Close has given it back, or will
+		return nil
+	}
+	if err := s.give(p); err == nil {
+		s.opts.Debug("posted")
+	} else if !recoverable || !s.closed() {
+		if recoverable {
+			s.leave()
 		}
-		if err := s.give(p); err == nil {
-			s.opts.Debug("posted")
-		} else if s.traits.Recoverable == nil || !s.closed() {
-			p.err = s.fail("release", err)
-		}
-		if s.permits != nil {
-			s.permitsMu.Lock()
-			delete(s.permits, p)
-			s.permitsMu.Unlock()
-		}
-		if p.ownsHandle {
-			s.shut()
-		}
-		s.leave()
-	})
-	return p.err
+		return s.fail("release", err)
+	}
+	p.released = true
+	if s.permits != nil {
+		s.permitsMu.Lock()
+		delete(s.permits, p)
+		s.permitsMu.Unlock()
+	}
+	if p.ownsHandle {
+		s.shut()
+	}
+	s.leave()
+	return nil
 }
 
 // number returns the permit's number; a nil p stands for any that the handle holds.

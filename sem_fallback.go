@@ -145,21 +145,29 @@ func writeFlock(f *os.File, value uint32) error {
 	return err
 }
 
-// tryUpdate calls change under the lock, if that is free: else it is not done.
+// tryUpdate calls change under the lock, if that is free: else it is not done. If it
+// returns an error the value is what it was.
 func (s *flockSemaphore) tryUpdate(change func(value uint32) (uint32, error)) (done bool, err error) {
 	if !s.mu.TryLock() {
 		return false, nil
 	}
-	defer s.mu.Unlock()
 	locked, err := filelock.TryLock(s.f)
 	if !locked {
+		s.mu.Unlock()
 		return false, err
 	}
-	defer func() {
-		if e := filelock.Unlock(s.f); err == nil {
-			err = e
-		}
-	}()
+	done, err = s.change(change)
+	unlocking := s.unlock()
+	s.mu.Unlock()
+	if unlocking != nil {
+		// What was changed is changed, and is not to be done again. The lock is ours:
+		// the next operation takes it once more, and unlocks again.
+		s.opts.Warn("the file stays locked until the handle's next operation", "error", unlocking)
+	}
+	return done, err
+}
+
+func (s *flockSemaphore) change(change func(value uint32) (uint32, error)) (done bool, err error) {
 	value, err := readFlock(s.f)
 	if err != nil {
 		return false, err
@@ -169,6 +177,15 @@ func (s *flockSemaphore) tryUpdate(change func(value uint32) (uint32, error)) (d
 		return true, err
 	}
 	return true, writeFlock(s.f, after)
+}
+
+// unlock tries for a while: other processes wait.
+func (s *flockSemaphore) unlock() (err error) {
+	engine.Retry(unlockPatience, time.Millisecond, 10*time.Millisecond, func() (bool, error) {
+		err = filelock.Unlock(s.f)
+		return err == nil, nil
+	})
+	return err
 }
 
 // update is tryUpdate that waits for the lock, but no longer than patience.
@@ -182,6 +199,9 @@ const (
 	// tryPatience is how long TryWait tries to get at the file before it
 	// says that it would block.
 	tryPatience = time.Second
+	// unlockPatience is how long an operation tries to unlock the file when the system
+	// reports errors.
+	unlockPatience = 100 * time.Millisecond
 	// forEver is for Post, which must not fail for such a reason.
 	forEver = 1<<63 - 1
 )

@@ -51,12 +51,12 @@ func ofd(f *os.File, command int, kind int16, at, n int64) (found int16, err err
 }
 
 // wrap adds ErrUnsupported to an error that says that the kernel (before 3.15) or the
-// filesystem has no such locks.
+// filesystem has no such locks. ENOLCK does not: the kernel is out of memory for locks.
 func wrap(f *os.File, err error) error {
 	if err == nil {
 		return nil
 	}
-	if err == unix.EINVAL || err == unix.ENOLCK || err == unix.EOPNOTSUPP {
+	if err == unix.EINVAL || err == unix.EOPNOTSUPP {
 		err = errors.Join(err, errors.ErrUnsupported)
 	}
 	return &os.PathError{Op: "fcntl", Path: f.Name(), Err: err}

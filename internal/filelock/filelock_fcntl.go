@@ -74,10 +74,10 @@ func release(f *os.File) error {
 	if o == nil || o.f != f {
 		return nil
 	}
-	delete(owners, i)
 	if err := setLock(f, syscall.F_UNLCK); err != nil {
 		return &os.PathError{Op: "unlock", Path: f.Name(), Err: err}
 	}
+	delete(owners, i)
 	for _, late := range o.close {
 		late.Close()
 	}

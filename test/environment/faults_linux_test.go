@@ -1,0 +1,278 @@
+package environment_test
+
+import (
+	"bufio"
+	"errors"
+	"flag"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/procsem/semaphore"
+	. "github.com/procsem/semaphore/internal/testkit"
+)
+
+// System calls that fail: strace makes the n-th call of one kind fail, in a process that
+// opens a semaphore, takes and gives, for every n and every error that the call's manual
+// page lists. After each operation another process looks at the value.
+
+var allFaults = flag.Bool("faults.all", false, "let each system call fail with every error of its manual page, not only with the first")
+
+func init() {
+	if os.Getenv(HelperVariable) == "faults" {
+		runtime.LockOSThread() // strace counts the calls of each thread
+	}
+	helpers["faults"] = faultsMain
+}
+
+// faults are the errors with which system calls fail that operations make, from their
+// manual pages. EINTR stands for a call that is interrupted before it has done anything.
+var faults = map[string][]unix.Errno{
+	"close":      {unix.EIO, unix.EINTR, unix.ENOSPC, unix.EDQUOT},
+	"fallocate":  {unix.ENOSPC, unix.EINTR, unix.EIO, unix.EOPNOTSUPP, unix.ENOSYS},
+	"fcntl":      {unix.ENOLCK, unix.EINTR, unix.EINVAL},
+	"flock":      {unix.ENOLCK, unix.EINTR},
+	"fstat":      {unix.ENOMEM, unix.EOVERFLOW},
+	"ftruncate":  {unix.EIO, unix.EINTR, unix.EPERM, unix.ENOSPC},
+	"linkat":     {unix.EIO, unix.EDQUOT, unix.EMLINK, unix.ENOMEM, unix.ENOSPC, unix.EPERM},
+	"newfstatat": {unix.EIO, unix.EACCES, unix.ENOMEM},
+	"openat":     {unix.EMFILE, unix.EACCES, unix.EINTR, unix.EIO, unix.ENFILE, unix.ENOMEM, unix.ENOSPC},
+	"pread64":    {unix.EIO, unix.EINTR},
+	"pwrite64":   {unix.ENOSPC, unix.EDQUOT, unix.EINTR, unix.EIO},
+	"statfs":     {unix.EIO, unix.ENOMEM, unix.EINTR},
+}
+
+// notOurs are calls of Go's runtime, and of the helper itself, and some that never fail.
+// Those of the runtime come at moments of its own, so that mmap's cannot be told apart.
+var notOurs = []string{"read", "write", "futex", "nanosleep", "clone", "clone3", "madvise", "mmap", "munmap", "mprotect", "rt_sigprocmask", "rt_sigaction", "rt_sigreturn", "sigaltstack", "tgkill", "getpid", "gettid", "getuid", "geteuid", "sched_yield", "sched_getaffinity", "epoll_create1", "epoll_ctl", "epoll_pwait", "eventfd2", "exit_group", "restart_syscall", "getpriority"}
+
+// faultsMain opens a semaphore and does something with it, a step for each line that it
+// reads, and prints what the operations return.
+func faultsMain(args []string) int {
+	debug.SetGCPercent(-1) // the same system calls every time
+	in := bufio.NewReader(os.Stdin)
+	var s *semaphore.Semaphore
+	var p *semaphore.Permit
+	steps := []struct {
+		name string
+		f    func() error
+	}{
+		{"open", func() (err error) {
+			s, err = semaphore.Open(args[0], semaphore.WithEngine(EngineOf(args[1])), semaphore.WithValue(faultsValue))
+			return err
+		}},
+		{"wait", func() error { return s.Wait() }},
+		{"trywait", func() error { return s.TryWait() }},
+		{"post", func() error { return s.Post() }},
+		{"acquire", func() (err error) { p, err = s.TryAcquire(); return err }},
+		{"release", func() error { return p.Release() }},
+		{"post", func() error { return s.Post() }},
+		{"close", func() error { return s.Close() }},
+	}
+	unix.Getpriority(unix.PRIO_PROCESS, faultsMark)
+	for _, step := range steps {
+		for range 2 {
+			in.ReadString('\n')
+			err := step.f()
+			fmt.Println(step.name, strings.ReplaceAll(fmt.Sprint(err), "\n", " "))
+			if step.name == "open" && err != nil {
+				return 0
+			}
+			if err == nil || step.name != "post" && step.name != "release" {
+				break // what gives must succeed if it is repeated
+			}
+		}
+	}
+	return 0
+}
+
+const (
+	faultsValue = 3
+	faultsMark  = 12345 // of no process
+)
+
+func TestFaults(t *testing.T) {
+	NeedTool(t, "strace")
+	NeedCallNumbers(t)
+	for _, e := range []semaphore.Engine{semaphore.EngineFlock, semaphore.EngineNative, semaphore.EngineRecoverable} {
+		for _, create := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%v/create=%v", e, create), func(t *testing.T) {
+				NeedEngine(t, e)
+				calls := callsWithoutFault(t, e, create)
+				tried := 0
+				for _, name := range slices.Sorted(maps.Keys(calls)) {
+					errs := faults[name]
+					if errs == nil {
+						t.Errorf("operations make the system call %s: which errors has it?", name)
+					}
+					if !*allFaults {
+						errs = errs[:min(1, len(errs))]
+					}
+					for _, errno := range errs {
+						for _, n := range calls[name] {
+							tried++
+							withFault(t, e, create, name, n, errno)
+						}
+					}
+				}
+				t.Logf("%d faults in %v", tried, slices.Sorted(maps.Keys(calls)))
+			})
+		}
+	}
+}
+
+// callsWithoutFault returns the system calls that the operations make, by their names,
+// and which of their kind they are in their thread.
+func callsWithoutFault(t *testing.T, e semaphore.Engine, create bool) map[string][]int {
+	log := filepath.Join(t.TempDir(), "strace")
+	doSteps(t, e, create, func(string) {}, "-o", log)
+	b, err := os.ReadFile(log)
+	Must(t, err)
+	calls := make(map[string][]int)
+	count := make(map[string]int)
+	var thread string
+	for line := range strings.Lines(string(b)) {
+		if strings.Contains(line, fmt.Sprintf("getpriority(PRIO_PROCESS, %d", faultsMark)) {
+			thread = strings.Fields(line)[0]
+		}
+	}
+	marked := false
+	for line := range strings.Lines(string(b)) {
+		f := strings.Fields(line)
+		name, _, call := strings.Cut(f[1], "(")
+		if f[0] != thread || !call {
+			continue
+		}
+		count[name]++
+		if marked && !slices.Contains(notOurs, name) {
+			calls[name] = append(calls[name], count[name])
+		}
+		marked = marked || strings.Contains(line, fmt.Sprint(faultsMark))
+	}
+	if len(calls) == 0 {
+		t.Fatalf("no system call in\n%s", b)
+	}
+	return calls
+}
+
+func withFault(t *testing.T, e semaphore.Engine, create bool, call string, n int, errno unix.Errno) {
+	fault := fmt.Sprintf("%s:error=%d:when=%d", call, errno, n)
+	flags := []string{"-o", os.DevNull, "-e", "trace=" + call, "-e", "inject=" + fault}
+	doSteps(t, e, create, func(problem string) { t.Errorf("%s (%v): %s", fault, errno, problem) }, flags...)
+}
+
+// doSteps runs the helper under strace, and looks at the value after each step: it is
+// what it was if the step has failed, and what the step says that it does otherwise.
+func doSteps(t *testing.T, e semaphore.Engine, create bool, report func(problem string), flags ...string) {
+	dir := t.TempDir()
+	t.Setenv("SEMAPHORE_DIR", dir)
+	name := UniqueName(t)
+	opts := []semaphore.Option{semaphore.WithEngine(e), semaphore.WithValue(faultsValue)}
+	var s *semaphore.Semaphore
+	if !create {
+		s = Open(t, name, e, opts...)
+	}
+	direct := Helper(t, "faults", name, e.String())
+	cmd := exec.Command("strace", append(append([]string{"-f", "-qq"}, flags...), direct.Args...)...)
+	cmd.Env = append(direct.Env, "GOTRACEBACK=none")
+	a := StartActorCommand(t, "faults", cmd)
+	value, held, permit := faultsValue, 0, 0
+	failed := ""
+	for {
+		a.Send("")
+		var answer string
+		select {
+		case line, open := <-a.Lines:
+			if !open {
+				report("the process has died")
+				return
+			}
+			answer = line
+		case <-time.After(2 * Hang):
+			report("it hangs")
+			return
+		}
+		step, result, _ := strings.Cut(answer, " ")
+		ok := result == "<nil>"
+		if !ok && failed == step && (step == "post" && held > 0 || step == "release" && permit > 0) {
+			report(fmt.Sprintf("%s failed twice: %s", step, result))
+			return
+		}
+		failed = ""
+		if !ok {
+			failed = step
+		}
+		switch step {
+		case "open":
+			if !ok && create {
+				checkNothingHalfMade(t, dir, name, e, report)
+				return
+			}
+			if s == nil {
+				s = Open(t, name, e, opts...)
+			}
+		case "wait", "trywait":
+			if ok {
+				held++
+			}
+		case "acquire":
+			if ok {
+				permit = 1
+			}
+		case "release":
+			if ok {
+				permit = 0
+			}
+		case "post":
+			if ok && held > 0 {
+				held--
+			} else if ok && !Owns(e) {
+				value++ // as POSIX has it
+			}
+		case "close":
+			if Owns(e) {
+				held, permit = 0, 0
+			}
+		}
+		if n, err := s.Value(); n != value-held-permit || err != nil {
+			report(fmt.Sprintf("after %s: %s value %d, %v, want %d", step, result, n, err, value-held-permit))
+			return
+		}
+		if step == "close" || step == "open" && !ok {
+			break
+		}
+	}
+	if err := Result(t, InBackground(a.Cmd.Wait)); err != nil {
+		report(err.Error())
+	}
+}
+
+// checkNothingHalfMade checks that a creator that failed has left nothing, or a whole
+// semaphore.
+func checkNothingHalfMade(t *testing.T, dir, name string, e semaphore.Engine, report func(string)) {
+	s, err := semaphore.Open(name, semaphore.WithEngine(e), semaphore.WithCreate(false))
+	switch {
+	case err == nil:
+		if n, err := s.Value(); n != faultsValue || err != nil {
+			report(fmt.Sprintf("made with value %d, %v", n, err))
+		}
+		s.Close()
+		Must(t, s.Unlink())
+	case !errors.Is(err, fs.ErrNotExist):
+		report("half-made: " + err.Error())
+	}
+	if left, _ := os.ReadDir(dir); len(left) > 0 {
+		report(fmt.Sprintf("left behind: %v", left))
+	}
+}
