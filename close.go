@@ -73,6 +73,7 @@ func (s *Semaphore) shut() bool {
 	// From here on no call enters. Waiters are sent away below; a taker that is
 	// inside finds closed() true after its taking.
 	s.queue.Close()
+	s.stopInterrupts()
 	// A process that ends after Close must not take along what the server has
 	// in its hands: a permit, a wake-up meant for other waiters, its count in
 	// the number of waiters.
@@ -252,6 +253,16 @@ func awaitEnd(all []*Semaphore) {
 	}
 }
 
+// heededSignals returns those that are not ignored: Notify would undo that.
+func heededSignals(signals []os.Signal) (heeded []os.Signal) {
+	for _, sig := range signals {
+		if !ignoredAtStart[sig] && !signal.Ignored(sig) {
+			heeded = append(heeded, sig)
+		}
+	}
+	return heeded
+}
+
 // An exitWatch listens for the exitsignal.Signals.
 type exitWatch struct {
 	arrived chan os.Signal // wakes the goroutine that gives back
@@ -261,13 +272,7 @@ type exitWatch struct {
 // watchExitSignals gives back and dies at the first of the exitsignal.Signals. It
 // returns nil if the program ignores all of them.
 func watchExitSignals() *exitWatch {
-	var watched []os.Signal
-	for _, sig := range exitsignal.Signals {
-		// Notify would undo that it is ignored.
-		if !ignoredAtStart[sig] && !signal.Ignored(sig) {
-			watched = append(watched, sig)
-		}
-	}
+	watched := heededSignals(exitsignal.Signals)
 	if len(watched) == 0 {
 		return nil // Notify without a signal would mean all of them
 	}

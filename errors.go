@@ -39,8 +39,8 @@ var (
 	// the wait. Is os.ErrDeadlineExceeded, EAGAIN and ETIMEDOUT.
 	ErrTimeout error = engine.ErrTimeout
 
-	// ErrInterrupted: a signal handler ran in the blocked thread, and the
-	// handle was opened with WithRetryOnEINTR(false). Is EINTR.
+	// ErrInterrupted: a signal came that WithRetryOnEINTR(false) names, or a
+	// handler ran in the blocked thread of a handle with that option. Is EINTR.
 	ErrInterrupted error = engine.ErrInterrupted
 
 	// ErrClosed: the handle is closed, or was closed during the call. Is

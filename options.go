@@ -4,9 +4,12 @@ import (
 	"errors"
 	"io/fs"
 	"log/slog"
+	"os"
+	"slices"
 	"time"
 
 	"github.com/procsem/semaphore/internal/engine"
+	"github.com/procsem/semaphore/internal/exitsignal"
 )
 
 // MaxValue is the greatest value of a semaphore, glibc's SEM_VALUE_MAX. The limit of
@@ -27,6 +30,7 @@ type options struct {
 	exclusive   bool
 	closeOnExit bool
 	strict      bool
+	interrupts  []os.Signal // that end waits
 	backoff     func() func(attempt int) time.Duration
 }
 
@@ -46,6 +50,10 @@ func newOptions(opts []Option) (options, error) {
 		return o, engine.Because(ErrInvalidValue, "%d; allowed are 0 to %d", o.Value, MaxValue)
 	case o.Mode&^fs.ModePerm != 0:
 		return o, engine.Because(ErrInvalidOption, "mode %#o; only permission bits (0 to 0777) are allowed", uint32(o.Mode))
+	case o.RetryEINTR && len(o.interrupts) > 0:
+		return o, engine.Because(ErrInvalidOption, "WithRetryOnEINTR(true) with signals (%v); they end waits only with false", o.interrupts)
+	case slices.ContainsFunc(o.interrupts, func(sig os.Signal) bool { return !exitsignal.CanBeHandled(sig) }):
+		return o, engine.Because(ErrInvalidOption, "WithRetryOnEINTR with signals %v; no program can handle SIGKILL, SIGSTOP or nil", o.interrupts)
 	case o.exclusive && !o.Create:
 		return o, engine.Because(ErrInvalidOption, "WithExclusive(true) needs WithCreate(true): it is creation that is exclusive")
 	case o.recovery && o.engine != EngineAuto && o.engine != EngineRecoverable:
@@ -113,19 +121,29 @@ func WithValue(value int) Option {
 // caller is root or uses WithCreate(false).
 func WithMode(mode fs.FileMode) Option { return func(o *options) { o.Mode = mode } }
 
-// WithRetryOnEINTR says what a Wait does that a signal handler has
-// interrupted: go on (true, the default), or end with ErrInterrupted.
+// WithRetryOnEINTR says what a Wait does that a signal has interrupted: go on (true, the
+// default), or end with ErrInterrupted.
 //
-// Go's runtime (which preempts goroutines by signals), profilers and child
-// processes send signals to any thread, so false is for programs that expect to
-// be interrupted for no reason too. What the kernel reports is then returned, also
-// for handlers with SA_RESTART: timed waits on a futex are never restarted (futex(2),
-// signal(7)). The signal counts if it meets the one thread that is blocked for the
-// handle; the Wait at the head of its queue ends. A program that wants Ctrl-C to end a
-// Wait uses signal.NotifyContext and WaitContext instead. EngineFlock, and
-// EngineRecoverable elsewhere than on Linux, know no EINTR;
-// Windows has none.
-func WithRetryOnEINTR(retry bool) Option { return func(o *options) { o.RetryEINTR = retry } }
+// With false, name the signals that are to end waits, as
+// WithRetryOnEINTR(false, os.Interrupt): when the process gets one of them, every Wait,
+// WaitContext, WaitTimeout and Acquire that is blocked on the handle ends. The package
+// listens for these signals as long as the handle is open (signal.Notify), so their
+// default action does not end the program meanwhile, and C handlers of theirs are not
+// called; signals that were ignored when the program started (nohup), or are ignored at
+// the time of Open, stay ignored. A signal that comes when no wait is blocked does nothing,
+// as POSIX has it: a program that must not miss one listens for it too. A signal that
+// ends the process WithCloseOnExit does that all the same. It works with every engine.
+//
+// Signals that are not named go to whichever thread the kernel chooses, and rarely to the
+// one that is blocked for the handle. If one meets it (tgkill(2)), the Wait at the
+// head of the handle's queue ends, also if the handler has SA_RESTART: timed waits on a futex are
+// never restarted (futex(2), signal(7)). Go's runtime (which preempts goroutines by
+// signals) and profilers send signals to any thread, so false is for programs that expect to
+// be interrupted for no reason too. EngineFlock, EngineWindows, and EngineRecoverable
+// elsewhere than on Linux, hear of named signals only.
+func WithRetryOnEINTR(retry bool, signals ...os.Signal) Option {
+	return func(o *options) { o.RetryEINTR, o.interrupts = retry, signals }
+}
 
 // WithCloseOnExit(true) gives back what the handle holds when SIGINT, SIGTERM
 // or SIGHUP ends the process: its waits less its posts, never less than

@@ -45,6 +45,9 @@ type Semaphore struct {
 	// and close-on-exit handles only: others save themselves the write.
 	held atomic.Int64
 
+	// stopInterrupts ends what startInterrupts began, if it did.
+	stopInterrupts func()
+
 	// permits are the Permits that Close has to give back (close-on-exit).
 	permitsMu sync.Mutex
 	permits   map[*Permit]struct{}
@@ -110,6 +113,7 @@ func newSemaphore(name string, eng *engine.Engine, b engine.Backend, o *options)
 	if o.closeOnExit && recoverable == nil {
 		s.permits = make(map[*Permit]struct{})
 	}
+	s.startInterrupts()
 	register(s)
 	o.Debug("open", "engine", s.Engine())
 	return s

@@ -13,6 +13,11 @@ import (
 // Signals end a process that does not handle them.
 var Signals = []os.Signal{syscall.SIGHUP, syscall.SIGINT, syscall.SIGTERM}
 
+// CanBeHandled reports whether a program can listen for sig.
+func CanBeHandled(sig os.Signal) bool {
+	return sig != nil && sig != syscall.SIGKILL && sig != syscall.SIGSTOP
+}
+
 // Die ends the process by sig's default action, so that its status says so. If sig
 // does not kill it, Die returns the status that a shell would report, for os.Exit: the
 // process is number 1 of a container, to which the kernel does not deliver sig, or, on

@@ -12,6 +12,9 @@ import (
 // SIGTERM of its closing, of the user's logging off and of the system's shutdown.
 var Signals = []os.Signal{os.Interrupt, syscall.SIGTERM}
 
+// CanBeHandled reports whether a program can listen for sig.
+func CanBeHandled(sig os.Signal) bool { return sig != nil && sig != os.Kill }
+
 // Die returns the status, for os.Exit, that a console event gives to a program which
 // does not handle it. It is negative where an int has 32 bits.
 func Die(os.Signal) (status int) {

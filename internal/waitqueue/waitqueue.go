@@ -216,12 +216,19 @@ func (q *Queue) Served() bool {
 	return q.served
 }
 
+// DismissAll takes all waiters out, with err.
+func (q *Queue) DismissAll(err error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for q.first != nil {
+		q.dismiss(err)
+	}
+}
+
 // Close takes all waiters out with ErrClosed. Later Joins return it.
 func (q *Queue) Close() {
 	q.mu.Lock()
-	defer q.mu.Unlock()
 	q.closed = true
-	for q.first != nil {
-		q.dismiss(ErrClosed)
-	}
+	q.mu.Unlock()
+	q.DismissAll(ErrClosed)
 }
