@@ -1,6 +1,7 @@
 package futex
 
 import (
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -104,17 +105,21 @@ func (e *RobustEntry) link() *uintptr {
 
 func listEnd() uintptr { return uintptr(unsafe.Pointer(&robust.head.next)) }
 
-// mainThread is the number of the main thread if it has registered our list, otherwise
-// 0. Init runs on the main thread, which never exits before the process does. With cgo
-// it has glibc's list already; in a shared library init runs on some other thread.
-var mainThread uint32
-
-func init() {
+// registerMain registers our list for the main thread, if that is the calling one and has
+// no list, and returns its number, else 0. The main thread of a Go program never exits before
+// the process does; with cgo it has glibc's list already.
+func registerMain() (thread uint32) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	if unix.Gettid() != unix.Getpid() {
+		return 0
+	}
 	var head, size uintptr
 	_, _, errno := syscall.RawSyscall(unix.SYS_GET_ROBUST_LIST, 0, uintptr(unsafe.Pointer(&head)), uintptr(unsafe.Pointer(&size)))
-	if errno == 0 && head == 0 && unix.Gettid() == unix.Getpid() && register() {
-		mainThread = uint32(unix.Gettid())
+	if errno != 0 || head != 0 || !register() {
+		return 0
 	}
+	return uint32(unix.Gettid())
 }
 
 // register registers the list for the calling thread.
@@ -128,8 +133,11 @@ func register() bool {
 // startRobustThread returns the number of a thread that has registered our list and
 // lives as long as the process, 0 if there can be none.
 func startRobustThread() (thread uint32) {
-	if mainThread != 0 {
-		return mainThread
+	if runtime.GOOS == "android" {
+		return 0 // its seccomp filter ends programs that ask for such a list
+	}
+	if thread = registerMain(); thread != 0 {
+		return thread // saves a thread, and the process time to die
 	}
 	registered := make(chan uint32, 1)
 	go func() {

@@ -103,8 +103,8 @@ const (
 )
 
 func TestFaults(t *testing.T) {
-	NeedTool(t, "strace")
 	NeedCallNumbers(t)
+	NeedTool(t, "strace")
 	for _, e := range []semaphore.Engine{semaphore.EngineFlock, semaphore.EngineNative, semaphore.EngineRecoverable} {
 		for _, create := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%v/create=%v", e, create), func(t *testing.T) {

@@ -1,0 +1,59 @@
+package environment_test
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	. "github.com/procsem/semaphore/internal/testkit"
+)
+
+// A program that imports the package makes no other system calls than one that imports
+// what the package imports, and has no goroutine more: a filter that ends programs which
+// make unusual calls, as Android's, does not meet it before its first Open.
+func TestImportDoesNothing(t *testing.T) {
+	NeedCallNumbers(t)
+	NeedTool(t, "go")
+	NeedTool(t, "strace")
+	with, without := systemCalls(t, "importing"), systemCalls(t, "baseline")
+	for call, runs := range with {
+		// Go's runtime makes some calls or not, by chance.
+		if runs == importRuns && without[call] == 0 {
+			t.Errorf("a program that imports the package makes the system call %s", call)
+		}
+	}
+	if with["exit_group"] != importRuns || without["exit_group"] != importRuns {
+		t.Errorf("the programs were not seen to end: %v, %v", with, without)
+	}
+}
+
+const importRuns = 5
+
+// systemCalls builds a program and returns the system calls that it makes, and in how
+// many runs it made them.
+func systemCalls(t *testing.T, program string) map[string]int {
+	dir := t.TempDir()
+	binary, log := filepath.Join(dir, program), filepath.Join(dir, "strace")
+	run := func(name string, args ...string) {
+		if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
+			t.Fatalf("%s %v: %v\n%s", name, args, err, out)
+		}
+	}
+	run("go", "build", "-o", binary, "./testdata/"+program)
+	calls := make(map[string]int)
+	for range importRuns {
+		run("strace", "-f", "-qq", "-o", log, binary)
+		b, err := os.ReadFile(log)
+		Must(t, err)
+		seen := make(map[string]bool)
+		for line := range strings.Lines(string(b)) {
+			if name, _, call := strings.Cut(strings.Fields(line)[1], "("); call && !seen[name] {
+				seen[name] = true
+				calls[name]++
+			}
+		}
+	}
+	return calls
+}
