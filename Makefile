@@ -1,6 +1,6 @@
 # What there is to do. CONTRIBUTING.md says when, and how long each takes.
 
-.PHONY: test lint storm sweep models mutants fuzz bench ci
+.PHONY: test lint storm sweep models mutants suites fuzz bench ci
 
 test:
 	go test ./...
@@ -21,6 +21,9 @@ models:
 
 mutants:
 	go run ./test/mutants
+
+suites:
+	cd interop && go test . && go run .
 
 fuzz:
 	go test -run '^$$' -fuzz FuzzOpenNative -fuzztime 1m ./internal/glibc
