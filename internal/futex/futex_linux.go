@@ -31,8 +31,23 @@ type waiter struct {
 }
 
 // noWaitv says that there is no futex_waitv, because the kernel is older than 5.16 or a
-// seccomp filter that does not know it forbids it. Then waits use FUTEX_WAIT_BITSET.
-var noWaitv atomic.Bool
+// seccomp filter that does not know it refuses it. Then waits use FUTEX_WAIT_BITSET.
+// hasWaitv says that there was one.
+var noWaitv, hasWaitv atomic.Bool
+
+// refused reports whether an error of futex_waitv means that there is none. Filters
+// choose errors of their own, so until it has worked once all errors do that it does
+// not have for a reason of the wait.
+func refused(errno syscall.Errno) bool {
+	switch errno {
+	case 0, syscall.EAGAIN, syscall.EINTR, syscall.ETIMEDOUT:
+		hasWaitv.Store(true)
+		return false
+	case syscall.ENOSYS, syscall.EPERM:
+		return true // also of a filter that came later
+	}
+	return !hasWaitv.Load()
+}
 
 // Wake wakes up to n threads that wait on a word of shared memory, in any process, and
 // returns how many it has woken. It does not access the word.
@@ -128,7 +143,7 @@ func (s *Stop) WaitAny(words []Word, m Moment, timeout time.Duration) error {
 	}
 	if !noWaitv.Load() && !testhook.NoFutexWaitv.Load() {
 		errno := s.waitv(words, m, end)
-		if errno != syscall.ENOSYS && errno != syscall.EPERM {
+		if !refused(errno) {
 			return outcome(errno)
 		}
 		noWaitv.Store(true)

@@ -39,18 +39,20 @@ func init() {
 // faults are the errors with which system calls fail that operations make, from their
 // manual pages. EINTR stands for a call that is interrupted before it has done anything.
 var faults = map[string][]unix.Errno{
-	"close":      {unix.EIO, unix.EINTR, unix.ENOSPC, unix.EDQUOT},
-	"fallocate":  {unix.ENOSPC, unix.EINTR, unix.EIO, unix.EOPNOTSUPP, unix.ENOSYS},
-	"fcntl":      {unix.ENOLCK, unix.EINTR, unix.EINVAL},
-	"flock":      {unix.ENOLCK, unix.EINTR},
-	"fstat":      {unix.ENOMEM, unix.EOVERFLOW},
-	"ftruncate":  {unix.EIO, unix.EINTR, unix.EPERM, unix.ENOSPC},
-	"linkat":     {unix.EIO, unix.EDQUOT, unix.EMLINK, unix.ENOMEM, unix.ENOSPC, unix.EPERM},
-	"newfstatat": {unix.EIO, unix.EACCES, unix.ENOMEM},
-	"openat":     {unix.EMFILE, unix.EACCES, unix.EINTR, unix.EIO, unix.ENFILE, unix.ENOMEM, unix.ENOSPC},
-	"pread64":    {unix.EIO, unix.EINTR},
-	"pwrite64":   {unix.ENOSPC, unix.EDQUOT, unix.EINTR, unix.EIO},
-	"statfs":     {unix.EIO, unix.ENOMEM, unix.EINTR},
+	"close":           {unix.EIO, unix.EINTR, unix.ENOSPC, unix.EDQUOT},
+	"fallocate":       {unix.ENOSPC, unix.EINTR, unix.EIO, unix.EOPNOTSUPP, unix.ENOSYS},
+	"fcntl":           {unix.ENOLCK, unix.EINTR, unix.EINVAL},
+	"flock":           {unix.ENOLCK, unix.EINTR},
+	"fstat":           {unix.ENOMEM, unix.EOVERFLOW},
+	"ftruncate":       {unix.EIO, unix.EINTR, unix.EPERM, unix.ENOSPC},
+	"get_robust_list": {unix.ENOSYS, unix.EPERM},
+	"set_robust_list": {unix.ENOSYS},
+	"linkat":          {unix.EIO, unix.EDQUOT, unix.EMLINK, unix.ENOMEM, unix.ENOSPC, unix.EPERM},
+	"newfstatat":      {unix.EIO, unix.EACCES, unix.ENOMEM},
+	"openat":          {unix.EMFILE, unix.EACCES, unix.EINTR, unix.EIO, unix.ENFILE, unix.ENOMEM, unix.ENOSPC},
+	"pread64":         {unix.EIO, unix.EINTR},
+	"pwrite64":        {unix.ENOSPC, unix.EDQUOT, unix.EINTR, unix.EIO},
+	"statfs":          {unix.EIO, unix.ENOMEM, unix.EINTR},
 }
 
 // notOurs are calls of Go's runtime, and of the helper itself, and some that never fail.
@@ -275,4 +277,44 @@ func checkNothingHalfMade(t *testing.T, dir, name string, e semaphore.Engine, re
 	if left, _ := os.ReadDir(dir); len(left) > 0 {
 		report(fmt.Sprintf("left behind: %v", left))
 	}
+}
+
+// A filter that does not know futex_waitv may refuse it with any error: waits go on
+// without it.
+func TestRefusedFutexWaitv(t *testing.T) {
+	NeedCallNumbers(t)
+	NeedTool(t, "strace")
+	for _, e := range []semaphore.Engine{semaphore.EngineNative, semaphore.EngineRecoverable} {
+		NeedEngine(t, e)
+		for _, errno := range []unix.Errno{unix.EPERM, unix.EACCES, unix.EINVAL, unix.ENOSYS, unix.EOPNOTSUPP, unix.EUCLEAN} {
+			t.Run(fmt.Sprintf("%v/%s", e, unix.ErrnoName(errno)), func(t *testing.T) {
+				s := Open(t, UniqueName(t), e)
+				direct := Helper(t, "actor", e.String())
+				call := "futex_waitv"
+				cmd := exec.Command("strace", append([]string{"-f", "-qq", "-o", os.DevNull, "-e", "trace=" + call, "-e", fmt.Sprintf("inject=%s:error=%d", call, errno)}, direct.Args...)...)
+				cmd.Env = direct.Env
+				a := StartActorCommand(t, e.String(), cmd)
+				a.OK("open %s", s.Name())
+				for range 3 {
+					Must(t, s.Wait())
+					a.Send("waits 1")
+					WaitFor(t, "a waiter", func() bool { return Sleeper(inner(t, a), StoreFile(e, s.Name())) != 0 })
+					Must(t, s.Post())
+					if got := a.Answer(); got != "ok" {
+						t.Fatal(got)
+					}
+					a.OK("posts 1")
+				}
+			})
+		}
+	}
+}
+
+// inner returns the process that an actor's strace runs.
+func inner(t *testing.T, a *Actor) int {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", a.Cmd.Process.Pid))
+	Must(t, err)
+	var pid int
+	fmt.Sscan(string(b), &pid)
+	return pid
 }
