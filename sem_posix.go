@@ -44,7 +44,11 @@ func init() {
 		Unlink: func(name string) error {
 			cname := C.CString("/" + name)
 			defer C.free(unsafe.Pointer(cname))
-			return libcError("sem_unlink", C.semaphore_unlink(cname))
+			errno := C.semaphore_unlink(cname)
+			if syscall.Errno(errno) == syscall.EPERM { // musl's; see store.Remove
+				errno = C.int(syscall.EACCES)
+			}
+			return libcError("sem_unlink", errno)
 		},
 	})
 }

@@ -89,8 +89,11 @@ func WriteZeros(f *os.File, from, to int64) error {
 // Remove removes a name.
 func Remove(path string) error {
 	err := syscall.Unlink(path)
-	if err == syscall.ENOENT {
+	switch err {
+	case syscall.ENOENT:
 		return engine.ErrNoSuch
+	case syscall.EPERM: // of a sticky directory; sem_unlink's error, by POSIX, is EACCES
+		err = syscall.EACCES
 	}
 	if err != nil {
 		return &os.PathError{Op: "unlink", Path: path, Err: err}

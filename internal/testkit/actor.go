@@ -187,6 +187,8 @@ func ActorMain(args []string) int {
 			fmt.Println("ENOENT")
 		case errors.Is(err, fs.ErrExist):
 			fmt.Println("EEXIST")
+		case errors.Is(err, syscall.EPERM):
+			fmt.Println("EPERM")
 		case errors.Is(err, fs.ErrPermission):
 			fmt.Println("EACCES")
 		case errors.Is(err, semaphore.ErrWouldBlock):
