@@ -156,22 +156,17 @@ func chooseEngine(e Engine) (*engine.Engine, error) {
 // name may exist in one of them only. Whoever creates looks at the other
 // stores and creates under one lock (store.Lock): of two programs that race to
 // create two kinds the second one finds the first one's. Opening what exists
-// creates nothing and needs no lock.
+// creates nothing and needs no lock; the engine looks at the other stores (Alone) when
+// it has found the semaphore, and before it changes anything in it.
 func openBackend(eng *engine.Engine, name string, o *options) (engine.Backend, error) {
+	o.Alone = func() error { return otherKind(eng, name) }
 	if !o.exclusive {
 		b, err := eng.Open(name, engine.OpenExisting, &o.Options)
-		absent := errors.Is(err, fs.ErrNotExist)
-		if err != nil && !absent {
-			return nil, err
-		}
-		if b != nil || !o.Create {
-			if other := otherKind(eng, name); other != nil {
-				if b != nil {
-					b.Close()
-				}
-				return nil, other
-			}
+		if !errors.Is(err, fs.ErrNotExist) {
 			return b, err
+		}
+		if !o.Create {
+			return nil, cmp.Or(o.Alone(), err)
 		}
 	}
 	unlock, err := store.Lock()
@@ -179,7 +174,7 @@ func openBackend(eng *engine.Engine, name string, o *options) (engine.Backend, e
 		return nil, err
 	}
 	defer unlock()
-	if err := otherKind(eng, name); err != nil {
+	if err := o.Alone(); err != nil {
 		return nil, err
 	}
 	if o.exclusive {

@@ -87,7 +87,7 @@ func openFlock(name string, how engine.How, o *engine.Options) (engine.Backend, 
 	binary.LittleEndian.PutUint32(content[len(flockMagic):], flockVersion)
 	binary.LittleEndian.PutUint32(content[flockValueAt:], uint32(o.Value))
 	check := func(f *os.File) error { return checkFlockFile(f, o) }
-	f, err := store.OpenOrPublish(dir, names.Flock+name, how, check, store.Filled(content), o.Mode)
+	f, err := store.OpenOrPublish(dir, names.Flock+name, how, check, store.Filled(content), o)
 	if err != nil {
 		return nil, err
 	}

@@ -155,6 +155,9 @@ func openLibc(name string, how engine.How, o *engine.Options) (engine.Backend, e
 	}
 	if how == engine.OpenExisting {
 		flags = 0
+		if err := o.CheckAlone(); err != nil {
+			return nil, err
+		}
 	}
 	cname := C.CString("/" + name) // POSIX leaves open what a name without the slash means
 	defer C.free(unsafe.Pointer(cname))

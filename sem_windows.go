@@ -86,7 +86,15 @@ func openWindows(name string, how engine.How, o *engine.Options) (engine.Backend
 
 func openOrCreateSemaphore(name string, how engine.How, o *engine.Options) (windows.Handle, error) {
 	if how == engine.OpenExisting {
-		return openSemaphore(name)
+		h, err := openSemaphore(name)
+		if err != nil {
+			return 0, err
+		}
+		if err := o.CheckAlone(); err != nil {
+			windows.CloseHandle(h)
+			return 0, err
+		}
+		return h, nil
 	}
 	sa, err := win.SecurityOf(o.Mode)
 	if err != nil {

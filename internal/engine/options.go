@@ -14,6 +14,19 @@ type Options struct {
 	RetryEINTR bool
 	Exact      bool         // the engine was asked for by name: every operation is to be its own
 	Log        *slog.Logger // nil: silent
+
+	// Alone returns an error if the name belongs to another kind of semaphore too.
+	// An engine calls it, by CheckAlone, when it has found and checked a semaphore
+	// that exists, and before it changes anything in it: a refused Open changes nothing.
+	Alone func() error
+}
+
+// CheckAlone calls Alone, if there is one.
+func (o *Options) CheckAlone() error {
+	if o.Alone == nil {
+		return nil
+	}
+	return o.Alone()
 }
 
 // Debug and Warn log for the handle, if there is a logger.

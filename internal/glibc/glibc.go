@@ -72,7 +72,7 @@ func New(words unsafe.Pointer, free func(), o *engine.Options) *Semaphore {
 }
 
 func open(name string, how engine.How, o *engine.Options) (engine.Backend, error) {
-	f, err := store.OpenOrPublish(names.GlibcDir, names.Glibc+name, how, CheckFile, store.Filled(newFile(uint32(o.Value))), o.Mode)
+	f, err := store.OpenOrPublish(names.GlibcDir, names.Glibc+name, how, CheckFile, store.Filled(newFile(uint32(o.Value))), o)
 	if how != engine.OpenExisting && errors.Is(err, fs.ErrNotExist) {
 		err = engine.Because(engine.ErrUnsupported, "this system has no %s, where glibc keeps semaphores; WithEngine(EngineFlock) can do without", names.GlibcDir)
 	}

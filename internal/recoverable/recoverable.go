@@ -77,7 +77,7 @@ func open(name string, how engine.How, o *engine.Options) (engine.Backend, error
 	for {
 		f, err := store.OpenOrPublish(dir, filepath.Base(path), how,
 			func(f *os.File) error { return check(f, o) },
-			func(f *os.File) error { return fill(f, o.Value) }, o.Mode)
+			func(f *os.File) error { return fill(f, o.Value) }, o)
 		if err != nil {
 			return nil, err
 		}
@@ -180,15 +180,19 @@ func (h *handle) begin() error {
 	if err != nil {
 		return err
 	}
-	if !lives {
-		h.owner.Inherit()
-	}
 	limit, set := h.table.Limit()
 	if n := h.opts.Value; h.opts.ValueSet && !set && n != limit {
 		if lives {
 			return engine.Because(engine.ErrLimitMismatch, "it has a limit of %d and is in use; %d was asked for", limit, n)
 		}
-		return h.owner.SetLimit(n, false)
+		// Before all else: if there is no room for more permits, nothing has changed.
+		// If we die after it, the next one to open finds the dead owners that we left.
+		if err := h.owner.SetLimit(n, false); err != nil {
+			return err
+		}
+	}
+	if !lives {
+		h.owner.Inherit()
 	}
 	return nil
 }

@@ -317,8 +317,10 @@ func TestLimitOfAnExistingOne(t *testing.T) {
 		a := StartActor(t, "recoverable")
 		a.OK("open %s", name)
 		limitIs(3, semaphore.WithValue(3))
+		unchanged := Unchanging(t, Recoverable, name)
 		_, err := semaphore.Open(name, semaphore.WithRecovery(true), semaphore.WithValue(2))
 		WantErr(t, "Open with another limit", err, semaphore.ErrLimitMismatch)
+		unchanged("Open with another limit")
 		if err == nil || !strings.Contains(err.Error(), "limit of 3") || !strings.Contains(err.Error(), "2 was") {
 			t.Errorf("%v: does not name both limits", err)
 		}
@@ -580,8 +582,10 @@ func TestFullTable(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	unchanged := Unchanging(t, Recoverable, name)
 	_, err = semaphore.Open(name, semaphore.WithRecovery(true))
 	WantErr(t, "Open", err, semaphore.ErrTableFull)
+	unchanged("Open of a handle too many")
 	if err == nil || !strings.Contains(err.Error(), fmt.Sprint(permits.MaxSlots)) {
 		t.Errorf("%v: does not say how many", err)
 	}

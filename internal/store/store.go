@@ -61,20 +61,26 @@ func OpenChecked(path string, check func(*os.File) error) (*os.File, error) {
 	return f, nil
 }
 
-// OpenOrPublish opens the file of that name in dir if it passes the check, or
-// publishes it, as how says.
-func OpenOrPublish(dir, name string, how engine.How, check, fill func(*os.File) error, mode fs.FileMode) (*os.File, error) {
+// OpenOrPublish opens the file of that name in dir if it passes the check and the name
+// belongs to no other kind of semaphore, or publishes it, as how says.
+func OpenOrPublish(dir, name string, how engine.How, check, fill func(*os.File) error, o *engine.Options) (*os.File, error) {
+	checkAll := func(f *os.File) error {
+		if err := check(f); err != nil {
+			return err
+		}
+		return o.CheckAlone()
+	}
 	// Other programs create and unlink meanwhile, libc's and those that
 	// Lock does not lock out (AIX), so either step may find that the
 	// other was the right one.
 	for {
 		if how != engine.CreateNew {
-			f, err := OpenChecked(filepath.Join(dir, name), check)
+			f, err := OpenChecked(filepath.Join(dir, name), checkAll)
 			if err == nil || how == engine.OpenExisting || !errors.Is(err, fs.ErrNotExist) {
 				return f, err
 			}
 		}
-		f, err := publish(dir, name, fill, mode)
+		f, err := publish(dir, name, fill, o.Mode)
 		if !errors.Is(err, fs.ErrExist) {
 			return f, err
 		}

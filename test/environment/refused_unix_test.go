@@ -1,0 +1,174 @@
+//go:build unix
+
+// An Open that fails changes nothing in the semaphore that exists. Each error that Open can
+// return for one is made here, or by the tests named in this file's comments.
+
+package environment_test
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/procsem/semaphore"
+	"github.com/procsem/semaphore/internal/filelock"
+	"github.com/procsem/semaphore/internal/permits"
+	"github.com/procsem/semaphore/internal/store"
+	. "github.com/procsem/semaphore/internal/testkit"
+)
+
+// wanted is another value, and limit, than the semaphores of these tests have: an Open that
+// succeeds makes it the limit of a recoverable one that no process has open.
+const wanted = 7
+
+// refuses fails the test unless Open returns that error, and changes nothing.
+func refuses(t *testing.T, what string, e semaphore.Engine, name string, want error, opts ...semaphore.Option) {
+	t.Helper()
+	unchanged := Unchanging(t, e, name)
+	s, err := semaphore.Open(name, append([]semaphore.Option{semaphore.WithEngine(e), semaphore.WithValue(wanted)}, opts...)...)
+	if err == nil {
+		s.Close()
+	}
+	WantErr(t, what, err, want)
+	unchanged(what)
+}
+
+// ErrCorrupt has tests of its own, over many damaged files: TestFlockRefusesWhatIsNoSemaphore,
+// TestRecoverableRefusesWhatIsNoSemaphore and the fuzzing. So has ErrLimitMismatch, in
+// TestLimitOfAnExistingOne, and ErrTableFull, in TestFullTable.
+func TestRefusedOpenChangesNothing(t *testing.T) {
+	EachEngine(t, func(t *testing.T, e semaphore.Engine) {
+		NeedFile(t, e)
+		name := UniqueName(t)
+		Must(t, Open(t, name, e, semaphore.WithValue(3)).Close())
+		exclusive, existing := semaphore.WithExclusive(true), semaphore.WithCreate(false)
+
+		refuses(t, "exclusive", e, name, fs.ErrExist, exclusive)
+		refuses(t, "an exclusive Open that creates nothing", e, name, semaphore.ErrInvalidOption, exclusive, existing)
+		refuses(t, "a mode of more than permissions", e, name, semaphore.ErrInvalidOption, semaphore.WithMode(0o1777))
+		refuses(t, "a negative value", e, name, semaphore.ErrInvalidValue, semaphore.WithValue(-1))
+
+		other := semaphore.EngineFlock
+		if e == other {
+			other = semaphore.EngineRecoverable
+		}
+		if HasEngine(other) {
+			another := StoreFile(other, name)
+			Must(t, os.WriteFile(another, []byte("of another kind"), 0o600))
+			refuses(t, "two kinds", e, name, semaphore.ErrKindMismatch)
+			refuses(t, "two kinds, without create", e, name, semaphore.ErrKindMismatch, existing)
+			refuses(t, "two kinds, exclusive", e, name, semaphore.ErrKindMismatch, exclusive)
+			Must(t, os.Remove(another))
+		}
+
+		if Owns(e) {
+			refuses(t, "a mode without the owner's rights", e, name, semaphore.ErrInvalidOption, semaphore.WithMode(0o400))
+			refuses(t, "a limit of 0", e, name, semaphore.ErrInvalidValue, semaphore.WithValue(0))
+			refuses(t, "a limit too high", e, name, semaphore.ErrInvalidValue, semaphore.WithValue(permits.MaxPermits+1))
+			claimed(t, name)
+		}
+		outOfDescriptors(t, e, name)
+	})
+}
+
+// claimed: a process that is stopped has the lock of the claim.
+func claimed(t *testing.T, name string) {
+	f, err := os.OpenFile(StoreFile(Recoverable, name), os.O_RDWR, 0)
+	Must(t, err)
+	defer f.Close()
+	locked, err := filelock.TryLockByte(f, permits.ClaimByte)
+	if errors.Is(err, errors.ErrUnsupported) {
+		locked, err = filelock.TryLock(f)
+	}
+	if !locked {
+		t.Fatal("the claim's lock: ", err)
+	}
+	old := store.Patience
+	store.Patience = 10 * time.Millisecond
+	defer func() { store.Patience = old }()
+	unchanged := Unchanging(t, Recoverable, name)
+	if s, err := semaphore.Open(name, semaphore.WithRecovery(true), semaphore.WithValue(wanted)); err == nil {
+		s.Close()
+		t.Error("Open beside another's claim")
+	}
+	unchanged("another's claim")
+}
+
+// outOfDescriptors opens with none left, with one left, and so on until Open succeeds: so
+// it fails wherever it needs a descriptor.
+func outOfDescriptors(t *testing.T, e semaphore.Engine, name string) {
+	var limit unix.Rlimit
+	Must(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &limit))
+	free, err := unix.Dup(0)
+	Must(t, err)
+	unix.Close(free)
+	for left := 0; ; left++ {
+		unchanged := Unchanging(t, e, name)
+		fewer := limit
+		set(&fewer.Cur, free+left)
+		Must(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &fewer))
+		s, err := semaphore.Open(name, semaphore.WithEngine(e), semaphore.WithValue(wanted))
+		Must(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &limit))
+		if err == nil {
+			Must(t, s.Close())
+			if left == 0 {
+				t.Error("Open needs no descriptor: this shows nothing")
+			}
+			return
+		}
+		WantErr(t, "Open without descriptors", err, syscall.EMFILE)
+		unchanged("no descriptor")
+	}
+}
+
+// set is an assignment: Cur has another type on FreeBSD.
+func set[N int64 | uint64](to *N, n int) { *to = N(n) }
+
+// Where there is no room for a higher limit, Open keeps the lower one, and whatever a dead
+// holder has left for its successors.
+func TestRefusedOpenWithoutSpace(t *testing.T) {
+	NeedRoot(t)
+	NeedEngine(t, Recoverable)
+	EachVariant(t, func(t *testing.T) {
+		dir := SmallFilesystem(t, 64<<10)
+		Must(t, Open(t, "x", Recoverable, semaphore.WithValue(3)).Close())
+		os.WriteFile(filepath.Join(dir, "full"), make([]byte, 64<<10), 0o600) // as much as there is
+		refuses(t, "no space", Recoverable, "x", syscall.ENOSPC, semaphore.WithValue(60_000))
+		s := Open(t, "x", Recoverable)
+		Becomes(t, s, 3)
+	})
+}
+
+// Whoever may not use a semaphore does not change it either.
+func TestRefusedUserChangesNothing(t *testing.T) {
+	NeedRoot(t)
+	NeedSeteuid(t)
+	EachEngine(t, func(t *testing.T, e semaphore.Engine) {
+		if e != semaphore.EngineFlock && !Owns(e) {
+			return // libc's own rules
+		}
+		name := UniqueName(t)
+		Must(t, Open(t, name, e, semaphore.WithValue(3)).Close())
+		path := StoreFile(e, name)
+		const someone = 12345
+		Must(t, os.Chown(path, someone, someone))
+		for what, mode := range map[string]fs.FileMode{"another user's": 0o666, "one without rights": 0o600} {
+			Must(t, os.Chmod(path, mode))
+			unchanged := Unchanging(t, e, name)
+			Must(t, syscall.Seteuid(OtherUser))
+			s, err := semaphore.Open(name, semaphore.WithEngine(e), semaphore.WithValue(wanted))
+			Must(t, syscall.Seteuid(0))
+			if err == nil {
+				s.Close()
+			}
+			WantErr(t, what, err, fs.ErrPermission)
+			unchanged(what)
+		}
+	})
+}
