@@ -4,6 +4,7 @@ package semaphore
 
 import (
 	"encoding/binary"
+	"errors"
 	"io"
 	"os"
 	"path/filepath"
@@ -87,8 +88,15 @@ func openFlock(name string, how engine.How, o *engine.Options) (engine.Backend, 
 	binary.LittleEndian.PutUint32(content[len(flockMagic):], flockVersion)
 	binary.LittleEndian.PutUint32(content[flockValueAt:], uint32(o.Value))
 	check := func(f *os.File) error { return checkFlockFile(f, o) }
-	f, err := store.OpenOrPublish(dir, names.Flock+name, how, check, store.Filled(content), o)
+	f, created, err := store.OpenOrPublish(dir, names.Flock+name, how, check, store.Filled(content), o)
 	if err != nil {
+		return nil, err
+	}
+	if err := store.CheckLocks(f, f.Name()); err != nil {
+		filelock.Close(f)
+		if created && errors.Is(err, ErrUnsupported) {
+			store.Remove(f.Name()) // it limits nobody here; otherwise others may use it by now
+		}
 		return nil, err
 	}
 	return newFlock(f, o), nil

@@ -34,7 +34,7 @@ const statusHelp = `EXIT STATUS:
 64 - usage: wrong flags, arguments, semaphore name or SEMAPHORE_DIR
 65 - not a semaphore, a damaged one, or one of the other kind
 66 - no such semaphore, or no directory SEMAPHORE_DIR
-69 - not supported on this system, or on a network filesystem
+69 - not supported on this system, or on a network or FUSE filesystem
 71 - any other error, most of them the operating system's
 73 - create --exclusive: the semaphore exists
 75 - gave up waiting for a permit (-E sets another status)

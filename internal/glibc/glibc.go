@@ -72,7 +72,10 @@ func New(words unsafe.Pointer, free func(), o *engine.Options) *Semaphore {
 }
 
 func open(name string, how engine.How, o *engine.Options) (engine.Backend, error) {
-	f, err := store.OpenOrPublish(names.GlibcDir, names.Glibc+name, how, CheckFile, store.Filled(newFile(uint32(o.Value))), o)
+	if err := local(); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	f, _, err := store.OpenOrPublish(names.GlibcDir, names.Glibc+name, how, CheckFile, store.Filled(newFile(uint32(o.Value))), o)
 	if how != engine.OpenExisting && errors.Is(err, fs.ErrNotExist) {
 		err = engine.Because(engine.ErrUnsupported, "this system has no %s, where glibc keeps semaphores; WithEngine(EngineFlock) can do without", names.GlibcDir)
 	}
@@ -81,6 +84,10 @@ func open(name string, how engine.How, o *engine.Options) (engine.Backend, error
 	}
 	return mapFile(f, o)
 }
+
+// local refuses a directory on a filesystem that others see without its memory. It asks once:
+// unlike SEMAPHORE_DIR the directory is always the same.
+var local = sync.OnceValue(func() error { return store.CheckLocal(names.GlibcDir) })
 
 // file is a file's content, aligned for its words.
 type file struct {

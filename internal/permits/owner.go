@@ -194,6 +194,12 @@ func (o *Owner) Slot() int { return o.slot }
 // Live returns the owner's liveness word.
 func (o *Owner) Live() *atomic.Uint32 { return &o.slots[o.slot].live }
 
+// In reports whether another view of the memory shows what Claim has written into the slot.
+func (o *Owner) In(t *Table) bool {
+	there, here := &t.slots[o.slot], &o.slots[o.slot]
+	return there.gen.Load() == here.gen.Load() && there.opened.Load() == here.opened.Load()
+}
+
 // Do writes what the owner is doing into its slot.
 func (o *Owner) Do(s Step) { o.do(s) }
 

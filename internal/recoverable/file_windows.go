@@ -30,6 +30,16 @@ func unlink(name string) error {
 
 func goneName(head *permits.Head) string { return fmt.Sprintf("%s%016x", store.GonePrefix, head.ID()) }
 
+// reopenNamed has no name to open: the second handle is one of the same open file, see
+// reopen.
+func reopenNamed(f *os.File, path string) (*os.File, error) { return reopen(f, path) }
+
+// seesClaim and isSeen have nothing to ask: see reopenNamed. Drives of other machines are
+// refused, and those that a process serves count as other machines'.
+func (h *handle) seesClaim(*os.File) error { return nil }
+
+func (h *handle) isSeen(*os.File) error { return nil }
+
 // reopen returns another handle of the same open file, which no other process has: a
 // lock excludes also the handle that has it, so it does for the claim.
 func reopen(f *os.File, path string) (*os.File, error) { return store.Duplicate(f, path) }

@@ -55,7 +55,7 @@ func TestOpenBesideAReader(t *testing.T) {
 		read(f.Name(), windows.FILE_SHARE_READ|windows.FILE_SHARE_WRITE)
 		return nil
 	}
-	f, err := store.OpenOrPublish(TempDir(t), "x", engine.CreateNew, nil, fill, &engine.Options{Mode: 0o600})
+	f, _, err := store.OpenOrPublish(TempDir(t), "x", engine.CreateNew, nil, fill, &engine.Options{Mode: 0o600})
 	Must(t, err)
 	Must(t, f.Close())
 	name := UniqueName(t)

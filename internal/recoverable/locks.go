@@ -24,6 +24,10 @@ type slotLocks interface {
 	alive(slot int) (bool, error)
 	// anyAlive does that for all slots that are occupied, but for the own one.
 	anyAlive(slots int, occupied func(slot int) bool) (bool, error)
+	// seesClaim reports whether f sees that another description has the claim's lock.
+	seesClaim(f *os.File) (bool, error)
+	// isSeen reports whether f, another description of the file, sees the own slot's lock.
+	isSeen(f *os.File) (bool, error)
 	// duplicate returns another descriptor of the slot's lock.
 	duplicate() (*os.File, error)
 	// lockClaim locks the whole file's claim, through a description of its own.
@@ -93,6 +97,14 @@ func (l *byteLocks) anyAlive(int, func(int) bool) (bool, error) {
 		}
 	}
 	return false, nil
+}
+
+func (l *byteLocks) seesClaim(f *os.File) (bool, error) {
+	return filelock.ByteLocked(f, permits.ClaimByte, 1)
+}
+
+func (l *byteLocks) isSeen(f *os.File) (bool, error) {
+	return filelock.ByteLocked(f, permits.SlotByte+int64(l.slot), 1)
 }
 
 func (l *byteLocks) duplicate() (*os.File, error) { return duplicateLock(l.f) }

@@ -149,6 +149,11 @@ func (l *fileLocks) anyAlive(slots int, occupied func(slot int) bool) (bool, err
 	return false, nil
 }
 
+func (l *fileLocks) seesClaim(f *os.File) (bool, error) { return filelock.Locked(f) }
+
+// isSeen opens the slot's file by its name, as alive does for other slots.
+func (l *fileLocks) isSeen(*os.File) (bool, error) { return l.alive(l.slot) }
+
 func (l *fileLocks) duplicate() (*os.File, error) { return duplicateLock(l.own) }
 
 func (l *fileLocks) lockClaim(f *os.File) (bool, error) { return filelock.TryLock(f) }

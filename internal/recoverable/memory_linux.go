@@ -26,7 +26,7 @@ func (*sleeper) mapFile(f *os.File, _ *permits.Head) (memory unsafe.Pointer, fre
 	memory = unsafe.Add(base, futex.Distance)
 	if _, err := unix.MmapPtr(int(f.Fd()), 0, memory, permits.Size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_FIXED); err != nil {
 		free()
-		return nil, nil, os.NewSyscallError("mmap", err)
+		return nil, nil, mapError(f, err)
 	}
 	return memory, free, nil
 }

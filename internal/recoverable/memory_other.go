@@ -21,7 +21,10 @@ type sleeper struct{}
 // mapFile maps the file. free unmaps it.
 func (*sleeper) mapFile(f *os.File, _ *permits.Head) (memory unsafe.Pointer, free func(), err error) {
 	memory, err = unix.MmapPtr(int(f.Fd()), 0, nil, permits.Size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
-	return memory, func() { unix.MunmapPtr(memory, permits.Size) }, os.NewSyscallError("mmap", err)
+	if err != nil {
+		return nil, nil, mapError(f, err)
+	}
+	return memory, func() { unix.MunmapPtr(memory, permits.Size) }, nil
 }
 
 func (h *handle) reportExit() {}

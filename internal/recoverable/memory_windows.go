@@ -73,9 +73,6 @@ func mapView(f *os.File) (unsafe.Pointer, error) {
 // mostTokens bounds what is left in the semaphore for servers that are late to sleep.
 const mostTokens = 64
 
-// mostTries bounds how often the semaphore may be neither there nor ours to create.
-const mostTries = 100
-
 // openWake opens the semaphore on which servers sleep, or creates it: it goes with its
 // last handle, and every process that has the table open has one. A user that may read
 // and write the file may use it: the rights to a file's content are the same bits as the
@@ -102,7 +99,7 @@ func openWake(f *os.File, head *permits.Head) (windows.Handle, error) {
 		}
 		// Another process came before, and grants less than creation asks for. Or we may
 		// not create any: an app of the Windows Store must have none for all sessions.
-		if tries == mostTries {
+		if tries == mostTries { // neither there nor ours to create
 			return 0, fmt.Errorf("the semaphore %s, on which waiters sleep: %w", name, err)
 		}
 	}

@@ -74,8 +74,8 @@ func open(name string, how engine.How, o *engine.Options) (engine.Backend, error
 	if err := store.CheckLocal(dir); err != nil {
 		return nil, err
 	}
-	for {
-		f, err := store.OpenOrPublish(dir, filepath.Base(path), how,
+	for tries := 1; ; tries++ {
+		f, created, err := store.OpenOrPublish(dir, filepath.Base(path), how,
 			func(f *os.File) error { return check(f, o) },
 			func(f *os.File) error { return fill(f, o.Value) }, o)
 		if err != nil {
@@ -87,11 +87,20 @@ func open(name string, how engine.How, o *engine.Options) (engine.Backend, error
 		case nil:
 			return b, nil
 		case errVanished:
+			if tries == mostTries {
+				return nil, store.Unseen(path, "the inode")
+			}
 		default:
+			if created && errors.Is(err, engine.ErrUnsupported) {
+				unlink(name) // it limits nobody here
+			}
 			return nil, err
 		}
 	}
 }
+
+// mostTries bounds how often a file may seem to vanish while it is opened.
+const mostTries = 100
 
 var errVanished = errors.New("the name was removed")
 
@@ -144,7 +153,14 @@ func newHandle(f *os.File, path string, o *engine.Options) (_ *handle, err error
 	}
 	// One claimer at a time: it alone decides whether another owner lives, and so about
 	// the limit.
-	if unlock, err = h.lockClaim(); err != nil {
+	second, err := reopenNamed(f, path)
+	if err != nil {
+		return nil, err
+	}
+	if unlock, err = h.lockClaimOf(second); err != nil {
+		return nil, err
+	}
+	if err := h.seesClaim(second); err != nil {
 		return nil, err
 	}
 	if gone, err := store.NameGone(f, path); err != nil {
@@ -165,6 +181,9 @@ func newHandle(f *os.File, path string, o *engine.Options) (_ *handle, err error
 	if h.owner, err = h.table.Claim(h, permits.Identity{PID: os.Getpid(), Started: ownStart(), Opened: time.Now().UnixNano()}); err == permits.ErrFull {
 		return nil, engine.Because(engine.ErrTableFull, "%d handles are open; no more are possible", permits.MaxSlots)
 	} else if err != nil {
+		return nil, err
+	}
+	if err := h.isSeen(second); err != nil {
 		return nil, err
 	}
 	h.reportExit()
@@ -205,6 +224,12 @@ func (h *handle) lockClaim() (unlock func(), err error) {
 	if err != nil {
 		return nil, err
 	}
+	return h.lockClaimOf(f)
+}
+
+// lockClaimOf is lockClaim through a description that was opened for it, which it closes
+// if that fails, and unlock otherwise.
+func (h *handle) lockClaimOf(f *os.File) (unlock func(), err error) {
 	locked, err := engine.Retry(store.Patience, 20*time.Microsecond, 5*time.Millisecond, func() (bool, error) { return h.locks.lockClaim(f) })
 	if !locked && err == nil {
 		err = fmt.Errorf("another process has held the lock of %s for %v; is one stopped while opening or resizing it?%s", h.path, store.Patience, fuser(h.path))

@@ -3,6 +3,7 @@
 package store
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -12,18 +13,97 @@ import (
 	"syscall"
 
 	"github.com/procsem/semaphore/internal/engine"
+	"github.com/procsem/semaphore/internal/filelock"
 )
 
 // publishUnnamed, where the system has such a thing, is publish that leaves nothing
 // behind whenever its process is killed, or errors.ErrUnsupported.
+//
+// Like publish it returns the open file under whatever name it was made.
 var publishUnnamed = func(dir, name string, fill func(*os.File) error, mode fs.FileMode) (*os.File, error) {
 	return nil, errors.ErrUnsupported
 }
 
 // publish makes a file that appears under its name only when it is whole:
 // whoever opens it, and whenever a creator is killed, finds all of it or
-// nothing. It fails with fs.ErrExist if the name is taken.
+// nothing. It fails with fs.ErrExist if the name is taken, and with errRemoved if the
+// name was removed as soon as it was there.
+//
+// The file that it returns was opened by its name, as all others open it, not by the name
+// under which it was made: on some filesystems (FUSE's, with hard links) the kernel takes
+// the two for two files, and the creator would have locks and memory of its own.
 func publish(dir, name string, fill func(*os.File) error, mode fs.FileMode) (*os.File, error) {
+	made, err := create(dir, name, fill, mode)
+	if err != nil {
+		return nil, err
+	}
+	path := filepath.Join(dir, name)
+	f, err := OpenRegular(path)
+	if errors.Is(err, fs.ErrPermission) {
+		// The mode, or the umask, lets not even us open it: nobody else does either, and
+		// its creator is the only one to use it.
+		return made, nil
+	}
+	defer filelock.Close(made)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, errRemoved
+	}
+	if err != nil {
+		return nil, err
+	}
+	same, err := Same(made, f)
+	if same {
+		return f, nil
+	}
+	filelock.Close(f)
+	if err != nil {
+		return nil, err
+	}
+	if gone, err := NameGone(made, path); err != nil || gone {
+		return nil, cmp.Or(err, errRemoved) // and another has made a new one
+	}
+	os.Remove(path)
+	return nil, Unseen(path, "the inode")
+}
+
+// Same reports whether two open files are one file, as far as their filesystem says.
+func Same(f, g *os.File) (bool, error) {
+	a, err := f.Stat()
+	if err != nil {
+		return false, err
+	}
+	b, err := g.Stat()
+	return err == nil && os.SameFile(a, b), err
+}
+
+// CheckLocks refuses a file whose lock, taken through one open file, is not seen through a
+// second one that is opened by the file's name. It changes nothing in the file. Where locks
+// are fcntl's they belong to the process, and cannot be checked so.
+func CheckLocks(f *os.File, path string) (err error) {
+	locked, err := filelock.TryLock(f)
+	if !locked {
+		return err // nil: it has seen another one's
+	}
+	defer func() { err = cmp.Or(err, filelock.Unlock(f)) }()
+	second, err := OpenRegular(path)
+	if errors.Is(err, fs.ErrPermission) || errors.Is(err, fs.ErrNotExist) {
+		return nil // no one else gets at it; see publish
+	}
+	if err != nil {
+		return err
+	}
+	defer filelock.Close(second)
+	if locked, err := filelock.TryLock(second); err != nil || !locked {
+		return err
+	}
+	if same, err := Same(f, second); err != nil || !same {
+		return err // the name has gone to another file
+	}
+	return Unseen(path, "the locks")
+}
+
+// create makes and names the file, and returns it as it was made.
+func create(dir, name string, fill func(*os.File) error, mode fs.FileMode) (*os.File, error) {
 	f, err := publishUnnamed(dir, name, fill, mode)
 	if !errors.Is(err, errors.ErrUnsupported) {
 		return f, err

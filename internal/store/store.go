@@ -36,14 +36,14 @@ func Dir() (string, error) {
 // field of its own.
 var networkFS = func(dir string) (string, error) { return "", nil }
 
-// CheckLocal refuses a directory on a network filesystem.
+// CheckLocal refuses a directory on a network filesystem, or one that is as bad.
 func CheckLocal(dir string) error {
 	fsys, err := networkFS(dir)
 	if err != nil {
 		return fmt.Errorf("semaphore directory: %w", err)
 	}
 	if fsys != "" {
-		return engine.Because(engine.ErrUnsupported, "%s is on a network filesystem (%s), whose locks other machines may not see; set SEMAPHORE_DIR to a local directory", dir, fsys)
+		return engine.Because(engine.ErrUnsupported, "%s is on a filesystem (%s) that others may see without its locks and memory: other machines, or those that have mounted the same directory elsewhere; set SEMAPHORE_DIR to a directory on a local filesystem", dir, fsys)
 	}
 	return nil
 }
@@ -62,8 +62,9 @@ func OpenChecked(path string, check func(*os.File) error) (*os.File, error) {
 }
 
 // OpenOrPublish opens the file of that name in dir if it passes the check and the name
-// belongs to no other kind of semaphore, or publishes it, as how says.
-func OpenOrPublish(dir, name string, how engine.How, check, fill func(*os.File) error, o *engine.Options) (*os.File, error) {
+// belongs to no other kind of semaphore, or publishes it, as how says; created says that
+// it did.
+func OpenOrPublish(dir, name string, how engine.How, check, fill func(*os.File) error, o *engine.Options) (f *os.File, created bool, err error) {
 	checkAll := func(f *os.File) error {
 		if err := check(f); err != nil {
 			return err
@@ -77,18 +78,32 @@ func OpenOrPublish(dir, name string, how engine.How, check, fill func(*os.File) 
 		if how != engine.CreateNew {
 			f, err := OpenChecked(filepath.Join(dir, name), checkAll)
 			if err == nil || how == engine.OpenExisting || !errors.Is(err, fs.ErrNotExist) {
-				return f, err
+				return f, false, err
 			}
 		}
 		f, err := publish(dir, name, fill, o.Mode)
-		if !errors.Is(err, fs.ErrExist) {
-			return f, err
-		}
-		if how == engine.CreateNew {
-			return nil, engine.ErrExists
+		switch {
+		case errors.Is(err, errRemoved):
+		case !errors.Is(err, fs.ErrExist):
+			return f, err == nil, err
+		case how == engine.CreateNew:
+			return nil, false, engine.ErrExists
 		}
 	}
 }
+
+// errRemoved: the name of a new file was removed before its creator opened it.
+var errRemoved = errors.New("the name was removed")
+
+// Unseen is the error of a file whose filesystem does not show to one open file what another
+// one of the same name does: a lock, or what is written.
+func Unseen(path, what string) error {
+	dir := filepath.Dir(path)
+	return engine.Because(engine.ErrUnsupported, "%s is on %s, which does not show %s of one open file to another one of the same name: a semaphore there limits nobody; set SEMAPHORE_DIR to a directory on a local filesystem", dir, filesystemOf(dir), what)
+}
+
+// filesystemOf names the filesystem that dir is on, for errors.
+var filesystemOf = func(dir string) string { return "a filesystem" }
 
 // Exists reports whether there is a file of whatever type.
 func Exists(path string) (bool, error) {

@@ -102,6 +102,22 @@ func SmallFilesystem(t testing.TB, size int) (dir string) {
 	return dir
 }
 
+// Bindfs mounts a new directory a second time, by bindfs, until the test ends. It is a
+// filesystem of FUSE without O_TMPFILE, on which the kernel takes two hard links for two
+// files, and it has locks and memory of its own.
+func Bindfs(t testing.TB) (source, mount string) {
+	t.Helper()
+	NeedRoot(t)
+	NeedTool(t, "bindfs")
+	source, mount = t.TempDir(), t.TempDir()
+	if out, err := exec.Command("bindfs", source, mount).CombinedOutput(); err != nil {
+		Missing(t, fmt.Sprintf("the right to mount by FUSE (%s)", strings.TrimSpace(string(out))))
+	}
+	// After the cleanups of semaphores that the test opens.
+	t.Cleanup(func() { exec.Command("umount", "-l", mount).Run() })
+	return source, mount
+}
+
 // Threads returns how many threads this process has.
 func Threads(t testing.TB) int {
 	t.Helper()

@@ -215,7 +215,7 @@ var mutants = []mutant{
 		{"toPermit && i >= limitOf(o.limit.Load())", "toPermit && i > len(o.words)"},
 	}},
 	{"Open does not take the claim's lock", engine, "TestClaimIsExclusive", whole, []edit{
-		{"	if unlock, err = h.lockClaim(); err != nil {\n		return nil, err\n	}\n	if gone", "	if gone"},
+		{"	if unlock, err = h.lockClaimOf(second); err != nil {\n		return nil, err\n	}\n	if err := h.seesClaim(second); err != nil {\n		return nil, err\n	}\n	if gone", "	if gone"},
 	}},
 	{"SetLimit does not take the claim's lock", engine, "TestClaimIsExclusive", whole, []edit{
 		{"	unlock, err := h.lockClaim()\n	if err != nil {\n		return err\n	}\n	defer unlock()\n	defer h.kick.Send()\n", "	defer h.kick.Send()\n"},
