@@ -87,8 +87,8 @@
 // Only its creator may use a semaphore unless [WithMode], less the umask, lets others
 // read and write. In a directory where all users may write, the owner of a file decides
 // whom it limits. So EngineFlock and EngineRecoverable refuse files of users other than
-// the caller and root with fs.ErrPermission, unless the caller is root or expects files
-// of others: by WithCreate(false), or a WithMode that lets others write. On Windows
+// the caller and root with fs.ErrPermission, also if the caller is root, unless it expects
+// files of others: by WithCreate(false), or a WithMode that lets others write. On Windows
 // administrators and the system take the place of root.
 //
 // # Errors

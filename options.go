@@ -117,8 +117,8 @@ func WithValue(value int) Option {
 //
 // To EngineFlock and EngineRecoverable a mode that lets others write also says that
 // the caller expects a semaphore which another user has created; else one that belongs
-// neither to root nor to the caller is refused with fs.ErrPermission, unless the
-// caller is root or uses WithCreate(false).
+// neither to root nor to the caller is refused with fs.ErrPermission, also to root,
+// unless the caller uses WithCreate(false).
 func WithMode(mode fs.FileMode) Option { return func(o *options) { o.Mode = mode } }
 
 // WithRetryOnEINTR says what a Wait does that a signal has interrupted: go on (true, the

@@ -48,8 +48,8 @@ the new limit if none has. "procsem resize" changes the limit at any time; a
 limit set that way stays, and -n is not used. A --posix semaphore that exists
 keeps its value, and -n is not used. In both cases a notice says so.
 
-A recoverable semaphore of another user is refused, unless that user is root, or
-you are, or --mode lets others write. To share one, both users have to ask for
+A recoverable semaphore of another user is refused, also to root, unless that user
+is root, or --mode lets others write. To share one, both users have to ask for
 it: with --mode 0666, and its creator with a umask that leaves those bits.
 
 IF PROCSEM IS KILLED:

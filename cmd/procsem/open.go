@@ -85,7 +85,8 @@ func (o opener) openPOSIX() (s *semaphore.Semaphore, existed bool, err error) {
 		return s, true, o.advise(err)
 	}
 	if errors.Is(err, semaphore.ErrKindMismatch) {
-		s, err = openExistingPOSIX(o.name)
+		// The same, if it is of another engine of this kind.
+		s, err = openAnyPOSIX(o.name, opts...)
 		return s, true, o.advise(err)
 	}
 	return s, false, err
@@ -121,12 +122,18 @@ func openExisting(name string) (*semaphore.Semaphore, error) {
 // openExistingPOSIX opens the semaphore of that name in any engine whose semaphores
 // are bare counts.
 func openExistingPOSIX(name string) (*semaphore.Semaphore, error) {
-	s, mismatch := semaphore.Open(name, semaphore.WithCreate(false))
+	return openAnyPOSIX(name, semaphore.WithCreate(false))
+}
+
+// openAnyPOSIX opens the semaphore of that name, with these options, by the first engine of
+// that kind to which it does not belong to another one.
+func openAnyPOSIX(name string, opts ...semaphore.Option) (*semaphore.Semaphore, error) {
+	s, mismatch := semaphore.Open(name, opts...)
 	if !errors.Is(mismatch, semaphore.ErrKindMismatch) {
 		return s, mismatch
 	}
 	for _, e := range []semaphore.Engine{semaphore.EngineNative, semaphore.EngineLibc, semaphore.EngineFlock} {
-		s, err := semaphore.Open(name, semaphore.WithCreate(false), semaphore.WithEngine(e))
+		s, err := semaphore.Open(name, append(slices.Clip(opts), semaphore.WithEngine(e))...)
 		if !errors.Is(err, semaphore.ErrUnsupported) && !errors.Is(err, semaphore.ErrKindMismatch) {
 			return s, err
 		}

@@ -3,12 +3,17 @@
 package main
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/procsem/semaphore"
+	"github.com/procsem/semaphore/internal/names"
 )
 
 // The command has the lock too, so its permit stays taken when procsem has ended.
@@ -111,10 +116,41 @@ func TestRunSharesWithOtherUsers(t *testing.T) {
 	if created.status != 0 {
 		t.Fatalf("%+v", created)
 	}
-	if got := as(other, "run", name, "--", "true"); got.status != statusNoPerm {
-		t.Errorf("%+v, want status %d without --mode", got, statusNoPerm)
+	for _, user := range []uint32{0, other} {
+		if got := as(user, "run", name, "--", "true"); got.status != statusNoPerm {
+			t.Errorf("user %d: %+v, want status %d without --mode", user, got, statusNoPerm)
+		}
+	}
+	for _, looks := range [][]string{{"list"}, {"show", name}, {"value", name}} {
+		if got := as(0, looks...); got.status != 0 || !strings.Contains(got.stdout, name) && looks[0] == "list" {
+			t.Errorf("root's %v: %+v", looks, got)
+		}
 	}
 	if got := as(other, "run", "--mode", "0666", name, "--", "true"); got.status != 0 {
 		t.Errorf("%+v", got)
+	}
+
+	// Nor is a flock-counter of another user taken for a POSIX semaphore.
+	counter := newName(t)
+	s, err := semaphore.Open(counter, semaphore.WithEngine(semaphore.EngineFlock))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	dir, err := names.Dir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, names.Flock+counter)
+	if err := errors.Join(os.Chown(path, creator, creator), os.Chmod(path, 0o666)); err != nil {
+		t.Fatal(err)
+	}
+	for _, user := range []uint32{0, other} {
+		if got := as(user, "run", "--posix", counter, "--", "true"); got.status != statusNoPerm {
+			t.Errorf("user %d: %+v, want status %d without --mode", user, got, statusNoPerm)
+		}
+		if got := as(user, "run", "--posix", "--mode", "0666", counter, "--", "true"); got.status != 0 {
+			t.Errorf("user %d: %+v", user, got)
+		}
 	}
 }

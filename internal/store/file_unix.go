@@ -191,9 +191,9 @@ func NameGone(f *os.File, path string) (bool, error) {
 }
 
 // CheckOwner refuses a file that another user may have put there for us to find:
-// its owner decides which processes it limits. Root can't be tricked into more than root's own
-// files could do; a caller that only opens, or shares its semaphore with others by its
-// mode, expects other owners.
+// its owner decides which processes it limits, and can end them all by truncating it. Root
+// trusts what root has made, as everybody does. A caller that only opens, or shares its
+// semaphore with others by its mode, expects other owners.
 func CheckOwner(f *os.File, o *engine.Options) error {
 	info, err := f.Stat()
 	if err != nil {
@@ -202,7 +202,7 @@ func CheckOwner(f *os.File, o *engine.Options) error {
 	owner := int(info.Sys().(*syscall.Stat_t).Uid)
 	me := os.Geteuid()
 	shares := o.Mode&0o022 != 0
-	if owner == me || owner == 0 || me == 0 || !o.Create || shares {
+	if owner == me || owner == 0 || !o.Create || shares {
 		return nil
 	}
 	return fmt.Errorf("%w: it belongs to user %d, and would not have been created with a mode that lets others write; open it with WithCreate(false), or with WithMode(0666) or similar if it is to be shared",

@@ -257,9 +257,6 @@ func CheckOwner(f *os.File, o *engine.Options) error {
 	if owner.Equals(me.User.Sid) || owner.Equals(admins) || owner.IsWellKnown(windows.WinLocalSystemSid) {
 		return nil
 	}
-	if admin, err := windows.Token(0).IsMember(admins); err != nil || admin {
-		return err
-	}
 	return fmt.Errorf("%w: it belongs to user %v, and would not have been created with a mode that lets others write; open it with WithCreate(false), or with WithMode(0666) or similar if it is to be shared",
 		fs.ErrPermission, owner)
 }

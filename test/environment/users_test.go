@@ -62,19 +62,53 @@ func TestFileOfAnotherOwner(t *testing.T) {
 		path := StoreFile(e, name)
 		Must(t, os.Chmod(path, 0o666))
 		Must(t, os.Chown(path, someone, someone))
-		Must(t, Open(t, name, e, semaphore.WithCreate(false)).Close())
-		Must(t, Open(t, name, e).Close()) // as root
+		refused := func() {
+			t.Helper()
+			_, err := semaphore.Open(name, semaphore.WithEngine(e))
+			WantErr(t, "Open", err, fs.ErrPermission)
+			if err == nil || !strings.Contains(err.Error(), "12345") {
+				t.Errorf("%v: does not name the owner", err)
+			}
+			Must(t, Open(t, name, e, semaphore.WithCreate(false)).Close())
+			Must(t, Open(t, name, e, semaphore.WithMode(0o666)).Close())
+		}
+		refused() // also as root
 
 		NeedSeteuid(t)
 		Must(t, syscall.Seteuid(OtherUser))
 		defer syscall.Seteuid(0)
-		_, err := semaphore.Open(name, semaphore.WithEngine(e))
-		WantErr(t, "Open", err, fs.ErrPermission)
-		if err == nil || !strings.Contains(err.Error(), "12345") {
-			t.Errorf("%v: does not name the owner", err)
+		refused()
+	})
+}
+
+// A user cannot make what root then trusts: neither a semaphore of its own under the name of
+// root's, nor one that it truncates under root's feet.
+func TestRootTrustsWhatRootMade(t *testing.T) {
+	UseHelper("actor")
+	NeedRoot(t)
+	EachEngine(t, func(t *testing.T, e semaphore.Engine) {
+		if e != semaphore.EngineFlock && !Owns(e) {
+			return // libc's own rules
 		}
-		Must(t, Open(t, name, e, semaphore.WithCreate(false)).Close())
-		Must(t, Open(t, name, e, semaphore.WithMode(0o666)).Close())
+		name := UniqueName(t)
+		a := AsOther(t, e)
+		a.OK("create /%s 1", name)
+		unchanged := Unchanging(t, e, name)
+		s, err := semaphore.Open(name, semaphore.WithEngine(e))
+		if err == nil {
+			s.Close()
+		}
+		WantErr(t, "root's Open of another user's", err, fs.ErrPermission)
+		unchanged("root's Open")
+
+		Must(t, semaphore.Unlink(name, semaphore.WithEngine(e))) // root removes whose it is
+		s = Open(t, name, e, semaphore.WithMode(0o600))
+		b := AsOther(t, e)
+		b.Expect("EACCES", "open /%s", name)
+		Must(t, s.Wait())
+		a.OK("waits 1")
+		a.OK("posts 1") // to its own, which has no name any more
+		Becomes(t, s, 0)
 	})
 }
 
