@@ -17,21 +17,22 @@ import (
 	"github.com/procsem/semaphore/internal/store"
 )
 
-// The flock-counter: a file of 16 bytes whose last four are the value,
+// The flock-counter: a file of 16 bytes and the semaphore's name,
 //
 //	0  magic "flocksem"
-//	8  version, 1
+//	8  version, 2
 //	12 value
+//	16 name
 //
 // both numbers little-endian on every machine, so that programs of different
 // architectures on one machine agree. The value is read by one pread and
 // written by one pwrite of four bytes, both under the file's lock; a process
 // that is killed at any moment leaves the old value or the new one, and the
-// kernel drops its lock. Magic and version never change, and the file gets its
+// kernel drops its lock. The rest never changes, and the file gets its
 // name when it is whole (publish): there is no other half-way state.
 const (
 	flockMagic   = "flocksem"
-	flockVersion = 1
+	flockVersion = 2 // in version 1 there was no name
 	flockSize    = 16
 	flockValueAt = 12
 )
@@ -87,7 +88,8 @@ func openFlock(name string, how engine.How, o *engine.Options) (engine.Backend, 
 	content := append([]byte(flockMagic), 0, 0, 0, 0, 0, 0, 0, 0)
 	binary.LittleEndian.PutUint32(content[len(flockMagic):], flockVersion)
 	binary.LittleEndian.PutUint32(content[flockValueAt:], uint32(o.Value))
-	check := func(f *os.File) error { return checkFlockFile(f, o) }
+	content = append(content, name...)
+	check := func(f *os.File) error { return checkFlockFile(f, name, o) }
 	f, created, err := store.OpenOrPublish(dir, names.Flock+name, how, check, store.Filled(content), o)
 	if err != nil {
 		return nil, err
@@ -108,20 +110,25 @@ func newFlock(f *os.File, o *engine.Options) *flockSemaphore {
 	return s
 }
 
-// checkFlockFile refuses what is no flock-counter that we may trust.
-func checkFlockFile(f *os.File, o *engine.Options) error {
+// checkFlockFile refuses what is no flock-counter that we may trust, or one of another name:
+// whoever may write a file can give it further names by hard links, and the owner of the
+// file, whom we trust, knows nothing of them.
+func checkFlockFile(f *os.File, name string, o *engine.Options) error {
 	if err := store.CheckOwner(f, o); err != nil {
 		return err
 	}
-	info, err := f.Stat()
-	if err != nil {
+	if _, err := readFlock(f); err != nil {
 		return err
 	}
-	if info.Size() != flockSize {
-		return engine.Because(ErrCorrupt, "%s has %d bytes; a flock-counter has %d", f.Name(), info.Size(), flockSize)
+	made := make([]byte, maxName()+1)
+	n, err := f.ReadAt(made, flockSize)
+	if err != nil && err != io.EOF {
+		return err
 	}
-	_, err = readFlock(f)
-	return err
+	if made := string(made[:n]); made != name {
+		return engine.Because(ErrCorrupt, "%s is the file of the semaphore %q, by another name: a hard link, or renamed or copied", f.Name(), made)
+	}
+	return nil
 }
 
 // readFlock reads the value and checks all else.
@@ -129,7 +136,7 @@ func readFlock(f *os.File) (uint32, error) {
 	var b [flockSize]byte
 	switch n, err := f.ReadAt(b[:], 0); {
 	case err == io.EOF:
-		return 0, engine.Because(ErrCorrupt, "%s has been cut to %d bytes", f.Name(), n)
+		return 0, engine.Because(ErrCorrupt, "%s has %d bytes; a flock-counter has %d, and its name", f.Name(), n, flockSize)
 	case err != nil:
 		return 0, err
 	}

@@ -8,6 +8,7 @@
 package permits
 
 import (
+	"bytes"
 	"fmt"
 	"sync/atomic"
 	"unsafe"
@@ -42,8 +43,12 @@ const (
 	ClaimByte = Size
 	SlotByte  = Size + 1
 
-	// Version is the version of the file's format.
-	Version = 1
+	// MaxName is the longest name in bytes.
+	MaxName = 255
+
+	// Version is the version of the file's format. In version 1 the file did not say its
+	// name.
+	Version = 2
 )
 
 const (
@@ -74,6 +79,10 @@ type header struct {
 	// Bit g of the summary, for g > 0, is clear if none of the permits 64g to
 	// 64g+63 is free; see hint.go.
 	summary [(MaxPermits + 1) / groupSize / 64]atomic.Uint64
+
+	// The semaphore's name, and zeros. A hard link gives a file another name, under which
+	// other users would find what they had never agreed to share.
+	name [MaxName + 1]byte
 }
 
 // A slot is one open handle.
@@ -180,11 +189,13 @@ func (h *Head) header() *header { return (*header)(unsafe.Pointer(h)) }
 // Bytes returns the head as the file has it.
 func (h *Head) Bytes() []byte { return unsafe.Slice((*byte)(unsafe.Pointer(h)), headerSize) }
 
-// NewHead returns the head of a new file. The rest of the file is zero.
-func NewHead(limit int, locks Locks, id uint64) *Head {
+// NewHead returns the head of a new file, of a semaphore of that name. The rest of the file
+// is zero.
+func NewHead(name string, limit int, locks Locks, id uint64) *Head {
 	h := new(Head)
 	f := h.header()
 	f.magic, f.version, f.locks, f.id = magic, Version, uint32(locks), id
+	copy(f.name[:MaxName], name)
 	f.limit.Store(uint64(limit))
 	f.permitsMark.Store(uint32(limit))
 	for g := 1; g <= groupOf(limit); g++ {
@@ -201,7 +212,7 @@ func (h *Head) Check(size int64) string {
 	case size < headerSize:
 		return fmt.Sprintf("it has %d bytes; a recoverable semaphore has %d", size, Size)
 	case f.magic != magic && f.magic != reversed:
-		return fmt.Sprintf("it begins with %q; a recoverable semaphore begins with %q", h.Bytes()[:8], NewHead(1, 0, 0).Bytes()[:8])
+		return fmt.Sprintf("it begins with %q; a recoverable semaphore begins with %q", h.Bytes()[:8], NewHead("", 1, 0, 0).Bytes()[:8])
 	case f.magic == reversed:
 		return "it was made by a program of the other byte order"
 	case f.version != Version:
@@ -223,6 +234,12 @@ func (h *Head) Locks() Locks { return Locks(h.header().locks) }
 // ID returns the number that tells the file from others that have, had or will have
 // its name.
 func (h *Head) ID() uint64 { return h.header().id }
+
+// Name returns the name that the semaphore was made with.
+func (h *Head) Name() string {
+	name, _, _ := bytes.Cut(h.header().name[:], []byte{0})
+	return string(name)
+}
 
 // Slots returns how many slots are in use, or were.
 func (h *Head) Slots() int { return h.header().slotsInUse() }

@@ -66,7 +66,7 @@ func newWorld(t *testing.T, limit int) *world { return newWorldOf(t, limit, Byte
 
 func newWorldOf(t *testing.T, limit int, locks Locks) *world {
 	memory := make([]uint64, Size/8)
-	head := NewHead(limit, locks, 1)
+	head := NewHead("x", limit, locks, 1)
 	if wrong := head.Check(Size); wrong != "" {
 		t.Fatal(wrong)
 	}
@@ -560,6 +560,7 @@ func TestFormat(t *testing.T) {
 		"waiters":     {unsafe.Offsetof(h.waiters), 136},
 		"tickets":     {unsafe.Offsetof(h.tickets), 144},
 		"summary":     {unsafe.Offsetof(h.summary), 192},
+		"name":        {unsafe.Offsetof(h.name), 320},
 		"slots":       {slotsAt, 4096},
 		"words":       {wordsAt, 266240},
 		"size":        {Size, 790528},

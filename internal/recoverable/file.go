@@ -41,12 +41,12 @@ func checkName(name string) error {
 }
 
 // fill makes a new file whole, before it has its name.
-func fill(f *os.File, limit int) error {
+func fill(f *os.File, name string, limit int) error {
 	locks, err := chooseLocks(f)
 	if err != nil {
 		return err
 	}
-	head := permits.NewHead(limit, locks, rand.Uint64())
+	head := permits.NewHead(name, limit, locks, rand.Uint64())
 	if err := f.Truncate(permits.Size); err != nil {
 		return err
 	}
@@ -64,13 +64,21 @@ func fill(f *os.File, limit int) error {
 	return err
 }
 
-// check refuses what is no recoverable semaphore, or none that we may trust.
-func check(f *os.File, o *engine.Options) error {
+// check refuses what is no recoverable semaphore, or none that we may trust, or one of another
+// name: whoever may write a file can give it further names by hard links, and the owner of
+// the file, whom we trust, knows nothing of them.
+func check(f *os.File, name string, o *engine.Options) error {
 	if err := store.CheckOwner(f, o); err != nil {
 		return err
 	}
-	_, err := readHead(f)
-	return err
+	head, err := readHead(f)
+	if err != nil {
+		return err
+	}
+	if made := head.Name(); made != name {
+		return engine.Because(engine.ErrCorrupt, "%s is the file of the semaphore %q, by another name: a hard link, or renamed or copied", f.Name(), made)
+	}
+	return nil
 }
 
 // readHead reads and checks a file's head.

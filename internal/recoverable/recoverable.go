@@ -76,8 +76,8 @@ func open(name string, how engine.How, o *engine.Options) (engine.Backend, error
 	}
 	for tries := 1; ; tries++ {
 		f, created, err := store.OpenOrPublish(dir, filepath.Base(path), how,
-			func(f *os.File) error { return check(f, o) },
-			func(f *os.File) error { return fill(f, o.Value) }, o)
+			func(f *os.File) error { return check(f, name, o) },
+			func(f *os.File) error { return fill(f, name, o.Value) }, o)
 		if err != nil {
 			return nil, err
 		}

@@ -477,9 +477,10 @@ func TestStaleFile(t *testing.T) {
 }
 
 func TestRecoverableRefusesWhatIsNoSemaphore(t *testing.T) {
+	name := UniqueName(t)
 	good := func() []byte {
 		content := make([]byte, permits.Size)
-		copy(content, permits.NewHead(2, locksHere(t), 7).Bytes())
+		copy(content, permits.NewHead(name, 2, locksHere(t), 7).Bytes())
 		return content
 	}
 	changed := func(at int, to any) []byte {
@@ -500,6 +501,9 @@ func TestRecoverableRefusesWhatIsNoSemaphore(t *testing.T) {
 		"a flock-counter's":  {append([]byte("flocksem"), good()[8:]...), "begins with"},
 		"a future version":   {changed(8, uint32(9)), "version 9"},
 		"version 0":          {changed(8, uint32(0)), "version 0"},
+		"a past version":     {changed(8, uint32(1)), "version 1"},
+		"another name":       {changed(320, byte('#')), `"#` + name[1:] + `"`},
+		"no name":            {changed(320, byte(0)), `""`},
 		"unknown locks":      {changed(12, uint32(4)), "locks"},
 		"a limit beyond":     {changed(64, uint64(0xffff)), "limit 65535"},
 		"permits beyond":     {changed(72, uint32(1<<16)), "65536 permits"},
@@ -508,9 +512,9 @@ func TestRecoverableRefusesWhatIsNoSemaphore(t *testing.T) {
 		"one that is in use": {good(), ""},
 	} {
 		t.Run(what, func(t *testing.T) {
-			name := UniqueName(t)
 			path := StoreFile(Recoverable, name)
 			Must(t, os.WriteFile(path, tt.content, 0o600))
+			defer semaphore.Unlink(name)
 			for _, opts := range [][]semaphore.Option{nil, {semaphore.WithCreate(false)}, {semaphore.WithValue(2)}} {
 				s, err := semaphore.Open(name, append(opts, semaphore.WithRecovery(true))...)
 				if tt.says == "" {
@@ -602,8 +606,8 @@ func TestFullTable(t *testing.T) {
 
 // Fuzzing writes over a file's head, and over a part of the table.
 func FuzzOpenRecoverable(f *testing.F) {
-	f.Add(permits.NewHead(3, systemLocks, 1).Bytes()[:320], 0, []byte{})
-	f.Add(permits.NewHead(3, permits.FileLocks, 1).Bytes()[:320], 4096, []byte("slot slot slot slot"))
+	f.Add(permits.NewHead("", 3, systemLocks, 1).Bytes()[:320], 0, []byte{})
+	f.Add(permits.NewHead("", 3, permits.FileLocks, 1).Bytes()[:320], 4096, []byte("slot slot slot slot"))
 	f.Add([]byte("procsem"), 266240, []byte("permits"))
 	f.Fuzz(func(t *testing.T, head []byte, at int, content []byte) {
 		name := UniqueName(t)
@@ -618,6 +622,8 @@ func FuzzOpenRecoverable(f *testing.F) {
 		_, err = file.WriteAt(content, int64(at))
 		Must(t, err)
 		_, err = file.WriteAt(head[:min(len(head), 4096)], 0)
+		Must(t, err)
+		_, err = file.WriteAt(append([]byte(name), 0), 320) // nothing but refused otherwise
 		Must(t, err)
 		s, err := semaphore.Open(name, semaphore.WithRecovery(true))
 		if err != nil {

@@ -123,7 +123,7 @@ func TestRecoverableFilesOfWindows(t *testing.T) {
 	Must(t, os.Remove(path))
 
 	linux := make([]byte, permits.Size)
-	copy(linux, permits.NewHead(1, permits.ByteLocks, 7).Bytes())
+	copy(linux, permits.NewHead(name, 1, permits.ByteLocks, 7).Bytes())
 	Must(t, os.WriteFile(path, linux, 0o600))
 	_, err = semaphore.Open(name, semaphore.WithRecovery(true))
 	WantErr(t, "Open of a file of Linux", err, semaphore.ErrUnsupported)

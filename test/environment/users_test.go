@@ -3,8 +3,10 @@
 package environment_test
 
 import (
+	"fmt"
 	"io/fs"
 	"os"
+	"os/exec"
 	"strings"
 	"syscall"
 	"testing"
@@ -78,6 +80,47 @@ func TestFileOfAnotherOwner(t *testing.T) {
 		Must(t, syscall.Seteuid(OtherUser))
 		defer syscall.Seteuid(0)
 		refused()
+	})
+}
+
+// Whoever may write a file can give it other names. Under such a name nobody finds a
+// semaphore: its owner, whom all trust, has not made that one, and others may use it.
+func TestHardLinkOfASharedOne(t *testing.T) {
+	UseHelper("actor")
+	NeedRoot(t)
+	EachEngine(t, func(t *testing.T, e semaphore.Engine) {
+		if e != semaphore.EngineFlock && !Owns(e) {
+			return // libc's own rules
+		}
+		old := syscall.Umask(0)
+		public := Open(t, UniqueName(t), e, semaphore.WithMode(0o666))
+		syscall.Umask(old)
+		private := UniqueName(t)
+		link := exec.Command("ln", StoreFile(e, public.Name()), StoreFile(e, private))
+		link.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: OtherUser, Gid: OtherUser}}
+		if out, err := link.CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		unchanged := Unchanging(t, e, public.Name())
+		for what, opts := range map[string][]semaphore.Option{
+			"Open":                   nil,
+			"Open of what exists":    {semaphore.WithCreate(false)},
+			"Open of what is shared": {semaphore.WithMode(0o666)},
+		} {
+			s, err := semaphore.Open(private, append(opts, semaphore.WithEngine(e))...)
+			if err == nil {
+				s.Close()
+			}
+			WantErr(t, what, err, semaphore.ErrCorrupt)
+			if err == nil || !strings.Contains(err.Error(), fmt.Sprintf("%q", public.Name())) {
+				t.Errorf("%s: %v: does not say whose file it is", what, err)
+			}
+		}
+		unchanged("Open by the other name")
+		a := AsOther(t, e)
+		a.OK("open /%s", public.Name()) // by its own name all is as it was
+		Must(t, semaphore.Unlink(private, semaphore.WithEngine(e)))
+		Must(t, Open(t, private, e).Close())
 	})
 }
 

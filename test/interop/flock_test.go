@@ -25,19 +25,19 @@ import (
 	. "github.com/procsem/semaphore/internal/testkit"
 )
 
-const flockHeader = "flocksem\x01\x00\x00\x00"
+const flockHeader = "flocksem\x02\x00\x00\x00"
 
 func TestFlockFileFormat(t *testing.T) {
 	name := UniqueName(t)
 	s := Open(t, name, semaphore.EngineFlock, semaphore.WithValue(0x01020304))
 	got, err := os.ReadFile(StoreFile(semaphore.EngineFlock, name))
 	Must(t, err)
-	if want := flockHeader + "\x04\x03\x02\x01"; string(got) != want {
+	if want := flockHeader + "\x04\x03\x02\x01" + name; string(got) != want {
 		t.Errorf("file %q, want %q", got, want)
 	}
 	Must(t, s.Wait())
 	got, _ = os.ReadFile(StoreFile(semaphore.EngineFlock, name))
-	if want := flockHeader + "\x03\x03\x02\x01"; string(got) != want {
+	if want := flockHeader + "\x03\x03\x02\x01" + name; string(got) != want {
 		t.Errorf("file after Wait %q, want %q", got, want)
 	}
 }
@@ -47,7 +47,7 @@ func TestFlockRefusesWhatIsNoSemaphore(t *testing.T) {
 	file := func(content string) func(path string) error {
 		return func(path string) error { return os.WriteFile(path, []byte(content), 0o600) }
 	}
-	good := flockHeader + "\x01\x00\x00\x00"
+	good := flockHeader + "\x01\x00\x00\x00" + "x"
 	for _, tt := range []struct {
 		what string
 		make func(path string) error
@@ -55,10 +55,13 @@ func TestFlockRefusesWhatIsNoSemaphore(t *testing.T) {
 	}{
 		{"empty", file(""), "0 bytes"},
 		{"truncated", file(good[:15]), "15 bytes"},
-		{"too long", file(good + "\x00"), "17 bytes"},
+		{"too long", file(good + "\x00"), `"x\x00"`},
+		{"without a name", file(good[:16]), `""`},
+		{"of another name", file(good[:16] + "y"), `"y"`},
 		{"foreign", file("#!/bin/sh\nexit 0"), "begins with"},
-		{"of the future", file("flocksem\x02\x00\x00\x00\x01\x00\x00\x00"), "version 2"},
-		{"with an impossible value", file(flockHeader + "\xff\xff\xff\xff"), "4294967295"},
+		{"of the future", file("flocksem\x03\x00\x00\x00\x01\x00\x00\x00x"), "version 3"},
+		{"of the past", file("flocksem\x01\x00\x00\x00\x01\x00\x00\x00"), "version 1"},
+		{"with an impossible value", file(flockHeader + "\xff\xff\xff\xffx"), "4294967295"},
 		{"symbolic link", func(path string) error {
 			target := path + ".t"
 			t.Cleanup(func() { os.Remove(target) })
