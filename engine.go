@@ -159,14 +159,14 @@ func chooseEngine(e Engine) (*engine.Engine, error) {
 // creates nothing and needs no lock; the engine looks at the other stores (Alone) when
 // it has found the semaphore, and before it changes anything in it.
 func openBackend(eng *engine.Engine, name string, o *options) (engine.Backend, error) {
-	o.Alone = func() error { return otherKind(eng, name) }
+	o.Alone = func(ours fs.FileInfo) error { return otherKind(eng, name, ours) }
 	if !o.exclusive {
 		b, err := eng.Open(name, engine.OpenExisting, &o.Options)
 		if !errors.Is(err, fs.ErrNotExist) {
 			return b, err
 		}
 		if !o.Create {
-			return nil, cmp.Or(o.Alone(), err)
+			return nil, cmp.Or(o.Alone(nil), err)
 		}
 	}
 	unlock, err := store.Lock()
@@ -174,7 +174,7 @@ func openBackend(eng *engine.Engine, name string, o *options) (engine.Backend, e
 		return nil, err
 	}
 	defer unlock()
-	if err := o.Alone(); err != nil {
+	if err := o.Alone(nil); err != nil {
 		return nil, err
 	}
 	if o.exclusive {
@@ -184,13 +184,18 @@ func openBackend(eng *engine.Engine, name string, o *options) (engine.Backend, e
 }
 
 // otherKind returns ErrKindMismatch if name exists in another store than eng's,
-// or the error that keeps us from knowing.
-func otherKind(eng *engine.Engine, name string) error {
+// or the error that keeps us from knowing. Beside a file of ours that exists not every file
+// counts (store.CountsBeside).
+func otherKind(eng *engine.Engine, name string, ours fs.FileInfo) error {
+	var counts func(fs.FileInfo) bool
+	if ours != nil {
+		counts = store.CountsBeside(ours)
+	}
 	for _, other := range engines() {
 		if other.Store == eng.Store {
 			continue
 		}
-		exists, err := other.Exists(name)
+		exists, err := other.Exists(name, counts)
 		if err != nil {
 			return fmt.Errorf("looking for a semaphore of that name of engine %v: %w", other.Name, err)
 		}

@@ -72,7 +72,8 @@ var (
 	// ErrCorrupt: what has the semaphore's name is not a semaphore.
 	ErrCorrupt error = engine.ErrCorrupt
 
-	// ErrKindMismatch: the name is in use for another kind of semaphore.
+	// ErrKindMismatch: the name is in use for another kind of semaphore. Beside one that
+	// exists only regular files of root, of the caller and of its owner count.
 	ErrKindMismatch error = engine.ErrKindMismatch
 
 	// ErrLimitMismatch: WithValue asked for another limit than that of a recoverable

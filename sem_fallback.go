@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"sync"
@@ -42,12 +43,12 @@ func init() {
 		Name:  EngineFlock.String(),
 		Store: "flock",
 		Open:  openFlock,
-		Exists: func(name string) (bool, error) {
+		Exists: func(name string, counts func(fs.FileInfo) bool) (bool, error) {
 			path, err := flockPath(name)
 			if err != nil {
 				return false, err
 			}
-			return store.Exists(path)
+			return store.Exists(path, counts)
 		},
 		Unlink: func(name string) error {
 			path, err := flockPath(name)

@@ -155,7 +155,16 @@ func openLibc(name string, how engine.How, o *engine.Options) (engine.Backend, e
 	}
 	if how == engine.OpenExisting {
 		flags = 0
-		if err := o.CheckAlone(); err != nil {
+		var ours fs.FileInfo
+		if libcPath != nil {
+			var err error
+			if ours, err = os.Lstat(libcPath(name)); errors.Is(err, fs.ErrNotExist) {
+				return nil, engine.ErrNoSuch
+			} else if err != nil {
+				return nil, err
+			}
+		}
+		if err := o.CheckAlone(ours); err != nil {
 			return nil, err
 		}
 	}
@@ -206,9 +215,9 @@ const (
 // libcStore is a name of its own for a libc other than glibc.
 var libcStore = map[bool]string{true: glibc.Store, false: "libc"}[isGlibc]
 
-func libcExists(name string) (bool, error) {
+func libcExists(name string, counts func(fs.FileInfo) bool) (bool, error) {
 	if libcPath != nil {
-		return store.Exists(libcPath(name))
+		return store.Exists(libcPath(name), counts)
 	}
 	b, err := openLibc(name, engine.OpenExisting, &engine.Options{Exact: true})
 	switch {

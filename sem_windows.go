@@ -16,7 +16,7 @@ func init() {
 		Name:  EngineWindows.String(),
 		Store: "windows",
 		Open:  openWindows,
-		Exists: func(name string) (bool, error) {
+		Exists: func(name string, _ func(fs.FileInfo) bool) (bool, error) {
 			err := seeWindows(name)
 			switch {
 			case err == nil, errors.Is(err, fs.ErrPermission):
@@ -90,7 +90,7 @@ func openOrCreateSemaphore(name string, how engine.How, o *engine.Options) (wind
 		if err != nil {
 			return 0, err
 		}
-		if err := o.CheckAlone(); err != nil {
+		if err := o.CheckAlone(nil); err != nil {
 			windows.CloseHandle(h)
 			return 0, err
 		}

@@ -113,10 +113,16 @@ func (o opener) advise(err error) error {
 // openExisting opens the semaphore of that name, of either kind.
 func openExisting(name string) (*semaphore.Semaphore, error) {
 	s, err := openExistingPOSIX(name)
-	if !errors.Is(err, semaphore.ErrKindMismatch) {
+	if err == nil || errors.Is(err, fs.ErrNotExist) {
 		return s, err
 	}
-	return semaphore.Open(name, semaphore.WithCreate(false), semaphore.WithRecovery(true))
+	// It is of the other kind; and what some user has put under the name of this one
+	// must not hide it.
+	s, other := semaphore.Open(name, semaphore.WithCreate(false), semaphore.WithRecovery(true))
+	if other != nil && !errors.Is(err, semaphore.ErrKindMismatch) {
+		return nil, err
+	}
+	return s, other
 }
 
 // openExistingPOSIX opens the semaphore of that name in any engine whose semaphores

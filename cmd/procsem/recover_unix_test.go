@@ -85,6 +85,37 @@ func TestRunPassesDescriptorsOn(t *testing.T) {
 	}
 }
 
+// What another user has put under the name of another kind hides no semaphore from the commands.
+func TestStrangersFileHidesNothing(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("missing: root")
+	}
+	dir, err := names.Dir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	name, s := newRecoverable(t, 3)
+	s.Close()
+	const stranger = 65534
+	path := filepath.Join(dir, names.Flock+name)
+	for what, make := range map[string]func() error{
+		"a file":          func() error { return os.WriteFile(path, nil, 0o666) },
+		"a dangling link": func() error { return os.Symlink(path+".absent", path) },
+	} {
+		if err := errors.Join(make(), os.Lchown(path, stranger, stranger)); err != nil {
+			t.Fatal(err)
+		}
+		for _, args := range [][]string{{"run", name, "--", "true"}, {"value", name}, {"show", name}, {"resize", name, "3"}, {"run", "-n", "3", name, "--", "true"}} {
+			if got := run(t, args...); got.status != 0 {
+				t.Errorf("%s: %v: %+v", what, args, got)
+			}
+		}
+		if err := os.Remove(path); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // Users that share a semaphore need --mode on both sides.
 func TestRunSharesWithOtherUsers(t *testing.T) {
 	if os.Geteuid() != 0 {

@@ -3,6 +3,7 @@
 package engine
 
 import (
+	"io/fs"
 	"os"
 	"time"
 
@@ -17,9 +18,11 @@ type Engine struct {
 	// Name is one that package semaphore knows.
 	Name string
 	// Store names where the semaphores are; engines of one store share them.
-	Store  string
-	Open   func(name string, how How, o *Options) (Backend, error)
-	Exists func(name string) (bool, error)
+	Store string
+	Open  func(name string, how How, o *Options) (Backend, error)
+	// Exists reports whether there is something of that name: any file, or one that
+	// counts, if counts is not nil. What is in no file that the engine knows counts.
+	Exists func(name string, counts func(fs.FileInfo) bool) (bool, error)
 	Unlink func(name string) error
 }
 

@@ -18,15 +18,16 @@ type Options struct {
 	// Alone returns an error if the name belongs to another kind of semaphore too.
 	// An engine calls it, by CheckAlone, when it has found and checked a semaphore
 	// that exists, and before it changes anything in it: a refused Open changes nothing.
-	Alone func() error
+	// ours is the semaphore's file, nil if it has none that the engine knows.
+	Alone func(ours fs.FileInfo) error
 }
 
 // CheckAlone calls Alone, if there is one.
-func (o *Options) CheckAlone() error {
+func (o *Options) CheckAlone(ours fs.FileInfo) error {
 	if o.Alone == nil {
 		return nil
 	}
-	return o.Alone()
+	return o.Alone(ours)
 }
 
 // Debug and Warn log for the handle, if there is a logger.

@@ -39,10 +39,12 @@ func init() {
 		return // Android has no /dev/shm
 	}
 	engine.Register(&engine.Engine{
-		Name:   "native",
-		Store:  Store,
-		Open:   open,
-		Exists: func(name string) (bool, error) { return store.Exists(Path(name)) },
+		Name:  "native",
+		Store: Store,
+		Open:  open,
+		Exists: func(name string, counts func(fs.FileInfo) bool) (bool, error) {
+			return store.Exists(Path(name), counts)
+		},
 		Unlink: func(name string) error { return store.Remove(Path(name)) },
 	})
 }

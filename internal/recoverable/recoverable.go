@@ -10,6 +10,7 @@ package recoverable
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -26,7 +27,7 @@ func init() {
 		Name:  "recoverable",
 		Store: "recoverable",
 		Open:  open,
-		Exists: func(name string) (bool, error) {
+		Exists: func(name string, counts func(fs.FileInfo) bool) (bool, error) {
 			if checkName(name) != nil {
 				return false, nil
 			}
@@ -34,7 +35,7 @@ func init() {
 			if err != nil {
 				return false, err
 			}
-			return store.Exists(path)
+			return store.Exists(path, counts)
 		},
 		Unlink: unlink,
 	})

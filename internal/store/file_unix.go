@@ -190,6 +190,18 @@ func NameGone(f *os.File, path string) (bool, error) {
 	return info.Sys().(*syscall.Stat_t).Nlink == 0, nil
 }
 
+// CountsBeside returns which files of other kinds make the name of our file ambiguous: only
+// those that its users could mean. Any user can put something under a name in a directory
+// that is open to all, a dangling link suffices, and must not keep the others from what they
+// have. So it has to be a regular file, and root's, the caller's, or our file's owner's.
+func CountsBeside(ours fs.FileInfo) func(other fs.FileInfo) bool {
+	owner := func(f fs.FileInfo) int { return int(f.Sys().(*syscall.Stat_t).Uid) }
+	return func(other fs.FileInfo) bool {
+		by := owner(other)
+		return other.Mode().IsRegular() && (by == 0 || by == os.Geteuid() || by == owner(ours))
+	}
+}
+
 // CheckOwner refuses a file that another user may have put there for us to find:
 // its owner decides which processes it limits, and can end them all by truncating it. Root
 // trusts what root has made, as everybody does. A caller that only opens, or shares its

@@ -232,6 +232,10 @@ func RemoveUnused(path string) {
 	_ = windows.SetFileInformationByHandle(h, windows.FileDispositionInfo, &yes, 1)
 }
 
+// CountsBeside returns which files of other kinds make the name of our file ambiguous: all,
+// for the only other kind on Windows is in no file.
+func CountsBeside(fs.FileInfo) func(fs.FileInfo) bool { return nil }
+
 // CheckOwner refuses a file that another user may have put there for us to
 // find, as it does on Unix: administrators and the system stand for root.
 func CheckOwner(f *os.File, o *engine.Options) error {

@@ -2,5 +2,10 @@
 
 package store
 
+import "io/fs"
+
 // Lock has nothing to lock: there is no engine on such a system.
 func Lock() (unlock func(), err error) { return func() {}, nil }
+
+// CountsBeside: there are no files either.
+func CountsBeside(fs.FileInfo) func(fs.FileInfo) bool { return nil }

@@ -69,7 +69,11 @@ func OpenOrPublish(dir, name string, how engine.How, check, fill func(*os.File) 
 		if err := check(f); err != nil {
 			return err
 		}
-		return o.CheckAlone()
+		info, err := f.Stat()
+		if err != nil {
+			return err
+		}
+		return o.CheckAlone(info)
 	}
 	// Other programs create and unlink meanwhile, libc's and those that
 	// Lock does not lock out (AIX), so either step may find that the
@@ -105,11 +109,12 @@ func Unseen(path, what string) error {
 // filesystemOf names the filesystem that dir is on, for errors.
 var filesystemOf = func(dir string) string { return "a filesystem" }
 
-// Exists reports whether there is a file of whatever type.
-func Exists(path string) (bool, error) {
-	_, err := os.Lstat(path)
+// Exists reports whether there is a file of whatever type, if counts is nil, or else one
+// that counts.
+func Exists(path string, counts func(fs.FileInfo) bool) (bool, error) {
+	info, err := os.Lstat(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
-	return err == nil, err
+	return err == nil && (counts == nil || counts(info)), err
 }

@@ -189,6 +189,8 @@ func ActorMain(args []string) int {
 			fmt.Println("EEXIST")
 		case errors.Is(err, syscall.EPERM):
 			fmt.Println("EPERM")
+		case errors.Is(err, semaphore.ErrKindMismatch):
+			fmt.Println("mismatch")
 		case errors.Is(err, fs.ErrPermission):
 			fmt.Println("EACCES")
 		case errors.Is(err, semaphore.ErrWouldBlock):

@@ -124,6 +124,70 @@ func TestHardLinkOfASharedOne(t *testing.T) {
 	})
 }
 
+// What any user can put under the name of another kind of semaphore keeps nobody else from a
+// semaphore that exists; what root, the user itself or the semaphore's owner has there does.
+func TestStrangersFileOfAnotherKind(t *testing.T) {
+	UseHelper("actor")
+	NeedRoot(t)
+	EachEngine(t, func(t *testing.T, e semaphore.Engine) {
+		NeedFile(t, e)
+		other := semaphore.EngineFlock
+		if e == other {
+			other = semaphore.EngineRecoverable
+		}
+		NeedEngine(t, other)
+		const owner, stranger = 12345, OtherUser
+		old := syscall.Umask(0)
+		s := Open(t, UniqueName(t), e, semaphore.WithMode(0o666))
+		syscall.Umask(old)
+		name := s.Name()
+		another := StoreFile(other, name)
+		opens := func(what string, want error, opts ...semaphore.Option) {
+			t.Helper()
+			s, err := semaphore.Open(name, append(opts, semaphore.WithEngine(e))...)
+			if err == nil {
+				s.Close()
+			}
+			WantErr(t, what, err, want)
+		}
+		for what, make := range map[string]string{
+			"a file":           "touch $0",
+			"a dangling link":  "ln -s $0.absent $0",
+			"a directory":      "mkdir $0",
+			"a pipe":           "mkfifo $0",
+			"a link to a file": "ln -s /etc/passwd $0",
+		} {
+			cmd := exec.Command("sh", "-c", make, another)
+			cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: stranger, Gid: stranger}}
+			if out, err := cmd.CombinedOutput(); err != nil {
+				t.Fatalf("%v: %s", err, out)
+			}
+			opens(what, nil)
+			opens(what+", without create", nil, semaphore.WithCreate(false))
+			a := AsOther(t, e)
+			if what == "a file" {
+				a.Expect("mismatch", "open /%s", name) // its own, so it could mean either
+			} else {
+				a.OK("open /%s", name)
+			}
+			Must(t, os.Remove(another))
+		}
+
+		existing := semaphore.WithCreate(false)
+		Must(t, os.WriteFile(another, nil, 0o600))
+		opens("root's own", semaphore.ErrKindMismatch, existing)
+		Must(t, os.Chown(another, owner, owner))
+		opens("a third user's", nil, existing)
+		Must(t, os.Chown(StoreFile(e, name), owner, owner))
+		opens("the owner's", semaphore.ErrKindMismatch, existing)
+		Must(t, os.Chown(another, stranger, stranger))
+		opens("a stranger's, beside an owner's", nil, existing)
+		AsOther(t, e).Expect("mismatch", "open /%s", name)
+		Must(t, os.Remove(another))
+		AsOther(t, e).OK("open /%s", name)
+	})
+}
+
 // A user cannot make what root then trusts: neither a semaphore of its own under the name of
 // root's, nor one that it truncates under root's feet.
 func TestRootTrustsWhatRootMade(t *testing.T) {
