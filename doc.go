@@ -91,6 +91,10 @@
 // files of others: by WithCreate(false), or a WithMode that lets others write. On Windows
 // administrators and the system take the place of root.
 //
+// A program that has more rights than whoever starts it (setuid, setgid, a file's
+// capabilities: AT_SECURE, issetugid) ignores SEMAPHORE_DIR, which would let its user say
+// where it makes files.
+//
 // # Errors
 //
 // Every error but a context's own is an [*Error] that names operation and

@@ -77,7 +77,8 @@ const (
 	// EngineFlock is a counter in a small file, changed under flock(2):
 	// shared with programs that use this package, on any Unix. Waiting polls
 	// (WithBackoff). The files are in the directory that the environment
-	// variable SEMAPHORE_DIR names, else in /dev/shm, else in /tmp.
+	// variable SEMAPHORE_DIR names, else in /dev/shm, else in /tmp. A setuid program
+	// ignores the variable.
 	EngineFlock
 
 	// EngineRecoverable keeps permits that have owners: a handle's permits come

@@ -23,12 +23,23 @@ const (
 )
 
 // DirVariable is the environment variable that names a directory to use instead of the
-// usual one.
+// usual one. A program that has more rights than whoever started it (setuid, setgid, a
+// file's capabilities) ignores it: it would make and open files with these rights wherever
+// its user wants.
 const DirVariable = "SEMAPHORE_DIR"
+
+// fromEnvironment returns the directory that the environment names, "" if it names none.
+func fromEnvironment() string {
+	dir := os.Getenv(DirVariable)
+	if dir == "" || elevated() {
+		return ""
+	}
+	return dir
+}
 
 // Dir returns the directory of the files that this module defines itself.
 func Dir() (string, error) {
-	dir := os.Getenv(DirVariable)
+	dir := fromEnvironment()
 	if dir == "" {
 		return usualDir()
 	}
@@ -55,7 +66,7 @@ func List() ([]File, error) {
 	}
 	files, err := list(dir, Recoverable, Flock)
 	// If the usual directory does not exist, it contains no semaphores.
-	if err != nil && (os.Getenv(DirVariable) != "" || !errors.Is(err, fs.ErrNotExist)) {
+	if err != nil && (fromEnvironment() != "" || !errors.Is(err, fs.ErrNotExist)) {
 		return nil, err
 	}
 	if runtime.GOOS != "linux" {

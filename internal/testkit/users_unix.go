@@ -4,6 +4,7 @@ package testkit
 
 import (
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -20,9 +21,26 @@ const OtherUser = 65534
 // AsOther starts an actor of an engine as another user.
 func AsOther(t *testing.T, e semaphore.Engine) *Actor {
 	t.Helper()
+	return startForOthers(t, e, "for-others", 0o755)
+}
+
+// AsSetuid starts an actor of an engine as another user, from a program that is setuid root.
+// It skips where the system does not give such a program its owner's rights.
+func AsSetuid(t *testing.T, e semaphore.Engine) *Actor {
+	t.Helper()
+	a := startForOthers(t, e, "setuid", 0o755|fs.ModeSetuid)
+	a.Send("euid")
+	if a.Answer() != "ok 0" {
+		t.Skip("not on this system: setuid programs (nosuid, no_new_privs, an emulator)")
+	}
+	return a
+}
+
+func startForOthers(t *testing.T, e semaphore.Engine, file string, mode fs.FileMode) *Actor {
+	t.Helper()
 	cmd := Helper(t, "actor", e.String())
 	// Another user cannot enter the directory of the test binary: it gets a copy.
-	path := filepath.Join(scratch(), "for-others")
+	path := filepath.Join(scratch(), file)
 	if _, err := os.Stat(path); err != nil {
 		Must(t, os.Chmod(scratch(), 0o755))
 		from, err := os.Open(cmd.Path)
@@ -32,6 +50,7 @@ func AsOther(t *testing.T, e semaphore.Engine) *Actor {
 		Must(t, err)
 		_, err = io.Copy(to, from)
 		Must(t, err)
+		Must(t, to.Chmod(mode))
 		Must(t, to.Close())
 	}
 	other := exec.Command(path, cmd.Args[1:]...)

@@ -188,6 +188,41 @@ func TestStrangersFileOfAnotherKind(t *testing.T) {
 	})
 }
 
+// Whoever starts a program that is setuid does not say where it makes files. (Who starts one
+// that is not, does.)
+func TestSetuidIgnoresDirectory(t *testing.T) {
+	UseHelper("actor")
+	NeedRoot(t)
+	const variable = "SEMAPHORE_DIR"
+	for _, e := range []semaphore.Engine{semaphore.EngineFlock, semaphore.EngineRecoverable} {
+		if !HasEngine(e) {
+			continue
+		}
+		t.Setenv(variable, "") // until after the cleanup of the name
+		name := UniqueName(t)
+		usual := StoreFile(e, name)
+		dir := t.TempDir()
+		t.Setenv(variable, dir)
+		a := AsSetuid(t, e)
+		a.OK("create /%s 1", name)
+		info, err := os.Stat(usual)
+		if err != nil || info.Sys().(*syscall.Stat_t).Uid != 0 {
+			t.Errorf("%v: %v: the file in the usual directory", e, err)
+		}
+		a.OK("close")
+		if entries, err := os.ReadDir(dir); err != nil || len(entries) != 0 {
+			t.Errorf("%v: in the directory of the variable: %v, %v", e, entries, err)
+		}
+
+		b := StartActor(t, e.String())
+		b.OK("create /%s 1", name)
+		if _, err := os.Stat(StoreFile(e, name)); err != nil {
+			t.Error(err)
+		}
+		b.OK("close")
+	}
+}
+
 // A user cannot make what root then trusts: neither a semaphore of its own under the name of
 // root's, nor one that it truncates under root's feet.
 func TestRootTrustsWhatRootMade(t *testing.T) {
@@ -216,6 +251,7 @@ func TestRootTrustsWhatRootMade(t *testing.T) {
 		a.OK("waits 1")
 		a.OK("posts 1") // to its own, which has no name any more
 		Becomes(t, s, 0)
+		a.OK("close") // else its lock file stays, if it has one
 	})
 }
 
