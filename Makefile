@@ -29,6 +29,7 @@ fuzz:
 	go test -run '^$$' -fuzz FuzzOpenNative -fuzztime 1m ./internal/glibc
 	go test -run '^$$' -fuzz FuzzOpenFlock -fuzztime 1m ./test/interop
 	go test -run '^$$' -fuzz FuzzOpenRecoverable -fuzztime 1m ./internal/recoverable
+	go test -run '^$$' -fuzz FuzzTableInUse -fuzztime 1m ./internal/recoverable
 
 bench:
 	cd bench && go run .

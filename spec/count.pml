@@ -59,11 +59,11 @@ proctype Handle(byte s) {
 	:: atomic { round == ROUNDS -> break }
 	od
 	} unless { atomic { gone & B(s) -> g = 0; round = 0 } };
-	/* The dead owner's slot gets a new one: lock, generation, waits. */
+	/* The dead owner's slot gets a new one: lock, waits, generation. */
 	if
 	:: atomic { (gone & B(s)) -> round = 0; counted = counted & ~B(s); gone = gone & ~B(s) };
-		atomic { gen[s]++; g = gen[s] };
 		waits[s] = 0;
+		atomic { gen[s]++; g = gen[s] };
 		atomic { waits[s] = g; g = 0 };
 		atomic { waiters++; changed = 255; counted = counted | B(s) }
 		/* and sleeps */
@@ -73,7 +73,7 @@ proctype Handle(byte s) {
 
 inline strike(s) {	/* visit and reapOwner, only what they do to waits */
 	if
-	:: atomic { waits[s] != 0 -> g = gen[s] };
+	:: atomic { waits[s] != 0 -> g = waits[s] };
 		if
 		:: atomic { (gone & B(s)) -> skip };	/* the lock is free */
 			atomic {

@@ -103,9 +103,9 @@ inline process() {
 	fi;
 
 	/* Claim of a slot whose lock was free: occupy. */
-claim:	newgen = 1;
+claim:	waits = waits & ~B(VICTIM);
+	newgen = 1;
 	atomic { died = 0; relive = 1 };
-	waits = waits & ~B(VICTIM);
 claim_sweep: atomic {
 		if :: word[i] == VICTIM + 1 -> word[i] = 0; freed++ :: else fi;
 		i++;

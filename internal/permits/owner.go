@@ -161,6 +161,10 @@ func (t *Table) occupy(host Host, id Identity, s int) *Owner {
 	slot.pid.Store(uint32(id.PID))
 	slot.started.Store(id.Started)
 	slot.opened.Store(id.Opened)
+	// The earlier owner, whose lock we have, waits no more. Before the generation, so that
+	// if we are killed between the two, no slot says that another generation than its own
+	// waits.
+	slot.waits.Store(0)
 	// The generation before the state: a process that could not check the lock of the
 	// slot's earlier owner, because that has left and its lock's file is gone, must not
 	// take us for it. And before the liveness word: until the generation changes, the
@@ -170,7 +174,6 @@ func (t *Table) occupy(host Host, id Identity, s int) *Owner {
 	slot.live.Store(0)
 	slot.state.Store(slotUsed)
 	o.do(Claiming)
-	slot.waits.Store(0)
 	o.restore(slot.clearing.Load())
 	freed := o.sweep(func(w uint64) bool { return slotOf(w) == s && genOf(w) != gen })
 	if dead {

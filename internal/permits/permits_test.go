@@ -161,6 +161,38 @@ func TestReap(t *testing.T) {
 	}
 }
 
+// A slot that nobody has is reaped once, whatever it says of who waits in it, and not by
+// every scan again.
+func TestReapingEnds(t *testing.T) {
+	for _, waits := range []uint64{1, 2, 12345, 1 << 63, 1<<64 - 1} {
+		w := newWorld(t, 1)
+		dead, o := w.open(), w.open()
+		w.dies(dead)
+		w.table.slots[dead.slot].waits.Store(waits)
+		if f := o.Scan(false, nil); !f.Again {
+			t.Errorf("waits %#x: the dead owner was not found", waits)
+		}
+		if f := o.Scan(false, nil); f.Again {
+			t.Errorf("waits %#x: the dead owner was found again; its slot says %#x now", waits, w.table.slots[dead.slot].waits.Load())
+		}
+	}
+}
+
+// A reaper that was stopped after it found the lock free, does not write into the slot of
+// the next owner that this does not wait.
+func TestLateReaperOfAWaiter(t *testing.T) {
+	w := newWorld(t, 1)
+	dead, cleaner := w.open(), w.open()
+	dead.Join()
+	w.dies(dead)
+	next := w.open()
+	next.Join()
+	cleaner.reapOwner(dead.slot, dead.gen, dead.gen)
+	if waits := w.table.slots[next.slot].waits.Load(); next.slot != dead.slot || waits != next.gen {
+		t.Errorf("slot %d of generation %d says that %d waits", next.slot, next.gen, waits)
+	}
+}
+
 // A process that was stopped while it reaped takes nothing from the slot's next owner.
 func TestLateCleaner(t *testing.T) {
 	w := newWorld(t, 2)
@@ -172,7 +204,7 @@ func TestLateCleaner(t *testing.T) {
 		t.Fatalf("slot %d generation %d after slot %d generation %d", next.slot, next.gen, dead.slot, dead.gen)
 	}
 	next.Take(false)
-	if freed := cleaner.reapOwner(dead.slot, dead.gen); freed != 0 {
+	if freed := cleaner.reapOwner(dead.slot, dead.gen, dead.gen); freed != 0 {
 		t.Errorf("it freed %d", freed)
 	}
 	if f := cleaner.Reap(true); f.Held != 1 || f.Freed != 0 {

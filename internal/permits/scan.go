@@ -133,7 +133,7 @@ func (o *Owner) stale(w uint64) bool {
 // that it holds or waits, so that a waiter has to know when it dies.
 func (o *Owner) visit(s int, all, matters bool, f *Findings) {
 	slot := &o.slots[s]
-	gen := slot.gen.Load()
+	gen, waits := slot.gen.Load(), slot.waits.Load()
 	if s == o.slot {
 		return // our own lock looks free to us
 	}
@@ -163,14 +163,19 @@ func (o *Owner) visit(s int, all, matters bool, f *Findings) {
 	// it notified a waiter; and its exit will not be reported again. So the caller has
 	// to look again.
 	f.Again = true
-	freed := o.reapOwner(s, gen)
+	freed := o.reapOwner(s, gen, waits)
 	f.Freed += freed
 	f.Held -= freed
 }
 
 // reapOwner gives back what a dead owner held, and writes into its slot that it does
-// not wait and that it was reaped.
-func (o *Owner) reapOwner(s int, gen uint64) (freed int) {
+// not wait and that it was reaped. waits is what the slot said about that before the lock
+// was asked for, whatever generation that names: only the process that has the lock says
+// that it waits, so the one that wrote this is dead. The slot's next owner writes another
+// generation, which stays. To compare with the slot's own generation instead would leave a
+// slot for ever in which the two differ (a file that was written over), and every scan
+// would find it again.
+func (o *Owner) reapOwner(s int, gen, waits uint64) (freed int) {
 	defer o.do(o.do(Reaping))
 	slot := &o.slots[s]
 	owner := ownerWord(s, gen) >> genShift
@@ -179,7 +184,7 @@ func (o *Owner) reapOwner(s int, gen uint64) (freed int) {
 		// If the slot has got a new owner since, this sets a bit for nothing.
 		o.restore(slot.clearing.Load())
 	}
-	slot.waits.CompareAndSwap(gen, 0)
+	slot.waits.CompareAndSwap(waits, 0)
 	if slot.gen.Load() == gen {
 		slot.reaped.Store(uint32(gen))
 	}

@@ -27,7 +27,9 @@ import (
 	. "github.com/procsem/semaphore/internal/testkit"
 )
 
-func TestMain(m *testing.M) { os.Exit(Main(m, Helpers{"actor": ActorMain})) }
+var helpers = Helpers{"actor": ActorMain}
+
+func TestMain(m *testing.M) { os.Exit(Main(m, helpers)) }
 
 // A waiter gets the permit of a holder that dies, in whichever way. The safety net is
 // off: what wakes the waiter is the kernel's report of the exit.

@@ -168,10 +168,16 @@ var mutants = []mutant{
 
 	// Which owners are dead.
 	{"dead owners are not reaped", reaping, "TestReap", unit, []edit{
-		{"	freed := o.reapOwner(s, gen)\n", "	freed := 0\n"},
+		{"	freed := o.reapOwner(s, gen, waits)\n", "	_, freed := waits, 0\n"},
 	}},
 	{"an owner whose exit was reported is reaped, whatever its lock says", reaping, "TestReportBeforeTheLock", unit, []edit{
 		{"	if alive {\n		if live&futex.OwnerDied", "	if alive && live&futex.OwnerDied == 0 {\n		if live&futex.OwnerDied"},
+	}},
+	{"reaping compares who waits with the slot's generation", reaping, "TestReapingEnds", unit, []edit{
+		{"	slot.waits.CompareAndSwap(waits, 0)\n", "	slot.waits.CompareAndSwap(gen, 0)\n"},
+	}},
+	{"reaping does not compare who waits", reaping, "TestLateReaperOfAWaiter", unit, []edit{
+		{"	slot.waits.CompareAndSwap(waits, 0)\n", "	slot.waits.Store(0)\n"},
 	}},
 	{"reaping ignores the generation of words", reaping, "TestLateCleaner", unit, []edit{
 		{"return w>>genShift == owner })", "return slotOf(w) == slotOf(owner<<genShift) })"},

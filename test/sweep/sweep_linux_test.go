@@ -69,6 +69,7 @@ type swept struct {
 	loose  bool // other threads of the helper have a part in it
 	wait   waitFrom
 	dead   int                // not 0: the limit; another process holds all permits and has died, or dies while the helper sleeps
+	gone   bool               // another process was a waiter and has died, and nobody has noticed yet
 	wants  error              // the operation's error
 	hold   func(p *prey)      // called after the test has taken the permits that it holds
 	before func(p *prey)      // called just before the operation
@@ -196,6 +197,7 @@ func sweptOperations() []*swept {
 		&swept{name: "Open, no owner is left", limit: 3, dead: 2, late: true, wait: fromDeath, opts: []semaphore.Option{semaphore.WithValue(3)}, work: sweptOpener(semaphore.WithValue(3))},
 		&swept{name: "Open, other owners are there", listed: true, long: true, limit: 2, held: 1, work: sweptOpener(semaphore.WithValue(2))},
 		&swept{name: "Open, a dead owner's slot", limit: 2, dead: 2, held: 0, work: sweptOpener()},
+		&swept{name: "Open, a slot of a dead waiter", limit: 1, held: 1, gone: true, work: sweptOpener()},
 		&swept{name: "Close", listed: true, limit: 2, wait: fromStart, work: func(name string) func() error {
 			sweepMust(sweptHandle(name).Close())
 			s := sweptHandle(name)
@@ -260,9 +262,9 @@ func sweepMark(failed uintptr) {
 	syscall.RawSyscall(unix.SYS_GETPRIORITY, unix.PRIO_PROCESS, markNumber, failed)
 }
 
-// sweepMain is the helper. Its arguments are "hold", the semaphore's name and limit; or an
-// operation's name, the semaphore's, and whether the other threads will be "stopped" or
-// "running".
+// sweepMain is the helper. Its arguments are "hold", the semaphore's name and limit; or
+// "wait" and the semaphore's name; or an operation's name, the semaphore's, and whether
+// the other threads will be "stopped" or "running".
 func sweepMain(args []string) int {
 	runtime.LockOSThread()
 	if args[0] == "hold" {
@@ -275,6 +277,12 @@ func sweepMain(args []string) int {
 		}
 		fmt.Println(unix.Gettid())
 		io.Copy(io.Discard, os.Stdin) // until the test ends, in whichever way
+		return 0
+	}
+	if args[0] == "wait" {
+		go sweptOpen(args[1]).Wait()
+		fmt.Println(unix.Gettid())
+		io.Copy(io.Discard, os.Stdin)
 		return 0
 	}
 	ops := sweptOperations()
@@ -382,6 +390,11 @@ func newPrey(t *testing.T, op *swept, number int, others string) *prey {
 		if op.wait != fromSleep {
 			p.killDoomed()
 		}
+	}
+	if op.gone {
+		p.doomed, p.doomedIn, _ = p.start("wait", p.name)
+		p.await("the sleep of the waiter that dies", func() bool { return p.waits(p.doomed.Process.Pid) })
+		p.killDoomed()
 	}
 	if op.before != nil {
 		op.before(p)
@@ -530,6 +543,11 @@ func (p *prey) survive() {
 		p.mendedBy("safety net") // it looks after a second
 	} else {
 		p.mendedBy("waiter")
+	}
+	if p.op.gone {
+		// Whoever scans must not find the dead waiter again and again.
+		holder := testhook.Inspect(p.holder).Backend.(engine.Recoverable).Owner()
+		p.await("an end of the reaping", func() bool { return !holder.Reap(false).Again })
 	}
 	// The next Open finds an intact file, and the slot of the dead owner.
 	next := sweptOpen(p.name)

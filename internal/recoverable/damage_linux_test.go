@@ -1,0 +1,213 @@
+//go:build !filelock_fcntl && !mips && !mipsle && (!arm || arm.7)
+
+// A table that is written over while it is in use. Its permits may be lost or given twice;
+// but nobody spins.
+
+package recoverable_test
+
+import (
+	"bufio"
+	"encoding/binary"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/procsem/semaphore"
+	"github.com/procsem/semaphore/internal/engine"
+	"github.com/procsem/semaphore/internal/permits"
+	"github.com/procsem/semaphore/internal/testhook"
+	. "github.com/procsem/semaphore/internal/testkit"
+)
+
+// A damage is a word of 8 bytes that was written over.
+type damage struct {
+	at    int64
+	value uint64
+}
+
+func init() { helpers["waiters"] = waitersMain }
+
+// waitersMain is the helper "waiters": a process that waits on several semaphores, with as
+// many handles each as its first argument says. It prints how much processor time it has
+// used, in ns, each time that it reads a line.
+func waitersMain(args []string) int {
+	var handles int
+	fmt.Sscan(args[0], &handles)
+	for _, name := range args[1:] {
+		for range handles {
+			s, err := semaphore.Open(name, semaphore.WithRecovery(true), semaphore.WithCreate(false))
+			if err != nil {
+				fmt.Fprintln(os.Stderr, err)
+				return 1
+			}
+			go func() {
+				// More than once, if the damage gives it a permit.
+				for range 3 {
+					s.Wait()
+				}
+			}()
+		}
+	}
+	for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
+		var used unix.Rusage
+		if err := unix.Getrusage(unix.RUSAGE_SELF, &used); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		fmt.Println(used.Utime.Nano() + used.Stime.Nano())
+	}
+	return 0
+}
+
+// startWaiters starts the helper, and returns when it waits with each of its handles.
+func startWaiters(t testing.TB, handles int, of []*semaphore.Semaphore) *Actor {
+	args := []string{fmt.Sprint(handles)}
+	for _, s := range of {
+		args = append(args, s.Name())
+	}
+	cmd := Helper(t, "waiters", args...)
+	cmd.Env = append(cmd.Env, NetVariable+"=on")
+	a := StartActorCommand(t, "waiters", cmd)
+	for _, s := range of {
+		WaitFor(t, "waiters", func() bool {
+			n := 0
+			for _, h := range Table(s).Holders() {
+				if h.PID == a.Cmd.Process.Pid && h.Waits && h.Doing == permits.Waiting {
+					n++
+				}
+			}
+			return n == handles
+		})
+	}
+	return a
+}
+
+// The tables of the damages' semaphores have four slots: of the test, which has the only
+// permit, of two waiters, and of a waiter that was killed.
+const damagedSlots = 4
+
+// waitingCosts returns what part of a processor a process uses that waits on semaphores,
+// each of which has one of the damages: two handles on each of them.
+func waitingCosts(t testing.TB, damages []damage) float64 {
+	var all []*semaphore.Semaphore
+	for range damages {
+		s := Open(t, UniqueName(t), Recoverable, semaphore.WithValue(1))
+		Must(t, s.Wait())
+		all = append(all, s)
+	}
+	dead := startWaiters(t, damagedSlots-1, all)
+	Must(t, dead.Cmd.Process.Kill())
+	dead.Cmd.Wait()
+	a := startWaiters(t, 2, all)
+	defer func() {
+		a.Cmd.Process.Kill() // before the semaphores are closed
+		a.Cmd.Wait()
+	}()
+	for i, d := range damages {
+		f, err := os.OpenFile(StoreFile(Recoverable, all[i].Name()), os.O_RDWR, 0)
+		Must(t, err)
+		var word [8]byte
+		binary.NativeEndian.PutUint64(word[:], d.value)
+		_, err = f.WriteAt(word[:], d.at)
+		Must(t, err)
+		Must(t, f.Close())
+	}
+	for _, s := range all { // let waiters look at what is there now
+		testhook.Inspect(s).Backend.(engine.Recoverable).Owner().Notify(1)
+	}
+	used := func() (ns int64) {
+		a.Send("")
+		fmt.Sscan(a.Answer(), &ns)
+		return ns
+	}
+	// When every waiter's safety net has looked, too.
+	time.Sleep(engine.SafetyNet + 100*time.Millisecond)
+	start, before := time.Now(), used()
+	time.Sleep(500 * time.Millisecond)
+	return float64(used()-before) / float64(time.Since(start).Nanoseconds())
+}
+
+// damagesOf returns the damages of a table in use: odd values in each of the words that
+// anything is in.
+func damagesOf() (ds []damage) {
+	const head, slots, words = 320, 4096, permits.Size - (permits.MaxPermits+1)*8
+	random := rand.New(rand.NewPCG(14, 4))
+	for _, part := range []permits.Range{{From: 0, To: head}, {From: slots, To: slots + damagedSlots*64}, {From: words, To: words + 2*8}} {
+		for at := part.From; at < part.To; at += 8 {
+			for _, value := range []uint64{0, 1, 12345, 1 << 62, 0x4000_0000_4000_0000, 0x8000_0001_8000_0001, 1<<63 | 1, 1<<64 - 1, random.Uint64()} {
+				ds = append(ds, damage{at, value})
+			}
+		}
+	}
+	random.Shuffle(len(ds), func(i, j int) { ds[i], ds[j] = ds[j], ds[i] })
+	return ds
+}
+
+func needsProcessorTime(t testing.TB) {
+	t.Helper()
+	UseHelper("waiters")
+	if Emulated() {
+		t.Skip("on an emulator: how much processor time waiting takes")
+	}
+}
+
+// maxWaitingCosts is the part of a processor that a process may use while it waits. One
+// that spins uses a whole one.
+const maxWaitingCosts = 0.05
+
+// Whatever word of a table in use is written over, and with what, waiting costs next to
+// nothing. The waiters of many damages are in one process, and only if they are too dear
+// together is the culprit looked for.
+func TestDamageMakesNobodySpin(t *testing.T) {
+	needsProcessorTime(t)
+	var mu sync.Mutex
+	var culprits []string
+	var examine func(damages []damage)
+	examine = func(damages []damage) {
+		mu.Lock()
+		enough := len(culprits) >= 5
+		mu.Unlock()
+		if enough {
+			return
+		}
+		costs := 0.0
+		t.Run("", func(t *testing.T) { costs = waitingCosts(t, damages) })
+		switch half := len(damages) / 2; {
+		case costs < maxWaitingCosts:
+		case half == 0:
+			mu.Lock()
+			culprits = append(culprits, fmt.Sprintf("with %#x at %d waiting takes %.0f %% of a processor", damages[0].value, damages[0].at, 100*costs))
+			mu.Unlock()
+		default:
+			examine(damages[:half])
+			examine(damages[half:])
+		}
+	}
+	ds := damagesOf()
+	var parts sync.WaitGroup
+	const size = 100
+	for at := 0; at < len(ds); at += size {
+		parts.Go(func() { examine(ds[at:min(at+size, len(ds))]) })
+	}
+	parts.Wait()
+	if len(culprits) > 0 {
+		t.Error(strings.Join(culprits, "\n"))
+	}
+}
+
+// Fuzzing writes over a word of a table in use.
+func FuzzTableInUse(f *testing.F) {
+	needsProcessorTime(f)
+	f.Add(uint32(4096+64*3+16), uint64(12345))
+	f.Fuzz(func(t *testing.T, at uint32, value uint64) {
+		if costs := waitingCosts(t, []damage{{int64(at) % (permits.Size - 8), value}}); costs >= maxWaitingCosts {
+			t.Errorf("waiting takes %.0f %% of a processor", 100*costs)
+		}
+	})
+}
