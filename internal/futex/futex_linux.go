@@ -32,7 +32,7 @@ type waiter struct {
 
 // noWaitv says that there is no futex_waitv, because the kernel is older than 5.16 or a
 // seccomp filter that does not know it refuses it. Then waits use FUTEX_WAIT_BITSET.
-// hasWaitv says that there was one.
+// hasWaitv says that there was one, which has worked.
 var noWaitv, hasWaitv atomic.Bool
 
 // refused reports whether an error of futex_waitv means that there is none. Filters
@@ -41,12 +41,20 @@ var noWaitv, hasWaitv atomic.Bool
 func refused(errno syscall.Errno) bool {
 	switch errno {
 	case 0, syscall.EAGAIN, syscall.EINTR, syscall.ETIMEDOUT:
-		hasWaitv.Store(true)
+		if !hasWaitv.Load() {
+			hasWaitv.Store(true)
+		}
 		return false
 	case syscall.ENOSYS, syscall.EPERM:
 		return true // also of a filter that came later
 	}
 	return !hasWaitv.Load()
+}
+
+// SleepsOnAll reports whether WaitAny is known to wait on all of its words. It is not
+// known before the first call.
+func SleepsOnAll() bool {
+	return hasWaitv.Load() && !noWaitv.Load() && !testhook.NoFutexWaitv.Load()
 }
 
 // Wake wakes up to n threads that wait on a word of shared memory, in any process, and

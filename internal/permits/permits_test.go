@@ -193,6 +193,39 @@ func TestLateReaperOfAWaiter(t *testing.T) {
 	}
 }
 
+// A scan says how many other waiters there are, and whether it knows of an owner of whose
+// exit its waiter will not hear.
+func TestScanSaysWhoIsHeard(t *testing.T) {
+	for _, all := range []bool{false, true} {
+		w := newWorld(t, 2)
+		holder, first, o, last, idle := w.open(), w.open(), w.open(), w.open(), w.open()
+		holder.Take(false)
+		for _, waiter := range []*Owner{first, o, last} {
+			waiter.Join()
+		}
+		check := func(what string, room int, unheard bool, others, before int) {
+			t.Helper()
+			f := o.Scan(all, make([]Word, 0, room))
+			if f.Unheard != unheard || f.Others != others || f.Before != before {
+				t.Errorf("%s (all %v): unheard %v, %d others, %d of them before; want %v, %d, %d", what, all, f.Unheard, f.Others, f.Before, unheard, others, before)
+			}
+		}
+		check("all exits will be reported", 9, false, 2, 1)
+		check("no room for one", 2, true, 2, 1)
+		idle.Live().Store(0)
+		check("one that neither holds nor waits is not reported", 9, false, 2, 1)
+		last.Live().Store(0)
+		check("a waiter is not reported", 9, true, 1, 1)
+		last.Live().Store(first.Live().Load())
+		holder.Live().Store(0)
+		check("a holder is not reported", 9, true, 2, 1)
+		w.dies(holder)
+		w.dies(first)
+		o.Scan(all, nil)
+		check("after deaths", 9, false, 1, 0)
+	}
+}
+
 // A process that was stopped while it reaped takes nothing from the slot's next owner.
 func TestLateCleaner(t *testing.T) {
 	w := newWorld(t, 2)

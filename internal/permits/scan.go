@@ -28,6 +28,13 @@ type Findings struct {
 	Dying []DyingOwner
 	Watch []Word // liveness words to sleep on
 	Err   error  // the last error of the Host
+
+	// Unheard says that there is a living holder or waiter whose exit changes no word of
+	// Watch, and none that another waiter watches: it will not be reported, or there was
+	// no room.
+	Unheard bool
+	Others  int // other waiters whose exit will be reported
+	Before  int // those of them in slots before the owner's own
 }
 
 // A DyingOwner is an owner whose exit the kernel has reported, but whose lock is still
@@ -88,6 +95,10 @@ func (o *Owner) Scan(all bool, watch []Word) Findings {
 		switch live := slot.live.Load(); {
 		case slot.waits.Load() != 0 && exitWillBeReported(live):
 			ahead.add(s, slot.ticket.Load())
+			f.Others++
+			if s < o.slot {
+				f.Before++
+			}
 		case slot.waits.Load() != 0, live&futex.OwnerDied != 0 && slot.reaped.Load() != uint32(slot.gen.Load()):
 			o.visit(s, all, slot.waits.Load() != 0, &f)
 		}
@@ -141,6 +152,8 @@ func (o *Owner) visit(s int, all, matters bool, f *Findings) {
 	if exitWillBeReported(live) {
 		if len(f.Watch) < cap(f.Watch) {
 			f.Watch = append(f.Watch, Word{addressOf(&slot.live), live})
+		} else {
+			f.Unheard = true
 		}
 		if !all {
 			return
@@ -154,6 +167,7 @@ func (o *Owner) visit(s int, all, matters bool, f *Findings) {
 		return
 	}
 	if alive {
+		f.Unheard = f.Unheard || matters && !exitWillBeReported(live)
 		if live&futex.OwnerDied != 0 && matters {
 			f.Dying = append(f.Dying, DyingOwner{s, gen})
 		}

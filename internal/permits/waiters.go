@@ -62,10 +62,7 @@ func (o *Owner) Leave() (others bool) {
 // no permit: then another process took that permit, which perhaps no sleeping waiter
 // watches yet. dying reports whether one of these owners needs to be looked at often.
 func (o *Owner) PassOn(slept []Word, woken bool, dying func([]DyingOwner) bool) {
-	scan := false
-	for _, word := range slept {
-		scan = scan || atomic.LoadUint32(word.Addr) != word.Value
-	}
+	scan := changed(slept)
 	freed := 0
 	if scan {
 		f := o.Scan(false, nil)
@@ -77,6 +74,14 @@ func (o *Owner) PassOn(slept []Word, woken bool, dying func([]DyingOwner) bool) 
 	}
 	o.Notify(freed)
 }
+
+// changed reports whether one of the words has another value than it had.
+func changed(words []Word) bool {
+	return slices.ContainsFunc(words, func(w Word) bool { return atomic.LoadUint32(w.Addr) != w.Value })
+}
+
+// Exited reports whether an owner whose liveness word is to be slept on has exited since.
+func (f *Findings) Exited() bool { return changed(f.Watch) }
 
 // mayTake reports whether the limit has room.
 func (o *Owner) mayTake() bool {

@@ -23,6 +23,7 @@ type sleeper struct {
 	dying     dying        // the server's
 	watch     processWatch // the server's
 	netLooked time.Time    // the server's: when the safety net looked last
+	netExited time.Time    // the server's: when it noticed an exit since then
 }
 
 type objects struct {

@@ -19,6 +19,7 @@ import (
 //	inLine    after the server took its ticket, before the scan
 //	watches   the words that the scan found are to be slept on; it reports whether
 //	          an owner has exited already, so that the scan has to be repeated
+//	hears     reports whether it will end when these words change
 //	rest      sleeps, for d if that is not 0
 //	leave     the server has no waiter left: writes down what it alone has heard
 //	end       frees what the sleep needed
@@ -44,9 +45,10 @@ type waking struct {
 // From time to time the server wakes up by itself: that is the safety net, for exits
 // that are not reported, for permits that lie beside it because the waiter that was woken
 // for them has died, and for names that vanish. Every server does so, so none falls
-// further behind in the kernel's queue by it than others. The net's time goes on between
-// waits: if each is served before it is over, some server still checks the owners whose
-// exit is never reported.
+// further behind in the kernel's queue by it than others. When it is time is reckoned anew
+// before each sleep (see nextLook), from what the scan has just seen. The net's time goes
+// on between waits: if each is served before it is over, some server still checks the
+// owners whose exit is never reported.
 func (h *handle) Serve(t engine.Turn) {
 	if h.polls() {
 		h.servePolling(t)
@@ -62,17 +64,16 @@ func (h *handle) Serve(t engine.Turn) {
 		sleep       = sleep{h: h}
 		watched     [maxWatched]permits.Word
 		found       permits.Findings
-		net         = h.netLooked.Add(netPause(h.table.Waiters())) // when to look by itself
-		netDue      bool                                           // it is time
-		ticketValid bool                                           // our ticket still says where in the kernel's queue we are
-		pending     bool                                           // there was an event, and no waiter here has used it yet
+		netDue      bool // it is time to look by itself
+		heard       bool // a word that it slept on says that an owner has exited
+		ticketValid bool // our ticket still says where in the kernel's queue we are
+		pending     bool // there was an event, and no waiter here has used it yet
+
+		// If it was time while no goroutine waited: not at once. A short wait rarely pays
+		// for a scan of all owners, and many processes that begin to wait do not all
+		// scan together.
+		notBefore = now.Add(rand.N(netSpread))
 	)
-	if net.Before(now) {
-		// It was time while no goroutine waited. Not at once: a short wait rarely pays
-		// for a scan of all owners, and many processes that begin to wait do not
-		// all scan together.
-		net = now.Add(rand.N(netSpread))
-	}
 	defer sleep.end()
 	for {
 		sleep.begin()
@@ -90,9 +91,12 @@ func (h *handle) Serve(t engine.Turn) {
 		found = h.owner.Scan(netDue, watched[:0])
 		if netDue {
 			h.owner.Heal(counted)
-			h.netLooked = time.Now()
-			net = h.netLooked.Add(netPause(h.table.Waiters()))
+			h.netLooked, h.netExited = time.Now(), time.Time{}
 		}
+		if h.netExited.IsZero() && (heard || found.Again || h.dying.recent(found.Dying)) {
+			h.netExited = time.Now()
+		}
+		heard = false
 		if found.Freed > 0 {
 			if netDue {
 				testhook.Rescued.Add(1)
@@ -113,7 +117,13 @@ func (h *handle) Serve(t engine.Turn) {
 		}
 		h.owner.Do(permits.Waiting)
 		var w waking
-		w, netDue = h.sleepUntil(&sleep, h.dying.pause(found.Dying), net)
+		pause := h.dying.pause(found.Dying)
+		net := nextLook(h.netLooked, h.netExited, found, sleep.hears(found.Watch))
+		if net.Before(notBefore) {
+			net = notBefore
+		}
+		w, netDue = h.sleepUntil(&sleep, pause, net)
+		heard = found.Exited()
 		h.owner.Do(permits.Waking)
 		// A wake-up stays pending until a waiter of this handle takes a permit: only we
 		// know the owner that took it in our stead, and maybe no sleeping server does.
@@ -133,15 +143,46 @@ func (h *handle) Serve(t engine.Turn) {
 
 const netSpread = 50 * time.Millisecond
 
-// netPause is how long one of that many waiters sleeps before it looks by itself. What
-// it finds it notifies the others of, so they need not all look once a second: some
-// do, at random, several times a second together.
-func netPause(waiters int) time.Duration {
-	pause := min(engine.SafetyNet*time.Duration(max(1, waiters/4)), 10*engine.SafetyNet)
-	if pause > engine.SafetyNet {
-		pause = pause/2 + rand.N(pause/2)
+const (
+	// afterExit is how long after an exit a server looks by itself.
+	afterExit = engine.SafetyNet / 2
+	// Waiters that share the net's work look so often together, and none more seldom than
+	// once in netLongest.
+	netShared  = engine.SafetyNet / 4
+	netLongest = 10 * engine.SafetyNet
+)
+
+// nextLook returns when a server looks by itself that did so last at looked, and has
+// noticed an exit since at exited, if at all. found is what its scan has seen, and hears
+// says that exits that are reported will end its sleep.
+//
+// A look finds what was lost for all waiters, and notifies them. So waiters that hear of
+// each other's exits share the work: each has a moment in a period that grows with their
+// number, given by the clock and the order of their slots, and all together look every
+// netShared. The clocks of all processes are the same, and if they are not the looks come
+// less evenly.
+//
+// But then those that sleep long rely on others that may die, and on the kernel to say so.
+// It wakes one sleeper for each exit. If many processes are killed together that may be
+// a thread of one that is dying too, and whose own exit was reported before: that wake-up
+// is lost, and so perhaps the one for the permit. A waiter that noticed one exit may have
+// missed others. It looks soon, for by then the dying are dead; if it finds another one it
+// does so again. A waiter that does not hear of exits, or knows of an owner whose exit is
+// not reported, relies on nobody.
+func nextLook(looked, exited time.Time, found permits.Findings, hears bool) time.Time {
+	next := looked.Add(engine.SafetyNet)
+	period := min(netShared*time.Duration(found.Others+1), netLongest)
+	if hears && !found.Unheard && period > engine.SafetyNet {
+		moment := period / time.Duration(found.Others+1) * time.Duration(found.Before)
+		// A look begins a little before its moment.
+		done := looked.Add(2 * engine.NetDoubt)
+		since := (time.Duration(done.UnixNano()) - moment) % period
+		next = done.Add(period - since)
 	}
-	return pause
+	if soon := exited.Add(afterExit); !exited.IsZero() && soon.Before(next) {
+		next = soon
+	}
+	return next
 }
 
 // sleepUntil sleeps until there is something, for pause if that is not 0, or until the

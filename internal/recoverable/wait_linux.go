@@ -21,6 +21,7 @@ type sleeper struct {
 	robustEntry futex.RobustEntry
 	dying       dying     // the server's
 	netLooked   time.Time // the server's: when the safety net looked last
+	netExited   time.Time // the server's: when it noticed an exit since then
 }
 
 // reportExit has the kernel report our exit in our slot's liveness word.
@@ -70,6 +71,9 @@ func (s *sleep) watches(words []permits.Word) (exited bool) {
 	s.n = 2 + len(words)
 	return false
 }
+
+// hears reports whether the exits that will be reported in the words end the sleep.
+func (s *sleep) hears([]permits.Word) bool { return futex.SleepsOnAll() }
 
 func (s *sleep) rest(d time.Duration) (w waking) {
 	switch err := s.h.stop.WaitAny(s.words[:s.n], s.moment, d); err {

@@ -73,6 +73,9 @@ func (s *sleep) watches(words []permits.Word) (exited bool) {
 	return s.h.watch.of(s.h.table, words)
 }
 
+// hears reports whether the exits that will be reported in the words end the sleep.
+func (s *sleep) hears(words []permits.Word) bool { return s.h.watch.covers(s.h.table, words) }
+
 // The objects that a server sleeps on, in their order: if several are there, the first
 // one wins.
 const (

@@ -58,6 +58,15 @@ func (w *processWatch) of(t *permits.Table, words []permits.Word) (exited bool) 
 	return exited
 }
 
+// covers reports whether the processes of all these words are watched, or are ours.
+func (w processWatch) covers(t *permits.Table, words []permits.Word) bool {
+	me := permits.Process{PID: os.Getpid(), Started: ownStart()}
+	return !slices.ContainsFunc(words, func(word permits.Word) bool {
+		p := t.ProcessOf(word)
+		return p != me && w.index(p) < 0
+	})
+}
+
 func (w processWatch) index(p permits.Process) int {
 	return slices.IndexFunc(w, func(q process) bool { return q.Process == p })
 }

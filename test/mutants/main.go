@@ -136,7 +136,7 @@ var mutants = []mutant{
 		{"pending = pending || w.notified", "pending = w.notified"},
 	}},
 	{"a waiter that leaves does not pass on the report of an exit", waiters, "TestLeavePassesOn", unit, []edit{
-		{"scan = scan || atomic.LoadUint32(word.Addr) != word.Value", "_ = atomic.LoadUint32(word.Addr)"},
+		{"scan := changed(slept)", "scan := changed(nil)"},
 	}},
 	{"Reap notifies no waiter", reaping, "TestReapingNotifies", unit, []edit{
 		{"	o.Notify(f.Freed)\n", ""},
@@ -172,6 +172,16 @@ var mutants = []mutant{
 	}},
 	{"an owner whose exit was reported is reaped, whatever its lock says", reaping, "TestReportBeforeTheLock", unit, []edit{
 		{"	if alive {\n		if live&futex.OwnerDied", "	if alive && live&futex.OwnerDied == 0 {\n		if live&futex.OwnerDied"},
+	}},
+	{"a waiter that noticed an exit looks no sooner", serve, "TestWaiterLooksSoonAfterAnExit", storm, []edit{
+		{"if h.netExited.IsZero() && (heard", "if found.Held < 0 && (heard"},
+	}},
+	{"a waiter relies on the others that it saw when it began to wait", serve, "TestBurstHidesAnExit", storm, []edit{
+		{"		net := nextLook(h.netLooked, h.netExited, found,", "		if first.Others == 0 {\n			first = found\n		}\n		net := nextLook(h.netLooked, time.Time{}, first,"},
+		{"		found       permits.Findings\n", "		found       permits.Findings\n		first       permits.Findings\n"},
+	}},
+	{"a waiter relies on the kernel although it hears of no exits", serve, "TestNextLookOfOneThatReliesOnNobody", whole, []edit{
+		{"if hears && !found.Unheard && period", "if !found.Unheard && period"},
 	}},
 	{"reaping compares who waits with the slot's generation", reaping, "TestReapingEnds", unit, []edit{
 		{"	slot.waits.CompareAndSwap(waits, 0)\n", "	slot.waits.CompareAndSwap(gen, 0)\n"},

@@ -136,7 +136,7 @@ type stormWorker struct {
 	args   []string
 }
 
-func TestMain(m *testing.M) { os.Exit(Main(m, Helpers{"storm": stormMain})) }
+func TestMain(m *testing.M) { os.Exit(Main(m, Helpers{"storm": stormMain, "burst": burstMain})) }
 
 // stormMain is a worker. Its arguments are the semaphore's name, the file of the
 // headcount, the worker's number, and what happens.

@@ -15,6 +15,7 @@ import (
 )
 
 const (
+	burstWaiters   = 60
 	stormWorkers   = 24
 	stormKillsHere = 500
 	stormRareStep  = 5 * time.Millisecond

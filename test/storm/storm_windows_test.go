@@ -16,6 +16,7 @@ import (
 
 // Starting and ending a process takes long on Windows, and above all under Wine.
 const (
+	burstWaiters   = 10
 	stormWorkers   = 8
 	stormKillsHere = 200
 	stormRareStep  = 50 * time.Millisecond // a strike takes longer too

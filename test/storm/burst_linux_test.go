@@ -1,0 +1,59 @@
+//go:build !filelock_fcntl && !mips && !mipsle && (!arm || arm.7)
+
+package storm_test
+
+import (
+	"maps"
+	"os/exec"
+	"slices"
+	"syscall"
+	"testing"
+
+	. "github.com/procsem/semaphore/internal/testkit"
+)
+
+// The report of the holder's exit gets lost in a burst: the kernel wakes one sleeper for
+// each exit, and that may be a thread of a process that is dying too. Here it always gets
+// lost. One waiter of many is left, and has noticed other exits.
+func TestBurstHidesAnExit(t *testing.T) {
+	needSpeed(t)
+	UseHelper("burst")
+	if !KernelReports() {
+		t.Skip("not on this system: reports of exits, one of which gets lost")
+	}
+	for _, waiters := range []int{12, 60} {
+		c := newCrowd(t)
+		c.start("unreported")
+		c.awaitHolder()
+		c.fill(waiters - 1)
+		last := c.start() // it sees that the others wait
+		c.fill(waiters)
+		c.checkBurst(slices.DeleteFunc(slices.Collect(maps.Keys(c.all)), func(cmd *exec.Cmd) bool { return cmd == last }))
+	}
+}
+
+// A waiter that has noticed an exit may have missed others, although many waiters seem to
+// be left on which it could rely: here they are stopped.
+func TestWaiterLooksSoonAfterAnExit(t *testing.T) {
+	needSpeed(t)
+	UseHelper("burst")
+	if !KernelReports() {
+		t.Skip("not on this system: reports of exits, one of which gets lost")
+	}
+	c := newCrowd(t)
+	c.start("unreported")
+	c.awaitHolder()
+	const stopped = 58
+	c.fill(stopped)
+	for cmd := range c.all {
+		if cmd != c.holder {
+			Must(t, cmd.Process.Signal(syscall.SIGSTOP))
+			c.all[cmd] = true
+		}
+	}
+	watched := c.start() // only by the next one
+	c.fill(stopped + 1)
+	c.start()
+	c.fill(stopped + 2)
+	c.checkBurst([]*exec.Cmd{c.holder, watched})
+}
