@@ -79,7 +79,8 @@ forwards SIGINT and SIGQUIT only while it is not in the foreground of a terminal
 It does not know which process sent a signal, nor whether the signal was meant for
 the whole group. So "kill -INT" of procsem alone, in the foreground, does not reach
 the command (use SIGTERM), and a SIGTERM to the whole process group reaches it
-twice. SIGINT and SIGHUP that were ignored when procsem started (nohup) stay
+twice. If SIGINT or SIGQUIT kills the command, and procsem got it too, procsem gives
+the permit back and dies of the same signal, so that Ctrl-C ends a shell script. SIGINT and SIGHUP that were ignored when procsem started (nohup) stay
 ignored, also by the command. With --no-fork the command itself gets all signals
 as soon as it runs.
 

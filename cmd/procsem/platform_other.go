@@ -40,4 +40,4 @@ func inForeground() bool { return true }
 
 func forward(p *os.Process, sig os.Signal) { _ = p.Signal(sig) }
 
-func statusOfCommand(p *os.ProcessState) commandStatus { return commandStatus(p.ExitCode()) }
+func (w *watcher) endOf(p *os.ProcessState) error { return commandStatus(p.ExitCode()) }

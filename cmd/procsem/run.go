@@ -118,8 +118,8 @@ func (inv *invocation) commandOf(cmd *cli.Command) (func() *exec.Cmd, error) {
 	return func() *exec.Cmd { return exec.Command(inv.command[0], inv.command[1:]...) }, nil
 }
 
-// runCommand runs the command to its end, in our process group, and returns its
-// status.
+// runCommand runs the command to its end, in our process group, and returns how
+// procsem is to end then.
 func runCommand(command *exec.Cmd, w *watcher) error {
 	// A signal of endSignals that came before the command started is not for the
 	// command: it was sent to a process that only waited, and ends procsem.
@@ -137,6 +137,7 @@ func runCommand(command *exec.Cmd, w *watcher) error {
 	// the foreground: a command that has just begun had better get a signal twice
 	// than never.
 	for _, sig := range append(w.early, w.pending()...) {
+		w.received[sig] = true
 		forward(command.Process, sig)
 	}
 
@@ -145,6 +146,7 @@ func runCommand(command *exec.Cmd, w *watcher) error {
 	for {
 		select {
 		case sig := <-w.arrived:
+			w.received[sig] = true
 			if !terminalSends(sig) || !inForeground() {
 				forward(command.Process, sig)
 			}
@@ -152,7 +154,7 @@ func runCommand(command *exec.Cmd, w *watcher) error {
 			if command.ProcessState == nil {
 				return err
 			}
-			return statusOfCommand(command.ProcessState)
+			return w.endOf(command.ProcessState)
 		}
 	}
 }

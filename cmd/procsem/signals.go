@@ -8,9 +8,10 @@ import (
 
 // A watcher collects the signals that procsem got since watch was called.
 type watcher struct {
-	heard   []os.Signal
-	arrived chan os.Signal
-	early   []os.Signal // for the command, but arrived before it was started
+	heard    []os.Signal
+	arrived  chan os.Signal
+	early    []os.Signal        // for the command, but arrived before it was started
+	received map[os.Signal]bool // while the command ran
 }
 
 // signalBuffer is how many signals may arrive before procsem receives one; os/signal
@@ -22,7 +23,7 @@ const signalBuffer = 64
 // effect. os/signal knows only of SIGHUP and SIGINT whether they are ignored: Go's
 // runtime has installed handlers for the others before any user code runs.
 func watch(sigs []os.Signal) *watcher {
-	w := &watcher{arrived: make(chan os.Signal, signalBuffer)}
+	w := &watcher{arrived: make(chan os.Signal, signalBuffer), received: make(map[os.Signal]bool)}
 	for _, sig := range sigs {
 		if !signal.Ignored(sig) {
 			w.heard = append(w.heard, sig)

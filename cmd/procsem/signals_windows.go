@@ -34,4 +34,4 @@ func forward(p *os.Process, _ os.Signal) {
 	_ = windows.TerminateProcess(h, uint32(windows.STATUS_CONTROL_C_EXIT))
 }
 
-func statusOfCommand(p *os.ProcessState) commandStatus { return commandStatus(p.ExitCode()) }
+func (w *watcher) endOf(p *os.ProcessState) error { return commandStatus(p.ExitCode()) }

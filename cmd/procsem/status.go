@@ -44,7 +44,8 @@ const statusHelp = `EXIT STATUS:
 127 - run: the command was not found
 128+N - run: signal N killed the command
 
-When a signal ends a wait, procsem dies of that same signal.
+When a signal ends a wait, or Ctrl-C or Ctrl-\ the command, procsem dies of that
+same signal.
 
 On Windows the command's status has 32 bits, and is passed on as it is. When
 Ctrl-C ends a wait, procsem's status is that of any program that Ctrl-C ends,
@@ -71,7 +72,8 @@ type commandStatus int
 
 func (s commandStatus) Error() string { return fmt.Sprintf("the command ended with status %d", int(s)) }
 
-// signalled is the error of a wait or start that a signal ended.
+// signalled is the error of a wait, start or command that a signal ended, and procsem
+// with it.
 type signalled struct{ sig os.Signal }
 
 func (s signalled) Error() string { return fmt.Sprintf("ended by signal: %v", s.sig) }

@@ -3,6 +3,8 @@ package main
 import (
 	"fmt"
 	"os"
+	"os/exec"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -82,4 +84,121 @@ func TestRunInForegroundLeavesSIGINTToTerminal(t *testing.T) {
 		t.Errorf("got %+v, want the command's status, %d", got, listenStatus)
 	}
 	checkValue(t, name, 1)
+}
+
+// onTerminal starts a shell in the foreground of a terminal of its own. "$procsem" of its
+// script is procsem, and keys are sent to the terminal.
+func onTerminal(t *testing.T, shell, script string) (cmd *exec.Cmd, said *lines, press func(key byte)) {
+	t.Helper()
+	path, err := exec.LookPath(shell)
+	if err != nil {
+		t.Skip(err)
+	}
+	master, slave := openTerminal(t)
+	cmd = procsemCommand(t)
+	cmd.Path, cmd.Args = path, []string{shell, "-c", script}
+	cmd.Env = append(cmd.Env, "procsem="+self(t))
+	cmd.Stdin, cmd.Stderr = slave, slave
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true, Ctty: 0}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	start(t, cmd)
+	return cmd, readLines(out), func(key byte) {
+		t.Helper()
+		if _, err := master.Write([]byte{key}); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+const (
+	ctrlC         = 3
+	ctrlBackslash = 0o34
+)
+
+// A shell that waits for a command when Ctrl-C is pressed goes on with its script unless
+// the command dies of it: an exit, with whatever status, is none.
+func TestCtrlCEndsScript(t *testing.T) {
+	// The line is printed by the process that is to die, as a shell that forks at the moment
+	// of the signal may die without its child.
+	const long = `sh -c "echo ready; exec sleep 100"`
+	for _, shell := range []string{"bash", "dash"} {
+		for what, script := range map[string]string{
+			"script": `"$procsem" run NAME -- ` + long + `; echo deployed`,
+			"close":  `"$procsem" run --close NAME -- ` + long + `; echo deployed`,
+			"posix":  `"$procsem" run --posix NAME -- ` + long + `; echo deployed`,
+			"line":   `"$procsem" run NAME -c '` + long + `; :'; echo deployed`,
+			"loop":   `for i in 1 2 3; do "$procsem" run NAME -- ` + long + `; done; echo deployed`,
+		} {
+			t.Run(shell+" "+what, func(t *testing.T) {
+				t.Parallel()
+				name := newName(t)
+				cmd, said, press := onTerminal(t, shell, strings.ReplaceAll(script, "NAME", name))
+				said.want(t, "ready")
+				press(ctrlC)
+				if line, more := <-said.next; more {
+					t.Fatalf("the script went on: %s", line)
+				}
+				if got := wait(t, cmd); got.signal != syscall.SIGINT {
+					t.Errorf("got %+v, want the death of SIGINT", got)
+				}
+				checkValue(t, name, 1)
+			})
+		}
+	}
+}
+
+// The command's own handling of Ctrl-C is not procsem's end.
+func TestCtrlCThatCommandHandles(t *testing.T) {
+	name := newName(t)
+	cmd, said, press := onTerminal(t, "bash", `"$procsem" run `+name+` -c 'trap "exit 3" INT; echo ready; while :; do sleep 0.01; done'; echo $?`)
+	said.want(t, "ready")
+	press(ctrlC)
+	said.want(t, "3")
+	if got := wait(t, cmd); got.status != 0 {
+		t.Errorf("got %+v, want the script's end", got)
+	}
+	checkValue(t, name, 1)
+}
+
+// Only the command got the signal: procsem reports it as a shell would.
+func TestSignalThatOnlyCommandGets(t *testing.T) {
+	name := newName(t)
+	cmd, said, _ := onTerminal(t, "bash", `"$procsem" run `+name+` -c 'kill -INT $$; sleep 100'; echo $?`)
+	said.want(t, "130")
+	wait(t, cmd)
+	checkValue(t, name, 1)
+}
+
+// procsem dies of SIGQUIT as its command does, but leaves no core file.
+func TestQuitLeavesNoCore(t *testing.T) {
+	for _, ready := range []string{"command", "wait"} {
+		t.Run(ready, func(t *testing.T) {
+			name := newName(t)
+			script := `cd "$dir" && ulimit -c unlimited && exec "$procsem" run ` + name + ` -c 'ulimit -c 0; echo ready; exec sleep 100'`
+			if ready == "wait" {
+				n, s := newRecoverable(t, 1)
+				if err := s.SetLimit(0); err != nil {
+					t.Fatal(err)
+				}
+				name = n
+				// The notice says that signals are caught.
+				script = `cd "$dir" && ulimit -c unlimited && exec "$procsem" run -n 1 ` + name + ` -- true 2>&1`
+			}
+			t.Setenv("dir", t.TempDir())
+			t.Setenv(coresEnv, "1")
+			cmd, said, press := onTerminal(t, "bash", script)
+			said.read(t)
+			press(ctrlBackslash)
+			got := wait(t, cmd)
+			if got.signal != syscall.SIGQUIT {
+				t.Errorf("got %+v, want the death of SIGQUIT", got)
+			}
+			if cmd.ProcessState.Sys().(syscall.WaitStatus).CoreDump() {
+				t.Error("procsem left a core file")
+			}
+		})
+	}
 }

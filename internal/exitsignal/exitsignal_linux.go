@@ -7,7 +7,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func init() { setDefault = setKernelDefault }
+func init() {
+	setDefault = setKernelDefault
+	// The limit does not hold for a core that the kernel pipes into a program.
+	limit := forbidCore
+	forbidCore = func() {
+		limit()
+		_ = unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
+	}
+}
 
 // setKernelDefault is SetDefault past Go's runtime.
 func setKernelDefault(sig syscall.Signal) bool {
