@@ -3,8 +3,11 @@
 package main
 
 import (
+	"errors"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"runtime"
 	"syscall"
 
 	"github.com/procsem/semaphore"
@@ -29,7 +32,49 @@ func (leash) attach(s *semaphore.Semaphore) (release func(), err error) {
 	return inheritLock(s)
 }
 
-func shellCommand(line string) *exec.Cmd { return exec.Command("sh", "-c", line) }
+// shell is the file by which system(3) and execvp(3) run the shell, whatever PATH is.
+var shell = map[bool]string{true: "/system/bin/sh", false: "/bin/sh"}[runtime.GOOS == "android"]
+
+func shellCommand(line string) *exec.Cmd { return exec.Command(shell, "-c", line) }
+
+// programCommand finds a program as execvp(3) does, which env, nice and flock use.
+// os/exec differs if PATH is not set, or empty.
+func programCommand(name string, args ...string) *exec.Cmd {
+	command := exec.Command(name, args...)
+	if errors.Is(command.Err, exec.ErrNotFound) {
+		for _, dir := range searchPath() {
+			if path, err := exec.LookPath(dir + "/" + name); err == nil {
+				command.Path, command.Err = path, nil
+				break
+			}
+		}
+	}
+	return command
+}
+
+// searchPath returns the directories in which programs are searched for.
+func searchPath() []string {
+	switch path, set := os.LookupEnv("PATH"); {
+	case !set:
+		return []string{"/bin", "/usr/bin"}
+	case path == "":
+		return []string{"."}
+	default:
+		return filepath.SplitList(path)
+	}
+}
+
+// interpreted returns the command by which a program is run after the kernel has refused
+// it with an error: as in execvp(3) a file of no known format is a shell script without
+// "#!". For other errors interpreted returns nil.
+func interpreted(command *exec.Cmd, err error) *exec.Cmd {
+	if !errors.Is(err, syscall.ENOEXEC) {
+		return nil
+	}
+	script := exec.Command(shell, append([]string{command.Path}, command.Args[1:]...)...)
+	script.Stdin, script.Stdout, script.Stderr = command.Stdin, command.Stdout, command.Stderr
+	return script
+}
 
 // inheritLock makes a descriptor of the semaphore's lock file that the next program
 // inherits, whether procsem starts it or becomes it. done closes it in procsem.
@@ -73,5 +118,8 @@ func become(s *semaphore.Semaphore, command *exec.Cmd, w *watcher) error {
 		return signalled{heard[0]}
 	}
 	err = syscall.Exec(command.Path, command.Args, os.Environ())
+	if script := interpreted(command, err); script != nil {
+		err = syscall.Exec(script.Path, script.Args, os.Environ())
+	}
 	return startError(command.Args[0], &os.PathError{Op: "exec", Path: command.Path, Err: err})
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"unsafe"
 
@@ -77,3 +78,10 @@ func shellCommand(line string) *exec.Cmd {
 	command.SysProcAttr = &windows.SysProcAttr{CmdLine: `"` + shell + `" /s /c "` + line + `"`}
 	return command
 }
+
+func programCommand(name string, args ...string) *exec.Cmd { return exec.Command(name, args...) }
+
+func searchPath() []string { return filepath.SplitList(os.Getenv("PATH")) }
+
+// interpreted is nil: the system itself knows how to run a script, or nothing does.
+func interpreted(*exec.Cmd, error) *exec.Cmd { return nil }

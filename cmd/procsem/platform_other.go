@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 
 	"github.com/procsem/semaphore"
@@ -28,6 +29,13 @@ func (leash) attach(*semaphore.Semaphore) (release func(), err error) {
 }
 
 func shellCommand(line string) *exec.Cmd { return exec.Command("sh", "-c", line) }
+
+func programCommand(name string, args ...string) *exec.Cmd { return exec.Command(name, args...) }
+
+func searchPath() []string { return filepath.SplitList(os.Getenv("PATH")) }
+
+// interpreted is nil: the system itself knows how to run a script, or nothing does.
+func interpreted(*exec.Cmd, error) *exec.Cmd { return nil }
 
 var (
 	endSignals   = []os.Signal{os.Interrupt}

@@ -115,7 +115,7 @@ func (inv *invocation) commandOf(cmd *cli.Command) (func() *exec.Cmd, error) {
 	case len(inv.command) == 0:
 		return nil, usageError(cmd.FullName(), "no command after --")
 	}
-	return func() *exec.Cmd { return exec.Command(inv.command[0], inv.command[1:]...) }, nil
+	return func() *exec.Cmd { return programCommand(inv.command[0], inv.command[1:]...) }, nil
 }
 
 // runCommand runs the command to its end, in our process group, and returns how
@@ -129,7 +129,12 @@ func runCommand(command *exec.Cmd, w *watcher) error {
 		}
 		w.early = append(w.early, sig)
 	}
-	if err := command.Start(); err != nil {
+	err := command.Start()
+	if script := interpreted(command, err); script != nil {
+		command = script
+		err = command.Start()
+	}
+	if err != nil {
 		return startError(command.Args[0], err)
 	}
 	// Signals that came since then may have come before the command existed, so that
@@ -174,7 +179,7 @@ func isThere(name string) bool {
 		_, err := os.Stat(name)
 		return err == nil
 	}
-	for _, dir := range filepath.SplitList(os.Getenv("PATH")) {
+	for _, dir := range searchPath() {
 		if info, err := os.Stat(filepath.Join(dir, name)); err == nil && !info.IsDir() {
 			return true
 		}
