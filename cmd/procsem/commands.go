@@ -80,9 +80,10 @@ It does not know which process sent a signal, nor whether the signal was meant f
 the whole group. So "kill -INT" of procsem alone, in the foreground, does not reach
 the command (use SIGTERM), and a SIGTERM to the whole process group reaches it
 twice. If SIGINT or SIGQUIT kills the command, and procsem got it too, procsem gives
-the permit back and dies of the same signal, so that Ctrl-C ends a shell script. SIGINT and SIGHUP that were ignored when procsem started (nohup) stay
-ignored, also by the command. With --no-fork the command itself gets all signals
-as soon as it runs.
+the permit back and dies of the same signal, so that Ctrl-C ends a shell script.
+Signals that were ignored when procsem started (nohup, trap '' TERM) stay ignored,
+also by the command; a build without cgo knows that only of SIGINT and SIGHUP. With
+--no-fork the command itself gets all signals as soon as it runs.
 
 On Windows the console reports Ctrl-C, Ctrl-Break and its own closing to all of its
 processes: procsem forwards nothing, and waits for the command to end. While
@@ -139,9 +140,9 @@ no waiter gets a permit until fewer than N are held. With 0 no waiter gets one. 
 limit stays, whatever -n says, until the next resize or unlink.`
 
 const waitHelp = `The permit stays taken when procsem ends; post adds one. If SIGINT, SIGTERM,
-SIGHUP or SIGQUIT ends the wait, no permit was taken. SIGINT and SIGHUP that were
-ignored when procsem started stay ignored, as in "procsem wait NAME &" of a
-shell script.`
+SIGHUP or SIGQUIT ends the wait, no permit was taken. Signals that were ignored
+when procsem started stay ignored, as SIGINT in "procsem wait NAME &" of a shell
+script.`
 
 func newRoot(inv *invocation) *cli.Command {
 	root := &cli.Command{

@@ -6,12 +6,15 @@ import (
 	"errors"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"syscall"
 
 	"github.com/procsem/semaphore"
 	"github.com/procsem/semaphore/internal/exitsignal"
+	"github.com/procsem/semaphore/internal/startsignals"
 	"golang.org/x/sys/unix"
 )
 
@@ -116,6 +119,9 @@ func become(s *semaphore.Semaphore, command *exec.Cmd, w *watcher) error {
 	}
 	if heard := append(w.early, w.stop()...); len(heard) > 0 {
 		return signalled{heard[0]}
+	}
+	if slices.Contains(startsignals.Ignored(), syscall.SIGCHLD) {
+		signal.Ignore(syscall.SIGCHLD) // it has no children whose status it needs
 	}
 	err = syscall.Exec(command.Path, command.Args, os.Environ())
 	if script := interpreted(command, err); script != nil {

@@ -44,6 +44,8 @@ var (
 
 func terminalSends(os.Signal) bool { return true }
 
+func keepIgnored() {}
+
 func inForeground() bool { return true }
 
 func forward(p *os.Process, sig os.Signal) { _ = p.Signal(sig) }

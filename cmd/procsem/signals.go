@@ -20,9 +20,9 @@ const signalBuffer = 64
 
 // watch catches those of the signals that are not ignored. To catch an ignored one
 // would end its being ignored, in procsem and in the command, and nohup would have no
-// effect. os/signal knows only of SIGHUP and SIGINT whether they are ignored: Go's
-// runtime has installed handlers for the others before any user code runs.
+// effect.
 func watch(sigs []os.Signal) *watcher {
+	keepIgnored()
 	w := &watcher{arrived: make(chan os.Signal, signalBuffer), received: make(map[os.Signal]bool)}
 	for _, sig := range sigs {
 		if !signal.Ignored(sig) {
@@ -35,6 +35,9 @@ func watch(sigs []os.Signal) *watcher {
 
 // pending returns the signals that have arrived but were not received yet.
 func (w *watcher) pending() []os.Signal {
+	if len(w.heard) == 0 {
+		return nil // Notify without a signal would mean all of them
+	}
 	// A signal that was delivered to the process may not have reached the channel
 	// yet. signal.Stop, of any channel, returns only after it has.
 	flush := make(chan os.Signal, 1)

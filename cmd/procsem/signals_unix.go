@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/procsem/semaphore/internal/startsignals"
 	"golang.org/x/sys/unix"
 )
 
@@ -18,6 +19,21 @@ var (
 	endSignals   = []os.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT}
 	childSignals = []os.Signal{syscall.SIGUSR1, syscall.SIGUSR2}
 )
+
+// keepIgnored ignores what was ignored when procsem was started, so that the command is
+// started so too. Go's runtime has caught those signals, but for SIGINT and SIGHUP, and a
+// new program gets the default action of what its parent catches.
+//
+// Not SIGCHLD: of a process that ignores it the kernel keeps no statuses of children. Not
+// SIGURG, by which the runtime interrupts goroutines: by default it does nothing either.
+// And os/signal leaves SIGPROF, and the signals of faults, to the runtime.
+func keepIgnored() {
+	for _, sig := range startsignals.Ignored() {
+		if sig != syscall.SIGCHLD && sig != syscall.SIGURG {
+			signal.Ignore(sig)
+		}
+	}
+}
 
 // terminalSends reports whether sig is a signal that the terminal sends to its whole
 // foreground process group, which includes the command, when a key is pressed.

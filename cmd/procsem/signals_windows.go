@@ -18,6 +18,8 @@ var (
 // processes, which include the command, and none can be sent to a single process.
 func terminalSends(os.Signal) bool { return true }
 
+func keepIgnored() {}
+
 func inForeground() bool { return true }
 
 // forward is called for signals that may have come before the command was started,

@@ -1,0 +1,4 @@
+//go:build !unix
+
+// Package startsignals is for Unix.
+package startsignals
