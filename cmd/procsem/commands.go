@@ -82,8 +82,10 @@ the command (use SIGTERM), and a SIGTERM to the whole process group reaches it
 twice. If SIGINT or SIGQUIT kills the command, and procsem got it too, procsem gives
 the permit back and dies of the same signal, so that Ctrl-C ends a shell script.
 Signals that were ignored when procsem started (nohup, trap '' TERM) stay ignored,
-also by the command; a build without cgo knows that only of SIGINT and SIGHUP. With
---no-fork the command itself gets all signals as soon as it runs.
+also by the command; a build without cgo knows that only of SIGINT and SIGHUP. When
+the command stops (SIGTSTP), procsem stops too, so that the shell takes notice, and
+SIGCONT continues both. With --no-fork the command itself gets all signals as soon as
+it runs.
 
 On Windows the console reports Ctrl-C, Ctrl-Break and its own closing to all of its
 processes: procsem forwards nothing, and waits for the command to end. While

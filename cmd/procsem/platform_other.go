@@ -49,5 +49,3 @@ func keepIgnored() {}
 func inForeground() bool { return true }
 
 func forward(p *os.Process, sig os.Signal) { _ = p.Signal(sig) }
-
-func (w *watcher) endOf(p *os.ProcessState) error { return commandStatus(p.ExitCode()) }

@@ -129,6 +129,7 @@ func runCommand(command *exec.Cmd, w *watcher) error {
 		}
 		w.early = append(w.early, sig)
 	}
+	a := expect()
 	err := command.Start()
 	if script := interpreted(command, err); script != nil {
 		command = script
@@ -145,22 +146,14 @@ func runCommand(command *exec.Cmd, w *watcher) error {
 		w.received[sig] = true
 		forward(command.Process, sig)
 	}
+	return a.attend(command, w)
+}
 
-	ended := make(chan error, 1)
-	go func() { ended <- command.Wait() }()
-	for {
-		select {
-		case sig := <-w.arrived:
-			w.received[sig] = true
-			if !terminalSends(sig) || !inForeground() {
-				forward(command.Process, sig)
-			}
-		case err := <-ended:
-			if command.ProcessState == nil {
-				return err
-			}
-			return w.endOf(command.ProcessState)
-		}
+// deliver forwards a signal that came while the command runs.
+func (w *watcher) deliver(p *os.Process, sig os.Signal) {
+	w.received[sig] = true
+	if !terminalSends(sig) || !inForeground() {
+		forward(p, sig)
 	}
 }
 

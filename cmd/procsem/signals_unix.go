@@ -5,9 +5,7 @@ package main
 import (
 	"os"
 	"os/signal"
-	"slices"
 	"syscall"
-	"time"
 
 	"github.com/procsem/semaphore/internal/startsignals"
 	"golang.org/x/sys/unix"
@@ -73,41 +71,3 @@ func (w *watcher) stop() []os.Signal {
 // (os.Process knows, and never signals a process that has got the same id since) or
 // runs as another user (sudo); in both cases there is no other process to signal.
 func forward(p *os.Process, sig os.Signal) { _ = p.Signal(sig) }
-
-// endOf returns how procsem is to end after the command: with its status, as a shell
-// reports it; or by SIGINT or SIGQUIT, if that has killed the command and was meant for
-// procsem too. A shell script goes on when a child exits with whatever status after
-// Ctrl-C, because the child may have handled it, and stops when a child dies of it.
-func (w *watcher) endOf(p *os.ProcessState) error {
-	ws := p.Sys().(syscall.WaitStatus)
-	if !ws.Signaled() {
-		return commandStatus(p.ExitCode())
-	}
-	if sig := ws.Signal(); terminalSends(sig) && w.hears(sig) {
-		return signalled{sig}
-	}
-	return commandStatus(statusSignal + int(ws.Signal()))
-}
-
-// patienceForSignal bounds how long hears waits. The kernel sends a signal to all of a
-// process group before it lets any of them end, so when the command's end is known the
-// signal is pending here; what it may need is that the thread which gets it runs. The
-// whole time passes only when the command alone was killed by SIGINT or SIGQUIT.
-const patienceForSignal = time.Second / 2
-
-// hears reports whether procsem got sig as well, while the command ran or just now.
-func (w *watcher) hears(sig os.Signal) bool {
-	if !slices.Contains(w.heard, sig) {
-		return false // ignored
-	}
-	late := time.After(patienceForSignal)
-	for !w.received[sig] {
-		select {
-		case s := <-w.arrived:
-			w.received[s] = true
-		case <-late:
-			return false
-		}
-	}
-	return true
-}

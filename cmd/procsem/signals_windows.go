@@ -35,5 +35,3 @@ func forward(p *os.Process, _ os.Signal) {
 	defer windows.CloseHandle(h)
 	_ = windows.TerminateProcess(h, uint32(windows.STATUS_CONTROL_C_EXIT))
 }
-
-func (w *watcher) endOf(p *os.ProcessState) error { return commandStatus(p.ExitCode()) }

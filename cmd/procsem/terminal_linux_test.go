@@ -7,6 +7,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -201,4 +202,94 @@ func TestQuitLeavesNoCore(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A command that stops stops procsem, so that the shell notices and can continue both.
+// With "set -m" bash and dash control jobs in scripts too. "$run" is procsem run NAME.
+func TestCommandStops(t *testing.T) {
+	for _, shell := range []string{"bash", "dash"} {
+		for what, script := range map[string]string{
+			"TSTP":    `$run -c 'kill -TSTP $$; echo on; exit 5'; echo $?; fg >&2; echo $?`,
+			"STOP":    `$run -c 'kill -STOP $$; echo on; exit 5'; echo $?; fg >&2; echo $?`,
+			"posix":   `$run --posix -c 'kill -TSTP $$; echo on; exit 5'; echo $?; fg >&2; echo $?`,
+			"no fork": `$run -F -- sh -c 'kill -TSTP $$; echo on; exit 5'; echo $?; fg >&2; echo $?`,
+			"twice":   `$run -c 'kill -TSTP $$; kill -TSTP $$; echo on; exit 5'; fg >&2; echo $?; fg >&2; echo $?`,
+		} {
+			t.Run(shell+" "+what, func(t *testing.T) {
+				t.Parallel()
+				name := newName(t)
+				cmd, said, _ := onTerminal(t, shell, `set -m; run="$procsem run `+name+`"; `+script)
+				said.want(t, "148") // 128 + SIGTSTP
+				said.want(t, "on")
+				said.want(t, "5")
+				wait(t, cmd)
+				checkValue(t, name, 1)
+			})
+		}
+	}
+}
+
+// Ctrl-Z stops both. When they are continued procsem must not stop again because it
+// learns only then that the command was stopped.
+func TestCtrlZ(t *testing.T) {
+	const ctrlZ = 0o32
+	for _, shell := range []string{"bash", "dash"} {
+		t.Run(shell, func(t *testing.T) {
+			name := newName(t)
+			cmd, said, press := onTerminal(t, shell, `set -m; "$procsem" run `+name+` -c 'echo ready; read line; echo on; exit 5'; echo $?; fg >&2; echo $?`)
+			said.want(t, "ready")
+			press(ctrlZ)
+			said.want(t, "148")
+			press('\n')
+			said.want(t, "on")
+			said.want(t, "5")
+			wait(t, cmd)
+			checkValue(t, name, 1)
+		})
+	}
+}
+
+// "kill -CONT" of procsem alone continues the command as well.
+func TestContinuedProcsemContinuesCommand(t *testing.T) {
+	name, s := newRecoverable(t, 1)
+	_, said, _ := onTerminal(t, "bash", `set -m; "$procsem" run `+name+` -c 'kill -TSTP $$; echo on'; jobs -p; read line`)
+	if err := syscall.Kill(atoi(said.read(t)), syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	said.want(t, "on")
+	if err := s.WaitTimeout(deadline); err != nil {
+		t.Errorf("procsem has not given the permit back: %v", err)
+	}
+}
+
+// Without a shell that would continue it procsem goes on when its command is stopped.
+func TestCommandStopsWithoutShell(t *testing.T) {
+	name := newName(t)
+	cmd := procsemCommand(t, "run", name, "-c", "echo $$; kill -STOP $$; exit 3")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	start(t, cmd)
+	pid := atoi(readLines(out).read(t))
+	for end := time.Now().Add(deadline); ; time.Sleep(time.Millisecond) {
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(string(stat), ") T ") {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatalf("the command has not stopped: %s", stat)
+		}
+	}
+	if err := syscall.Kill(pid, syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	if got := wait(t, cmd); got.status != 3 {
+		t.Errorf("got %+v, want the command's status, 3", got)
+	}
+	checkValue(t, name, 1)
 }

@@ -1,0 +1,7 @@
+package main
+
+// Of AIX's sys/wait.h; Go's packages lack them.
+const (
+	wNoHang   = 0x1
+	wUntraced = 0x2
+)

@@ -1,0 +1,10 @@
+//go:build unix && !aix
+
+package main
+
+import "golang.org/x/sys/unix"
+
+const (
+	wNoHang   = unix.WNOHANG
+	wUntraced = unix.WUNTRACED
+)
