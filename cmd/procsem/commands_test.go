@@ -272,3 +272,36 @@ func TestDamagedSemaphoreIsDataError(t *testing.T) {
 		}
 	}
 }
+
+// Each command has the documented status if SEMAPHORE_DIR is no directory.
+func TestStatusWithoutDirectory(t *testing.T) {
+	dir := tempDir(t)
+	file := filepath.Join(dir, "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	dirs := map[string]string{"missing": filepath.Join(dir, "none"), "file": file, "below a file": filepath.Join(file, "x")}
+	for what, target := range map[string]string{"dangling link": "none", "endless link": "endless link", "link to a file": "file"} {
+		link := filepath.Join(dir, what)
+		if err := os.Symlink(target, link); err != nil {
+			t.Logf("no symbolic links here: %v", err)
+			break
+		}
+		dirs[what] = link
+	}
+	for what, dir := range dirs {
+		for _, command := range []string{"run NAME -c exit", "run -F NAME -c exit", "create NAME", "create -x NAME", "list", "list --json", "show NAME", "value NAME", "resize NAME 2", "wait NAME", "try NAME", "post NAME", "unlink NAME"} {
+			if strings.Contains(command, "-F") && !canBecome {
+				continue
+			}
+			t.Run(what+" "+command, func(t *testing.T) {
+				cmd := procsemCommand(t, strings.Fields(strings.ReplaceAll(command, "NAME", newName(t)))...)
+				cmd.Env = append(cmd.Env, "SEMAPHORE_DIR="+dir)
+				got := runCmd(t, cmd)
+				if got.status != 66 || got.stdout != "" || !isOneLine(got.stderr) || !strings.Contains(got.stderr, "SEMAPHORE_DIR") {
+					t.Errorf("got %+v, want status 66 and one line on stderr about SEMAPHORE_DIR", got)
+				}
+			})
+		}
+	}
+}

@@ -4,6 +4,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -92,10 +93,19 @@ func inheritLock(s *semaphore.Semaphore) (done func(), err error) {
 	}
 	defer f.Close()
 	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD, leastLockDescriptor)
-	if err != nil {
-		return nil, os.NewSyscallError("fcntl", err)
+	switch {
+	case err == unix.EINVAL:
+		return nil, fmt.Errorf("the limit of open files (ulimit -n) is too low: the command inherits the semaphore's lock, as number %d or above", leastLockDescriptor)
+	case err != nil:
+		return nil, fmt.Errorf("the command cannot inherit the semaphore's lock: %w", err)
 	}
 	return func() { unix.Close(fd) }, nil
+}
+
+// isShortage reports whether an error in starting a command is that of a system, or a
+// user, that has too much already, and says nothing of the command.
+func isShortage(err error) bool {
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || errors.Is(err, syscall.EAGAIN) || errors.Is(err, syscall.ENOMEM)
 }
 
 const canBecome = true

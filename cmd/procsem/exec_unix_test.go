@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -48,5 +49,38 @@ func TestRunFindsCommandAsExecvp(t *testing.T) {
 				checkValue(t, name, 1)
 			})
 		}
+	}
+}
+
+// A procsem that has too few descriptors to start its command says nothing of the command.
+func TestStatusWithoutDescriptors(t *testing.T) {
+	for _, how := range hows("--close", "--posix") {
+		t.Run(how, func(t *testing.T) {
+			t.Parallel()
+			name := newName(t)
+			failed := 0
+			for n := 8; ; n++ {
+				cmd := procsemCommand(t)
+				cmd.Path, cmd.Args = "/bin/sh", []string{"sh", "-c", `ulimit -n "$1" && shift && exec "$@"`, "sh", strconv.Itoa(n), self(t), "run", how, name, "-c", "exit 4"}
+				got := runCmd(t, cmd)
+				if got.status == 4 {
+					break
+				}
+				if strings.Contains(got.stderr, "netpollinit") || strings.Contains(got.stderr, "eventfd") {
+					continue // Go's runtime itself needs some
+				}
+				failed++
+				if got.status != 71 || !isOneLine(got.stderr) {
+					t.Fatalf("with %d descriptors: %+v, want status 71 and one line on stderr", n, got)
+				}
+				if n > 100 {
+					t.Fatal("the command never ran")
+				}
+			}
+			if failed == 0 {
+				t.Error("the command ran with the fewest descriptors")
+			}
+			checkValue(t, name, 1)
+		})
 	}
 }

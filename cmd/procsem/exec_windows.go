@@ -85,3 +85,5 @@ func searchPath() []string { return filepath.SplitList(os.Getenv("PATH")) }
 
 // interpreted is nil: the system itself knows how to run a script, or nothing does.
 func interpreted(*exec.Cmd, error) *exec.Cmd { return nil }
+
+func isShortage(error) bool { return false }

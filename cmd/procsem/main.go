@@ -24,7 +24,7 @@ func procsem(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	if exit, ok := err.(cli.ExitCoder); ok { // an error of the parser itself: no such help topic
 		err = usageError(root.Name, "%v", exit)
 	}
-	return report(err, stderr)
+	return report(blameDirectory(err), stderr)
 }
 
 // An invocation has the part of the command line that the parser must not touch,

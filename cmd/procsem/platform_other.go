@@ -49,3 +49,5 @@ func keepIgnored() {}
 func inForeground() bool { return true }
 
 func forward(p *os.Process, sig os.Signal) { _ = p.Signal(sig) }
+
+func isShortage(error) bool { return false }

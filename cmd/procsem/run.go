@@ -157,12 +157,28 @@ func (w *watcher) deliver(p *os.Process, sig os.Signal) {
 	}
 }
 
+// startError says why a command could not be run, as a shell would.
 func startError(name string, err error) error {
-	status := statusCannotExec
-	if errors.Is(err, exec.ErrNotFound) && !isThere(name) || errors.Is(err, fs.ErrNotExist) {
-		status = statusNotFound
+	reason := err
+	var path *fs.PathError
+	var look *exec.Error
+	switch {
+	case errors.As(err, &path):
+		reason = path.Err
+	case errors.As(err, &look):
+		reason = look.Err
 	}
-	return &failure{status, err}
+	switch {
+	case isShortage(err):
+		return fmt.Errorf("%q could not be started: %w", name, reason)
+	case errors.Is(err, exec.ErrNotFound) && !isThere(name):
+		return &failure{statusNotFound, fmt.Errorf("%q: command not found", name)}
+	case errors.Is(err, fs.ErrNotExist):
+		return &failure{statusNotFound, fmt.Errorf("%q: %w", name, reason)}
+	case errors.Is(err, exec.ErrNotFound):
+		reason = fs.ErrPermission // it is there, but not executable
+	}
+	return &failure{statusCannotExec, fmt.Errorf("%q: %w", name, reason)}
 }
 
 // isThere reports whether a command's file exists. exec.LookPath returns ErrNotFound

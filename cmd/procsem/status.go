@@ -6,9 +6,11 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"strings"
 
 	"github.com/procsem/semaphore"
 	"github.com/procsem/semaphore/internal/exitsignal"
+	"github.com/procsem/semaphore/internal/names"
 )
 
 // The exit statuses of sysexits.h, and those of shells for commands that
@@ -120,7 +122,34 @@ func statusOf(err error) int {
 	return statusOSErr
 }
 
+// blameDirectory returns a clearer error if SEMAPHORE_DIR is what is wrong: each command
+// fails in its own way when it is missing, or a file.
+func blameDirectory(err error) error {
+	switch err.(type) {
+	case nil, commandStatus, signalled, *failure:
+		return err
+	}
+	dir := os.Getenv(names.DirVariable)
+	if status := statusOf(err); dir == "" || status != statusOSErr && status != statusNoInput {
+		return err
+	}
+	info, missing := os.Stat(dir)
+	var path *fs.PathError
+	switch {
+	case errors.Is(missing, fs.ErrPermission):
+		return err
+	case errors.As(missing, &path):
+		missing = path.Err
+	case !info.IsDir():
+		missing = errors.New("not a directory")
+	default:
+		return err
+	}
+	return &failure{statusNoInput, fmt.Errorf("SEMAPHORE_DIR is %q: %w", dir, missing)}
+}
+
 // complain prints a message of procsem, as one line.
 func complain(stderr io.Writer, format string, args ...any) {
-	fmt.Fprintf(stderr, "procsem: "+format+"\n", args...)
+	message := strings.ReplaceAll(fmt.Sprintf(format, args...), "\n", "; ") // of errors.Join
+	fmt.Fprintf(stderr, "procsem: %s\n", message)
 }
