@@ -1,4 +1,4 @@
-//go:build unix
+//go:build unix && !aix && !filelock_fcntl
 
 package semaphore_test
 
@@ -49,7 +49,7 @@ func Example_parentAndChild() {
 // parent holds the semaphore, starts the child, writes, posts, and ends the
 // child after a second.
 func parent(name, path string, child *exec.Cmd, out io.Writer) error {
-	s, err := semaphore.Open(name, semaphore.WithExclusive(true), semaphore.WithCloseOnExit(true))
+	s, err := semaphore.Open(name, semaphore.WithExclusive(true), semaphore.WithRecovery(true))
 	if err != nil {
 		return err
 	}
@@ -90,10 +90,10 @@ func parent(name, path string, child *exec.Cmd, out io.Writer) error {
 
 func init() { helpers["child"] = childMain }
 
-// childMain waits until the parent has written, prints what it reads, and
-// works until a signal ends it, which gives back what it holds.
+// childMain waits until the parent has written, prints what it reads, and works until a
+// signal ends it. What it holds comes back then.
 func childMain(args []string) int {
-	s, err := semaphore.Open(args[0], semaphore.WithCreate(false), semaphore.WithCloseOnExit(true))
+	s, err := semaphore.Open(args[0], semaphore.WithCreate(false), semaphore.WithRecovery(true))
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -129,7 +129,7 @@ func TestParentAndChild(t *testing.T) {
 	watch := make(chan *semaphore.Semaphore, 1)
 	go func() { // the name is unlinked when parent returns: look before
 		for {
-			if s, err := semaphore.Open(name, semaphore.WithCreate(false)); err == nil {
+			if s, err := semaphore.Open(name, semaphore.WithCreate(false), semaphore.WithRecovery(true)); err == nil {
 				watch <- s
 				return
 			}
