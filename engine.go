@@ -198,7 +198,7 @@ func otherKind(eng *engine.Engine, name string, ours fs.FileInfo) error {
 		}
 		exists, err := other.Exists(name, counts)
 		if err != nil {
-			return fmt.Errorf("looking for a semaphore of that name of engine %v: %w", other.Name, err)
+			return fmt.Errorf("looking for another semaphore of that name: %w", err)
 		}
 		if exists {
 			return engine.Because(ErrKindMismatch, "it is in use by engine %v, not %v", other.Name, eng.Name)

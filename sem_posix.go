@@ -183,7 +183,10 @@ func openLibc(name string, how engine.How, o *engine.Options) (engine.Backend, e
 			break
 		}
 	}
-	if errno != 0 {
+	switch {
+	case syscall.Errno(errno) == syscall.ENOENT && how != engine.OpenExisting:
+		return nil, engine.Because(ErrUnsupported, "this system's libc finds no directory for its semaphores (glibc, musl: /dev/shm); WithEngine(EngineFlock) can do without")
+	case errno != 0:
 		return nil, libcError("sem_open", errno)
 	}
 	uses := libcOpen.uses[sem]

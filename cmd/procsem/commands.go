@@ -321,10 +321,14 @@ func oneName(cmd *cli.Command) (string, error) {
 	case len(args) > 1:
 		return "", usageError(cmd.FullName(), "%d names (%s); one NAME is allowed", len(args), strings.Join(args, ", "))
 	}
-	if err := semaphore.CheckName(args[0]); err != nil {
-		return "", usageError(cmd.FullName(), "%w", err)
+	return args[0], checkName(cmd, args[0])
+}
+
+func checkName(cmd *cli.Command, name string) error {
+	if err := semaphore.CheckName(name); err != nil {
+		return usageError(cmd.FullName(), "the name %s", message(err))
 	}
-	return args[0], nil
+	return nil
 }
 
 // parsed returns the value that parse reads from a flag's text.
@@ -367,6 +371,7 @@ func (inv *invocation) create(_ context.Context, cmd *cli.Command) error {
 	// created. But a flock-counter is a POSIX semaphore too.
 	exists := errors.Is(err, fs.ErrExist) || o.posix && errors.Is(err, semaphore.ErrKindMismatch)
 	if exists && !cmd.Bool(exclusiveFlag) {
+		before := currentLimit(name)
 		if s, _, err = o.open(); err != nil {
 			return err
 		}
@@ -379,13 +384,43 @@ func (inv *invocation) create(_ context.Context, cmd *cli.Command) error {
 		if err != nil {
 			return err
 		}
-		complain(inv.stderr, "%s exists: its limit is %d, and its mode stands", s.Name(), limit)
+		if before != 0 && before != limit {
+			complain(inv.stderr, "%s exists: its limit was %d and is %d now, and its mode stands", s.Name(), before, limit)
+		} else {
+			complain(inv.stderr, "%s exists: its limit is %d, and its mode stands", s.Name(), limit)
+		}
 		return nil
 	}
 	if err != nil {
 		return err
 	}
+	inv.noticeMode(cmd, s, o.mode)
 	return s.Close()
+}
+
+// currentLimit returns the limit of a recoverable semaphore, 0 if it is not known.
+func currentLimit(name string) int {
+	s, err := openWithOwners(name)
+	if err != nil {
+		return 0
+	}
+	defer s.Close()
+	limit, err := s.Limit()
+	if err != nil {
+		return 0
+	}
+	return limit
+}
+
+// noticeMode prints a notice if the umask has left less of a new semaphore's mode than was
+// asked for.
+func (inv *invocation) noticeMode(cmd *cli.Command, s *semaphore.Semaphore, mode fs.FileMode) {
+	if runtime.GOOS == "darwin" && s.Engine() == semaphore.EngineLibc {
+		return // its sem_open does not heed the umask
+	}
+	if left := mode &^ umask(); cmd.IsSet(modeFlag) && left != mode {
+		complain(inv.stderr, "%s: the umask, %04o, has left %04o of the mode %04o; \"umask 0\" before procsem leaves all of it", s.Name(), umask(), left, mode)
+	}
 }
 
 // openerOf returns the opener that the flags ask for. The value of a POSIX semaphore
@@ -410,8 +445,8 @@ func (inv *invocation) resize(_ context.Context, cmd *cli.Command) error {
 	if len(args) != 2 {
 		return usageError(cmd.FullName(), "%d arguments; NAME and N are needed", len(args))
 	}
-	if err := semaphore.CheckName(args[0]); err != nil {
-		return usageError(cmd.FullName(), "%w", err)
+	if err := checkName(cmd, args[0]); err != nil {
+		return err
 	}
 	n, err := parseValue(0, permits.MaxPermits)("N", args[1])
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"strings"
 	"testing"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/procsem/semaphore"
+	"github.com/procsem/semaphore/internal/engine"
 	"github.com/procsem/semaphore/internal/names"
 )
 
@@ -29,7 +31,7 @@ func TestRoundTrip(t *testing.T) {
 		{"create", 0, "", "exists: its limit is 4"},
 		{"create -x", 73, "", "exists"},
 		{"create -n 4", 0, "", "exists: its limit is 4"},
-		{"create -n 5", 0, "", "exists: its limit is 5"}, // no process had it open
+		{"create -n 5", 0, "", "exists: its limit was 4 and is 5 now"}, // no process had it open
 		{"value", 0, "5\n", ""},
 		{"unlink", 0, "", ""},
 		{"show", 66, "", "no such semaphore"},
@@ -304,4 +306,52 @@ func TestStatusWithoutDirectory(t *testing.T) {
 			})
 		}
 	}
+}
+
+// The messages of refusals speak of flags and commands, not of what the library offers to
+// programs in Go.
+func TestMessagesSpeakOfFlags(t *testing.T) {
+	name, s := newRecoverable(t, 2)
+	bare := newSemaphore(t, 1)
+	inGo := regexp.MustCompile(`With[A-Z]|Err[A-Z]|Engine|engine|checkname|fork/exec|: semaphore: |file does not exist|file already exists`)
+	check := func(got, says string) {
+		t.Helper()
+		if found := inGo.FindString(got); found != "" || !isOneLine(got) || !strings.Contains(got, says) {
+			t.Errorf("%q says %q; want one line, without that, with %q", got, found, says)
+		}
+	}
+	for _, tt := range []struct{ command, says string }{
+		{"create", "exists: its limit is 2"},
+		{"create -x", "exists"},
+		{"run -n 3 -c exit", "procsem resize NAME 3"},
+		{"create -n 3", "procsem resize NAME 3"},
+		{"run --posix -c exit", "omit --posix"},
+		{"create --posix", "omit --posix"},
+		{"wait", "procsem run NAME -- command"},
+		{"post", "procsem run NAME -- command"},
+	} {
+		args := strings.Fields(tt.command)
+		check(run(t, append(args, name)...).stderr, strings.ReplaceAll(tt.says, "NAME", name))
+	}
+	for _, tt := range []struct{ command, says string }{
+		{"run -c exit", "add --posix"},
+		{"create", "add --posix"},
+	} {
+		check(run(t, append(strings.Fields(tt.command), bare)...).stderr, tt.says)
+	}
+	check(run(t, "resize", bare, "2").stderr, "only recoverable semaphores have a limit")
+	check(run(t, "run", "", "-c", "exit").stderr, `the name ""`)
+	check(run(t, "resize", "", "2").stderr, `the name ""`)
+	check(run(t, "value", newName(t)).stderr, "no such semaphore")
+	check(run(t, "run", newName(t), "--", tempDir(t)).stderr, "")
+	cmd := procsemCommand(t, "show", "x")
+	cmd.Env = append(cmd.Env, "SEMAPHORE_DIR=relative")
+	check(runCmd(t, cmd).stderr, "must be an absolute path")
+	stranger := &semaphore.Error{Op: "open", Name: name, Err: &engine.Stranger{Owner: "someone"}}
+	check("procsem: "+message(opener{name: name}.advise(stranger))+"\n", "--mode 0666")
+
+	// What create has changed: nobody has it open now.
+	s.Close()
+	check(run(t, "create", "-n", "5", name).stderr, "its limit was 2 and is 5 now")
+	check(run(t, "create", "-n", "5", name).stderr, "its limit is 5")
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/procsem/semaphore"
@@ -72,5 +73,37 @@ func TestFindsSemaphoreOfOtherEngine(t *testing.T) {
 		if n, err := s.Value(); err != nil || n != step.value {
 			t.Errorf("after %q: value %d, %v; want %d", step.args, n, err, step.value)
 		}
+	}
+}
+
+// What the umask takes of --mode is said when a semaphore is created, as nobody it is to be
+// shared with could use it.
+func TestUmaskNotice(t *testing.T) {
+	for _, tt := range []struct {
+		umask, command string
+		says           string
+	}{
+		{"022", "create --mode 0666", "has left 0644 of the mode 0666"},
+		{"022", "create --posix --mode 0666", "has left 0644 of the mode 0666"},
+		{"022", "run --mode 0666 -c exit", "has left 0644 of the mode 0666"},
+		{"022", "run --posix --mode 0666 -c exit", "has left 0644 of the mode 0666"},
+		{"0", "create --mode 0666", ""},
+		{"0", "run --mode 0666 -c exit", ""},
+		{"077", "create --mode 0600", ""},
+	} {
+		t.Run(tt.umask+" "+tt.command, func(t *testing.T) {
+			name := newName(t)
+			runs := func() outcome {
+				cmd := procsemCommand(t)
+				cmd.Path, cmd.Args = "/bin/sh", append([]string{"sh", "-c", `umask "$1"; shift; exec "$@"`, "sh", tt.umask, self(t)}, append(strings.Fields(tt.command), name)...)
+				return runCmd(t, cmd)
+			}
+			if got := runs(); got.status != 0 || (tt.says == "") != (got.stderr == "") || !strings.Contains(got.stderr, tt.says) {
+				t.Errorf("got %+v, want %q on stderr", got, tt.says)
+			}
+			if got := runs(); strings.Contains(got.stderr, "umask") {
+				t.Errorf("now that it exists: got %+v, want nothing about the umask", got)
+			}
+		})
 	}
 }

@@ -5,6 +5,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -138,4 +139,12 @@ func become(s *semaphore.Semaphore, command *exec.Cmd, w *watcher) error {
 		err = syscall.Exec(script.Path, script.Args, os.Environ())
 	}
 	return startError(command.Args[0], &os.PathError{Op: "exec", Path: command.Path, Err: err})
+}
+
+// umask returns the bits that a new file does not get. The system tells them only to who
+// sets others, for a moment in which procsem makes no file.
+func umask() fs.FileMode {
+	mask := syscall.Umask(0o077)
+	syscall.Umask(mask)
+	return fs.FileMode(mask)
 }

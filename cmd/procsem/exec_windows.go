@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -87,3 +88,5 @@ func searchPath() []string { return filepath.SplitList(os.Getenv("PATH")) }
 func interpreted(*exec.Cmd, error) *exec.Cmd { return nil }
 
 func isShortage(error) bool { return false }
+
+func umask() fs.FileMode { return 0 }

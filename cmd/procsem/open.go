@@ -4,10 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
+	"path/filepath"
 	"runtime"
 	"slices"
 
 	"github.com/procsem/semaphore"
+	"github.com/procsem/semaphore/internal/engine"
+	"github.com/procsem/semaphore/internal/names"
 )
 
 // The kinds of semaphores, as list and show print them.
@@ -56,6 +60,16 @@ func (o opener) open() (s *semaphore.Semaphore, existed bool, err error) {
 	return s, false, o.advise(err)
 }
 
+// exists reports whether there is a recoverable semaphore of that name.
+func (o opener) exists() bool {
+	dir, err := names.Dir()
+	if err != nil || o.posix {
+		return false
+	}
+	_, err = os.Lstat(filepath.Join(dir, names.FileName(names.Recoverable, o.name)))
+	return err == nil
+}
+
 // create fails if the semaphore exists.
 func (o opener) create() (*semaphore.Semaphore, error) {
 	if o.posix && !posixLasts {
@@ -89,23 +103,56 @@ func (o opener) openPOSIX() (s *semaphore.Semaphore, existed bool, err error) {
 		s, err = openAnyPOSIX(o.name, opts...)
 		return s, true, o.advise(err)
 	}
-	return s, false, err
+	return s, false, o.advise(err)
 }
 
-// advise adds to an error what the user can do if the semaphore is not as it was
-// asked for.
+// An advised error says what is wrong, and what the user can do, in the command's words.
+type advised struct {
+	err  error
+	text string
+}
+
+func (a *advised) Error() string { return a.text }
+func (a *advised) Unwrap() error { return a.err }
+
+func advice(err error, format string, args ...any) error {
+	return &advised{err, fmt.Sprintf(format, args...)}
+}
+
+// advise says what the user can do if the semaphore is not as it was asked for. (What
+// the library says speaks of its options and engines.)
 func (o opener) advise(err error) error {
+	var stranger *engine.Stranger
 	switch {
 	case errors.Is(err, semaphore.ErrKindMismatch) && o.posix:
 		if s, other := openExistingPOSIX(o.name); other == nil {
 			s.Close()
 			return err // another engine, but the same kind
 		}
-		return fmt.Errorf("%w; %q is a recoverable semaphore: omit --posix", err, o.name)
+		return advice(err, "%q is a recoverable semaphore: omit --posix", o.name)
 	case errors.Is(err, semaphore.ErrKindMismatch):
-		return fmt.Errorf("%w; %q is a POSIX semaphore: add --posix", err, o.name)
+		return advice(err, "%q is a POSIX semaphore: add --posix", o.name)
 	case errors.Is(err, semaphore.ErrLimitMismatch):
-		return fmt.Errorf("%w; to change it for all: procsem resize %s %d", err, o.name, o.limit)
+		return advice(err, "%s; to change it for all: procsem resize %s %d", message(err), o.name, o.limit)
+	case errors.As(err, &stranger):
+		return advice(err, "%q belongs to user %s, who decides whom it limits; to accept that, and to create one that others may use, add --mode 0666", o.name, stranger.Owner)
+	case errors.Is(err, semaphore.ErrUnsupported) && o.posix && noGlibcDir():
+		return advice(err, "this system has no %s, where POSIX semaphores are kept; omit --posix for a recoverable one", names.GlibcDir)
+	}
+	return err
+}
+
+// noGlibcDir reports whether a directory is missing that Linux systems have.
+func noGlibcDir() bool {
+	_, err := os.Stat(names.GlibcDir)
+	return runtime.GOOS == "linux" && errors.Is(err, fs.ErrNotExist)
+}
+
+// missing adds to the error of a semaphore that does not exist where POSIX semaphores
+// could not exist.
+func missing(name string, err error) error {
+	if errors.Is(err, fs.ErrNotExist) && noGlibcDir() {
+		return advice(err, "no such semaphore: %q; and this system has no %s, where POSIX semaphores are kept", name, names.GlibcDir)
 	}
 	return err
 }
@@ -114,13 +161,13 @@ func (o opener) advise(err error) error {
 func openExisting(name string) (*semaphore.Semaphore, error) {
 	s, err := openExistingPOSIX(name)
 	if err == nil || errors.Is(err, fs.ErrNotExist) {
-		return s, err
+		return s, missing(name, err)
 	}
 	// It is of the other kind; and what some user has put under the name of this one
 	// must not hide it.
 	s, other := semaphore.Open(name, semaphore.WithCreate(false), semaphore.WithRecovery(true))
 	if other != nil && !errors.Is(err, semaphore.ErrKindMismatch) {
-		return nil, err
+		return nil, missing(name, err)
 	}
 	return s, other
 }
@@ -151,16 +198,16 @@ func openAnyPOSIX(name string, opts ...semaphore.Option) (*semaphore.Semaphore, 
 func openBare(name string) (*semaphore.Semaphore, error) {
 	s, err := openExistingPOSIX(name)
 	if errors.Is(err, semaphore.ErrKindMismatch) {
-		err = fmt.Errorf("%w; wait, try and post are for POSIX semaphores: the permits of a recoverable one belong to processes, and procsem run %s -- command takes one", err, name)
+		err = advice(err, "%q is a recoverable semaphore, and wait, try and post are for POSIX semaphores: the permits of a recoverable one belong to processes, and procsem run %s -- command takes one", name, name)
 	}
-	return s, err
+	return s, missing(name, err)
 }
 
 // openWithOwners opens an existing recoverable semaphore.
 func openWithOwners(name string) (*semaphore.Semaphore, error) {
 	s, err := semaphore.Open(name, semaphore.WithCreate(false), semaphore.WithRecovery(true))
 	if errors.Is(err, semaphore.ErrKindMismatch) {
-		err = fmt.Errorf("%w; only recoverable semaphores have a limit, a POSIX one has just a count that post raises", err)
+		err = advice(err, "%q is a POSIX semaphore, and only recoverable semaphores have a limit: a POSIX one has just a count that post raises", name)
 	}
 	return s, err
 }

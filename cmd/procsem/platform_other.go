@@ -5,6 +5,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -51,3 +52,5 @@ func inForeground() bool { return true }
 func forward(p *os.Process, sig os.Signal) { _ = p.Signal(sig) }
 
 func isShortage(error) bool { return false }
+
+func umask() fs.FileMode { return 0 }

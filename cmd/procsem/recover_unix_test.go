@@ -148,8 +148,8 @@ func TestRunSharesWithOtherUsers(t *testing.T) {
 		t.Fatalf("%+v", created)
 	}
 	for _, user := range []uint32{0, other} {
-		if got := as(user, "run", name, "--", "true"); got.status != statusNoPerm {
-			t.Errorf("user %d: %+v, want status %d without --mode", user, got, statusNoPerm)
+		if got := as(user, "run", name, "--", "true"); got.status != statusNoPerm || !strings.Contains(got.stderr, "add --mode 0666") {
+			t.Errorf("user %d: %+v, want status %d and advice without --mode", user, got, statusNoPerm)
 		}
 	}
 	for _, looks := range [][]string{{"list"}, {"show", name}, {"value", name}} {

@@ -51,9 +51,13 @@ func (inv *invocation) run(_ context.Context, cmd *cli.Command) (err error) {
 	if err != nil {
 		return err
 	}
+	fresh := !o.exists()
 	s, existed, err := o.open()
 	if err != nil {
 		return err
+	}
+	if fresh && !existed {
+		inv.noticeMode(cmd, s, o.mode)
 	}
 	defer s.Close() // see takeAndKeep
 	if o.limited {

@@ -91,7 +91,7 @@ func report(err error, stderr io.Writer) int {
 	if s, ok := err.(signalled); ok {
 		return exitsignal.Die(s.sig)
 	}
-	complain(stderr, "%v", err)
+	complain(stderr, "%s", message(err))
 	return statusOf(err)
 }
 
@@ -122,12 +122,31 @@ func statusOf(err error) int {
 	return statusOSErr
 }
 
+// message is the text of an error without what only programs in Go have to know.
+func message(err error) string {
+	text := err.Error()
+	if e, ok := err.(*semaphore.Error); ok {
+		text = fmt.Sprintf("%q: %v", e.Name, e.Err)
+	}
+	return inWords.Replace(text)
+}
+
+// inWords removes what the library's errors repeat of those of the standard library.
+var inWords = strings.NewReplacer(
+	": semaphore: ", ": ",
+	"no such semaphore: file does not exist", "no such semaphore",
+	"semaphore exists: file already exists", "semaphore exists",
+)
+
 // blameDirectory returns a clearer error if SEMAPHORE_DIR is what is wrong: each command
 // fails in its own way when it is missing, or a file.
 func blameDirectory(err error) error {
 	switch err.(type) {
 	case nil, commandStatus, signalled, *failure:
 		return err
+	}
+	if _, wrong := names.Dir(); wrong != nil {
+		return &failure{statusUsage, wrong}
 	}
 	dir := os.Getenv(names.DirVariable)
 	if status := statusOf(err); dir == "" || status != statusOSErr && status != statusNoInput {

@@ -51,6 +51,16 @@ var (
 	ErrExists = fmt.Errorf("semaphore exists: %w", fs.ErrExist)
 )
 
+// A Stranger is the refusal of a file that belongs to another user.
+type Stranger struct{ Owner string }
+
+func (s *Stranger) Error() string {
+	return fmt.Sprintf("%v: it belongs to user %s, and would not have been created with a mode that lets others write; open it with WithCreate(false), or with WithMode(0666) or similar if it is to be shared",
+		fs.ErrPermission, s.Owner)
+}
+
+func (s *Stranger) Unwrap() error { return fs.ErrPermission }
+
 // Because gives a sentinel its particulars: what was wrong, what is allowed.
 func Because(err error, format string, args ...any) error {
 	return fmt.Errorf("%w: "+format, append([]any{err}, args...)...)

@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strconv"
 	"syscall"
 
 	"github.com/procsem/semaphore/internal/engine"
@@ -217,6 +218,5 @@ func CheckOwner(f *os.File, o *engine.Options) error {
 	if owner == me || owner == 0 || !o.Create || shares {
 		return nil
 	}
-	return fmt.Errorf("%w: it belongs to user %d, and would not have been created with a mode that lets others write; open it with WithCreate(false), or with WithMode(0666) or similar if it is to be shared",
-		fs.ErrPermission, owner)
+	return &engine.Stranger{Owner: strconv.Itoa(owner)}
 }

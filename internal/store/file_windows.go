@@ -261,8 +261,7 @@ func CheckOwner(f *os.File, o *engine.Options) error {
 	if owner.Equals(me.User.Sid) || owner.Equals(admins) || owner.IsWellKnown(windows.WinLocalSystemSid) {
 		return nil
 	}
-	return fmt.Errorf("%w: it belongs to user %v, and would not have been created with a mode that lets others write; open it with WithCreate(false), or with WithMode(0666) or similar if it is to be shared",
-		fs.ErrPermission, owner)
+	return &engine.Stranger{Owner: owner.String()}
 }
 
 // SecurityOf returns what a file's security descriptor says.
