@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -105,7 +106,9 @@ semaphore cannot be read, its line says why.
 
 With --json: an array of objects with the fields name, kind, limit, free,
 holders, waiting (numbers, null if not known) and, if it could not be read,
-error.
+error. A name may have any bytes, and JSON has Unicode only: an object whose name
+is not valid UTF-8 also has name_base64, which show, value and unlink take with
+--base64, and its name has U+FFFD for what is not valid.
 
 ` + statusHelp
 
@@ -118,8 +121,8 @@ back when the last of them ends. It is "unseen" if there is no such process and
 no visible process has its lock: it may be another user's (root sees more), or be
 in another pid namespace. Locks can be seen only on Linux.
 
-With --json: an object with the fields name, kind, limit, free (numbers, null
-if not known), holders and waiters (arrays, null if not known). Their elements
+With --json: an object with the fields name (and name_base64, as list --json has
+it), kind, limit, free (numbers, null if not known), holders and waiters (arrays, null if not known). Their elements
 have pid (as seen from here, else as the process saw its own), state ("running",
 "gone" or "unseen"), command, user, started (the process), opened (the handle),
 permits, waiting, and if state is "gone" kept_by, an array of objects with pid,
@@ -197,9 +200,9 @@ func newRoot(inv *invocation) *cli.Command {
 			{
 				Name:        "show",
 				Usage:       "show the holders and waiters of a semaphore",
-				UsageText:   "procsem show [--json] NAME",
+				UsageText:   "procsem show [options] NAME",
 				Description: showHelp,
-				Flags:       []cli.Flag{asJSON()},
+				Flags:       []cli.Flag{asJSON(), inBase64()},
 				Action:      inv.show,
 			},
 			{
@@ -235,14 +238,16 @@ func newRoot(inv *invocation) *cli.Command {
 			{
 				Name:        "value",
 				Usage:       "print the number of free permits",
-				UsageText:   "procsem value NAME",
+				UsageText:   "procsem value [options] NAME",
+				Flags:       []cli.Flag{inBase64()},
 				Description: "It may have changed before it is printed.",
 				Action:      inv.value,
 			},
 			{
 				Name:        "unlink",
 				Usage:       "remove a semaphore's name",
-				UsageText:   "procsem unlink NAME",
+				UsageText:   "procsem unlink [options] NAME",
+				Flags:       []cli.Flag{inBase64()},
 				Description: "Processes that have the semaphore open go on with it; the next run or create makes a new one.\nOn Windows the name of a POSIX semaphore cannot be removed while a process has it open,\nand is gone by itself after that.",
 				Action:      inv.unlink,
 			},
@@ -278,6 +283,7 @@ const (
 	closeFlag     = "close"
 	noForkFlag    = "no-fork"
 	jsonFlag      = "json"
+	base64Flag    = "base64"
 )
 
 func timeout() cli.Flag {
@@ -297,6 +303,10 @@ func posix() cli.Flag {
 }
 
 func asJSON() cli.Flag { return &cli.BoolFlag{Name: jsonFlag, Usage: "print JSON"} }
+
+func inBase64() cli.Flag {
+	return &cli.BoolFlag{Name: base64Flag, Usage: "NAME is in base64, as name_base64 of list --json"}
+}
 
 // parserError turns an error of the parser into one line, as all our errors are.
 func parserError(_ context.Context, cmd *cli.Command, err error, _ bool) error {
@@ -321,7 +331,15 @@ func oneName(cmd *cli.Command) (string, error) {
 	case len(args) > 1:
 		return "", usageError(cmd.FullName(), "%d names (%s); one NAME is allowed", len(args), strings.Join(args, ", "))
 	}
-	return args[0], checkName(cmd, args[0])
+	name := args[0]
+	if cmd.Bool(base64Flag) {
+		b, err := base64.StdEncoding.DecodeString(name)
+		if err != nil {
+			return "", usageError(cmd.FullName(), "--base64 %q: it is not base64, which list --json prints as name_base64", name)
+		}
+		name = string(b)
+	}
+	return name, checkName(cmd, name)
 }
 
 func checkName(cmd *cli.Command, name string) error {

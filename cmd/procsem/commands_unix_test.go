@@ -3,6 +3,7 @@
 package main
 
 import (
+	"encoding/json"
 	"errors"
 	"os"
 	"path/filepath"
@@ -105,5 +106,70 @@ func TestUmaskNotice(t *testing.T) {
 				t.Errorf("now that it exists: got %+v, want nothing about the umask", got)
 			}
 		})
+	}
+}
+
+// A name that JSON cannot have comes out of it in a form that the other commands take.
+func TestJSONOfNameThatIsNotUTF8(t *testing.T) {
+	for _, kind := range []string{"--posix=false", "--posix"} {
+		t.Run(kind, func(t *testing.T) {
+			dir := t.TempDir()
+			procsem := func(args ...string) outcome {
+				cmd := procsemCommand(t, args...)
+				cmd.Env = append(cmd.Env, "SEMAPHORE_DIR="+dir)
+				return runCmd(t, cmd)
+			}
+			// Another one whose name is the same to JSON.
+			name := newName(t)
+			for _, tail := range []string{"\xff\n", "\xfe\n"} {
+				t.Cleanup(func() { semaphore.Unlink(name + tail) })
+				if got := procsem("create", kind, "-n", "3", name+tail); strings.Contains(got.stderr, "byte sequence") {
+					t.Skip("this system has no such names")
+				} else if got.status != 0 {
+					t.Fatalf("create: %+v", got)
+				}
+			}
+			listed := procsem("list", "--json")
+			var list []struct {
+				Name   string
+				Base64 string `json:"name_base64"`
+			}
+			if err := json.Unmarshal([]byte(listed.stdout), &list); err != nil {
+				t.Fatalf("%v: %+v", err, listed)
+			}
+			var forms []string
+			for _, s := range list {
+				if strings.HasPrefix(s.Name, name) {
+					forms = append(forms, s.Base64)
+				}
+			}
+			if len(forms) == 0 && kind == "--posix" {
+				t.Skip("this system's libc does not list its semaphores")
+			}
+			if len(forms) != 2 || forms[0] == forms[1] || forms[0] == "" {
+				t.Fatalf("forms %q in %s; want two", forms, listed.stdout)
+			}
+			var shown struct {
+				Base64 string `json:"name_base64"`
+			}
+			show := procsem("show", "--json", "--base64", forms[0])
+			if err := json.Unmarshal([]byte(show.stdout), &shown); err != nil || shown.Base64 != forms[0] {
+				t.Errorf("show: %+v, %v", show, err)
+			}
+			for _, form := range forms {
+				if got := procsem("value", "--base64", form); got.stdout != "3\n" {
+					t.Errorf("value: %+v", got)
+				}
+				if got := procsem("unlink", "--base64", form); got.status != 0 {
+					t.Errorf("unlink: %+v", got)
+				}
+				if got := procsem("value", "--base64", form); got.status != statusNoInput {
+					t.Errorf("value of an unlinked one: %+v", got)
+				}
+			}
+		})
+	}
+	if got := run(t, "unlink", "--base64", "?"); got.status != statusUsage || !isOneLine(got.stderr) {
+		t.Errorf("%+v, want status 64", got)
 	}
 }

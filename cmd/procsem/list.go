@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 	"strings"
 	"text/tabwriter"
 	"unicode"
+	"unicode/utf8"
 
 	"github.com/procsem/semaphore"
 	"github.com/procsem/semaphore/internal/names"
@@ -23,6 +25,7 @@ import (
 // stay as they are.
 type summary struct {
 	Name    string `json:"name"`
+	Base64  string `json:"name_base64,omitempty"` // see base64Of
 	Kind    string `json:"kind"`
 	Limit   *int   `json:"limit"` // nil: not known
 	Free    *int   `json:"free"`
@@ -85,7 +88,7 @@ func (inv *invocation) list(_ context.Context, cmd *cli.Command) error {
 // summarize describes the semaphore in a file that has the name of one.
 func summarize(f names.File) (summary, error) {
 	store := stores[f.Prefix]
-	line := summary{Name: f.Name, Kind: store.kind}
+	line := summary{Name: f.Name, Base64: base64Of(f.Name), Kind: store.kind}
 	s, err := semaphore.Open(f.Name, semaphore.WithCreate(false), semaphore.WithEngine(store.engine))
 	if err != nil {
 		return line, err
@@ -167,6 +170,15 @@ func printable(s string) string {
 		return strconv.Quote(s)
 	}
 	return s
+}
+
+// base64Of returns a name in base64 if JSON, whose texts are Unicode, cannot have it as it
+// is, else "". The flag --base64 takes it back.
+func base64Of(name string) string {
+	if utf8.ValidString(name) {
+		return ""
+	}
+	return base64.StdEncoding.EncodeToString([]byte(name))
 }
 
 func writeJSON(w io.Writer, v any) error {

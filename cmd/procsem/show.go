@@ -18,6 +18,7 @@ import (
 // are documented (showHelp) and stay as they are.
 type view struct {
 	Name    string   `json:"name"`
+	Base64  string   `json:"name_base64,omitempty"` // see base64Of
 	Kind    string   `json:"kind"`
 	Limit   *int     `json:"limit"` // nil: not known
 	Free    *int     `json:"free"`
@@ -62,7 +63,7 @@ func (inv *invocation) show(_ context.Context, cmd *cli.Command) error {
 }
 
 func viewOf(s *semaphore.Semaphore) (view, error) {
-	v := view{Name: s.Name(), Kind: kindOf(s)}
+	v := view{Name: s.Name(), Base64: base64Of(s.Name()), Kind: kindOf(s)}
 	if v.Kind != kindRecoverable {
 		n, err := s.Value()
 		v.Free = known(n, err)
