@@ -148,3 +148,5 @@ func umask() fs.FileMode {
 	syscall.Umask(mask)
 	return fs.FileMode(mask)
 }
+
+func statFile(path string) (fs.FileInfo, error) { return os.Stat(path) }

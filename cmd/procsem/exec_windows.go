@@ -11,6 +11,7 @@ import (
 	"unsafe"
 
 	"github.com/procsem/semaphore"
+	"github.com/procsem/semaphore/internal/store"
 	"golang.org/x/sys/windows"
 )
 
@@ -90,3 +91,15 @@ func interpreted(*exec.Cmd, error) *exec.Cmd { return nil }
 func isShortage(error) bool { return false }
 
 func umask() fs.FileMode { return 0 }
+
+// statFile is os.Stat, whose result os.SameFile compares only when it can open the file
+// alone, which it cannot while others have it open.
+func statFile(path string) (fs.FileInfo, error) {
+	h, err := store.CreateFile(path, windows.FILE_READ_ATTRIBUTES, nil, windows.OPEN_EXISTING)
+	if err != nil {
+		return nil, err
+	}
+	f := os.NewFile(uintptr(h), path)
+	defer f.Close()
+	return f.Stat()
+}

@@ -54,3 +54,5 @@ func forward(p *os.Process, sig os.Signal) { _ = p.Signal(sig) }
 func isShortage(error) bool { return false }
 
 func umask() fs.FileMode { return 0 }
+
+func statFile(path string) (fs.FileInfo, error) { return os.Stat(path) }

@@ -60,6 +60,7 @@ func (inv *invocation) run(_ context.Context, cmd *cli.Command) (err error) {
 		inv.noticeMode(cmd, s, o.mode)
 	}
 	defer s.Close() // see takeAndKeep
+	defer inv.watchName(s)()
 	if o.limited {
 		inv.noticeLimit(s, existed, o.limit)
 	}
