@@ -24,6 +24,7 @@ type attendant struct {
 	continued chan os.Signal // SIGCONT
 	process   *os.Process
 	stopped   bool // the command, and procsem has followed it
+	owed      bool // a SIGCONT: the command was continued, and procsem with it
 }
 
 // expect is called before the command is started, so that no change is missed.
@@ -64,17 +65,29 @@ func (a *attendant) attend(command *exec.Cmd, w *watcher) error {
 // for the command, procsem stops when the command does, and continues it when it is
 // continued itself.
 func (a *attendant) look(continued bool) (ws unix.WaitStatus, ended bool, err error) {
+	// Asked for first, so that nothing is between a look that finds the command stopped
+	// and its being continued: it might stop once more.
+	continued = a.wasContinued() || continued
 	var stop syscall.Signal // that has stopped the command since the last look
+	resumed := false        // the command was continued by others, as by a shell's "fg"
 	for {
-		pid, err := unix.Wait4(a.process.Pid, &ws, wNoHang|wUntraced, nil)
+		pid, err := unix.Wait4(a.process.Pid, &ws, wNoHang|wUntraced|wContinued, nil)
 		switch {
 		case err == syscall.EINTR:
 			continue
 		case err != nil:
 			return ws, false, os.NewSyscallError("wait4", err)
 		case pid == 0:
-			a.follow(stop, a.wasContinued() || continued)
+			switch {
+			case resumed:
+				a.stopped, a.owed, continued = false, !continued, false
+			case a.owed && continued && !a.stopped:
+				a.owed, continued = false, false
+			}
+			a.follow(stop, continued)
 			return ws, false, nil
+		case wContinued != 0 && ws.Continued():
+			stop, resumed = 0, true
 		case ws.Exited(), ws.Signaled():
 			return ws, true, nil
 		case ws.Stopped():
@@ -92,7 +105,7 @@ func (a *attendant) follow(stop syscall.Signal, continued bool) {
 		// If a.stopped, the command was continued and has stopped again.
 		a.stopped = true
 		stopLike(stop)
-	case continued:
+	case continued && (stop != 0 || a.stopped):
 		// If the command's stop is new to us, Ctrl-Z has stopped both: procsem saw it
 		// only when it was continued itself, perhaps an instant before the command.
 		a.stopped = false

@@ -1,0 +1,9 @@
+package main
+
+import "golang.org/x/sys/unix"
+
+const (
+	wNoHang    = unix.WNOHANG
+	wUntraced  = unix.WUNTRACED
+	wContinued = unix.WCONTINUED
+)
