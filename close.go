@@ -45,9 +45,9 @@ func (s *Semaphore) Close() error {
 	return nil
 }
 
-// shutPatience bounds the wait for another goroutine's shut. That gives up for itself where
-// a lock is held for too long; the bound is for a log handler that is called by
-// shut and calls Close: it would wait for itself.
+// shutPatience bounds the wait for another goroutine's shut. The bound is for a log handler
+// that is called by shut and calls Close, which would wait for itself, and for a process
+// that was stopped while it had the lock of an EngineFlock's file.
 const shutPatience = 20 * time.Second
 
 // awaitShut waits until the shut of another goroutine has done its work.
@@ -60,61 +60,67 @@ func (s *Semaphore) awaitShut() {
 
 // shut closes the handle, if it is open, and reports whether it was.
 func (s *Semaphore) shut() bool {
+	if !s.seal() {
+		return false
+	}
+	s.settle()
+	return true
+}
+
+// seal is the first half of shut: from here on no call enters, and a taker that is inside
+// finds closed() true after its taking.
+func (s *Semaphore) seal() bool {
 	for {
 		n := s.life.Load()
 		if n&closedBit != 0 {
 			return false
 		}
 		if s.life.CompareAndSwap(n, (n+1)|closedBit) { // and be inside ourselves
-			break
+			return true
 		}
 	}
+}
+
+// settle is the second half: it sends waiters away, and gives back.
+func (s *Semaphore) settle() {
 	defer s.leave()
-	// From here on no call enters. Waiters are sent away below; a taker that is
-	// inside finds closed() true after its taking.
 	s.queue.Close()
 	s.stopInterrupts()
 	// A process that ends after Close must not take along what the server has
 	// in its hands: a permit, a wake-up meant for other waiters, its count in
 	// the number of waiters.
 	s.awaitRetired()
+	gave := 0
 	if r := s.traits.Recoverable; r != nil {
-		n := r.GiveAll()
-		if s.opts.closeOnExit {
-			s.warnGivenBack(n)
-		}
+		gave = r.GiveAll()
 	} else if s.opts.closeOnExit {
-		s.giveAllBack()
+		gave = s.giveAllBack()
+	}
+	close(s.shutDown)
+	if gave > 0 && s.opts.closeOnExit {
+		s.opts.Warn("permits given back on exit or close", "permits", gave)
 	}
 	s.opts.Debug("closed")
-	close(s.shutDown)
-	return true
 }
 
-// giveAllBack posts what a close-on-exit handle holds. A taker that counts its
+// giveAllBack posts what a close-on-exit handle holds, and returns how much. A taker that counts its
 // permit after the swap sees the closed bit, which was set before, and gives
 // it back itself.
-func (s *Semaphore) giveAllBack() {
+func (s *Semaphore) giveAllBack() (permits int) {
 	n := s.held.Swap(0)
 	for range n {
 		s.giveBack(0, true)
 	}
 	s.permitsMu.Lock()
-	permits := make([]*Permit, 0, len(s.permits))
+	all := make([]*Permit, 0, len(s.permits))
 	for p := range s.permits {
-		permits = append(permits, p)
+		all = append(all, p)
 	}
 	s.permitsMu.Unlock()
-	for _, p := range permits {
+	for _, p := range all {
 		p.release()
 	}
-	s.warnGivenBack(int(n) + len(permits))
-}
-
-func (s *Semaphore) warnGivenBack(permits int) {
-	if permits > 0 {
-		s.opts.Warn("permits given back on exit or close", "permits", permits)
-	}
+	return int(n) + len(all)
 }
 
 // enter makes the caller one that Close has to reckon with.
@@ -182,6 +188,7 @@ func register(s *Semaphore) {
 			handles.watch = watchExitSignals()
 		}
 	}
+	s.startInterrupts() // after that: of a signal of both the process dies
 }
 
 func unregister(s *Semaphore) {
@@ -225,10 +232,18 @@ func CloseAll() error {
 	return nil
 }
 
-// closeEach closes handles, and waits until they have done what awaitEnd says.
+// closeEach closes handles, and waits until they have done what awaitEnd says. All are
+// sealed before the first one gives back: else a Wait on another one could get that
+// permit, and a program that is dying go on.
 func closeEach(all []*Semaphore) {
+	var sealed []*Semaphore
 	for _, s := range all {
-		go s.shut()
+		if s.seal() {
+			sealed = append(sealed, s)
+		}
+	}
+	for _, s := range sealed {
+		go s.settle()
 	}
 	awaitEnd(all)
 }

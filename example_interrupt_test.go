@@ -8,9 +8,9 @@ import (
 	"log"
 	"os"
 	"runtime"
-	"sync/atomic"
 
 	"github.com/procsem/semaphore"
+	"github.com/procsem/semaphore/internal/testhook"
 )
 
 // Ctrl-C ends a Wait, and nothing else: the program goes on.
@@ -22,33 +22,24 @@ func ExampleWithRetryOnEINTR() {
 	defer s.Unlink()
 	defer s.Close()
 
-	stop := pressCtrlC()
-	err = s.Wait()
-	if errors.Is(err, semaphore.ErrInterrupted) {
+	go pressCtrlC(s) // somebody does, while the program waits
+	if err := s.Wait(); errors.Is(err, semaphore.ErrInterrupted) {
 		fmt.Println("interrupted: no permit")
 	}
-	stop()
 	// Output: interrupted: no permit
 }
 
-// pressCtrlC sends this process SIGINT, again and again until stop is called: the first
-// one may come before the wait has begun.
-func pressCtrlC() (stop func()) {
+// pressCtrlC sends this process SIGINT as soon as it waits. (A second one could come after
+// the handle was closed, and end the process.)
+func pressCtrlC(s *semaphore.Semaphore) {
+	for testhook.Inspect(s).Waiting == 0 {
+		runtime.Gosched()
+	}
 	self, err := os.FindProcess(os.Getpid())
+	if err == nil {
+		err = self.Signal(os.Interrupt)
+	}
 	if err != nil {
 		log.Fatal(err)
-	}
-	var stopped atomic.Bool
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for !stopped.Load() {
-			self.Signal(os.Interrupt)
-			runtime.Gosched()
-		}
-	}()
-	return func() {
-		stopped.Store(true)
-		<-done
 	}
 }

@@ -22,16 +22,20 @@ type Permit struct {
 // permit. The Permit's Release closes the handle too. Its errors are those of Open
 // and of the handle's Acquire.
 func Acquire(ctx context.Context, name string, opts ...Option) (*Permit, error) {
-	if ctx.Err() != nil {
-		return nil, ctx.Err()
+	if err := ctx.Err(); err != nil {
+		if o, _ := newOptions(opts); o.closeOnExit && dying() {
+			select {} // as stayIfDying: another handle may have permits to give back
+		}
+		return nil, err
 	}
 	s, err := Open(name, opts...)
 	if err != nil {
 		return nil, err
 	}
-	p, err := s.acquire(ctx, true, "acquire", true)
+	p, err := s.acquire(ctx, blocks, "acquire", true)
 	if err != nil {
 		s.shut()
+		s.stayIfDying()
 		return nil, err
 	}
 	return p, nil
@@ -44,21 +48,21 @@ func (s *Semaphore) Acquire(ctx context.Context) (*Permit, error) {
 		s.stayIfDying()
 		return nil, err
 	}
-	return s.acquire(ctx, true, "acquire", false)
+	return s.acquire(ctx, blocks, "acquire", false)
 }
 
 // TryAcquire is TryWait whose permit has an owner of its own, the Permit.
 func (s *Semaphore) TryAcquire() (*Permit, error) {
-	return s.acquire(context.Background(), false, "tryacquire", false)
+	return s.acquire(context.Background(), tries, "tryacquire", false)
 }
 
-func (s *Semaphore) acquire(ctx context.Context, block bool, op string, ownsHandle bool) (_ *Permit, err error) {
+func (s *Semaphore) acquire(ctx context.Context, how how, op string, ownsHandle bool) (_ *Permit, err error) {
 	defer s.stayIfFailed(&err)
 	if !s.enter() {
 		return nil, s.fail(op, ErrClosed)
 	}
 	defer s.leave()
-	got, err := s.obtain(ctx, block, false)
+	got, err := s.obtain(ctx, how, false)
 	if err == errStopped {
 		return nil, ctx.Err()
 	} else if err != nil {
@@ -79,7 +83,9 @@ func (s *Semaphore) acquire(ctx context.Context, block bool, op string, ownsHand
 		if s.traits.Recoverable != nil {
 			s.traits.Recoverable.GiveAt(got)
 		}
-		p.release()
+		if p.release() != nil {
+			p.abandon()
+		}
 		return nil, s.fail(op, ErrClosed)
 	}
 	s.opts.Debug("taken")
@@ -94,41 +100,61 @@ func (p *Permit) Release() (err error) {
 	if p == nil || p.s == nil {
 		return &Error{Op: "release", Err: ErrNotHeld}
 	}
-	defer p.s.stayIfFailed(&err)
-	return p.release()
+	err = p.release()
+	if err != nil || p.ownsHandle { // which is closed
+		p.s.stayIfDying()
+	}
+	return err
 }
 
 func (p *Permit) release() error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.released {
-		return nil
-	}
 	s := p.s
 	recoverable := s.traits.Recoverable != nil
-	if recoverable && !s.enter() {
+	p.mu.Lock()
+	if p.released || recoverable && !s.enter() {
 		p.released = true // Close has given it back, or will
+		p.mu.Unlock()
 		return nil
 	}
-	if err := s.give(p); err == nil {
-		s.opts.Debug("posted")
-	} else if !recoverable || !s.closed() {
+	err := s.give(p)
+	if recoverable && s.closed() {
+		err = nil // likewise
+	}
+	p.released = err == nil
+	p.mu.Unlock() // before a log handler is called, which may call us
+	if err != nil {
 		if recoverable {
 			s.leave()
 		}
 		return s.fail("release", err)
 	}
-	p.released = true
-	if s.permits != nil {
-		s.permitsMu.Lock()
-		delete(s.permits, p)
-		s.permitsMu.Unlock()
-	}
+	s.opts.Debug("posted")
+	s.forget(p)
 	if p.ownsHandle {
 		s.shut()
 	}
 	s.leave()
 	return nil
+}
+
+// abandon counts a permit as released that could not be given back, and that no code has.
+func (p *Permit) abandon() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.released {
+		p.released = true
+		p.s.forget(p)
+		p.s.leave()
+	}
+}
+
+// forget takes a permit off those that Close gives back.
+func (s *Semaphore) forget(p *Permit) {
+	if s.permits != nil {
+		s.permitsMu.Lock()
+		delete(s.permits, p)
+		s.permitsMu.Unlock()
+	}
 }
 
 // number returns the permit's number; a nil p stands for any that the handle holds.

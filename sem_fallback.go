@@ -69,9 +69,11 @@ type flockSemaphore struct {
 	f *os.File
 
 	// mu keeps this handle's goroutines apart, which the lock of one open file
-	// does not. It is only ever tried, as the lock is: no goroutine blocks on it
+	// does not. Operations only try it, as the lock: none blocks on it
 	// while its holder waits for a process that was stopped inside.
-	mu sync.Mutex
+	mu        sync.Mutex
+	unlocking bool // unlockLater runs
+	closed    bool
 
 	opts      *engine.Options
 	kick      engine.Kick // the value may have changed
@@ -172,15 +174,29 @@ func (s *flockSemaphore) tryUpdate(change func(value uint32) (uint32, error)) (d
 		s.mu.Unlock()
 		return false, err
 	}
+	defer s.mu.Unlock()
 	done, err = s.change(change)
-	unlocking := s.unlock()
-	s.mu.Unlock()
-	if unlocking != nil {
-		// What was changed is changed, and is not to be done again. The lock is ours:
-		// the next operation takes it once more, and unlocks again.
-		s.opts.Warn("the file stays locked until the handle's next operation", "error", unlocking)
+	if e := s.unlock(); e != nil && !s.unlocking {
+		// What was changed is changed, and is not to be done again.
+		s.unlocking = true
+		go s.unlockLater(e)
 	}
 	return done, err
+}
+
+// unlockLater unlocks the file as soon as the system lets it. Close unlocks too.
+func (s *flockSemaphore) unlockLater(err error) {
+	s.opts.Warn("the file cannot be unlocked yet", "error", err)
+	for {
+		time.Sleep(10 * unlockPatience)
+		s.mu.Lock()
+		if s.closed || filelock.Unlock(s.f) == nil {
+			s.unlocking = false
+			s.mu.Unlock()
+			return
+		}
+		s.mu.Unlock()
+	}
 }
 
 func (s *flockSemaphore) change(change func(value uint32) (uint32, error)) (done bool, err error) {
@@ -266,4 +282,9 @@ func (s *flockSemaphore) Value() (int, error) {
 	return int(value), err
 }
 
-func (s *flockSemaphore) Close() error { return filelock.Close(s.f) }
+func (s *flockSemaphore) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+	return filelock.Close(s.f)
+}

@@ -113,7 +113,6 @@ func newSemaphore(name string, eng *engine.Engine, b engine.Backend, o *options)
 	if o.closeOnExit && recoverable == nil {
 		s.permits = make(map[*Permit]struct{})
 	}
-	s.startInterrupts()
 	register(s)
 	o.Debug("open", "engine", s.Engine())
 	return s
@@ -149,7 +148,7 @@ func (s *Semaphore) Wait() error {
 			return nil
 		}
 	}
-	return s.wait(context.Background(), true, "wait")
+	return s.wait(context.Background(), blocks, "wait")
 }
 
 // WaitContext is Wait that ends with the bare ctx.Err() when ctx ends. A
@@ -168,7 +167,7 @@ func (s *Semaphore) WaitContext(ctx context.Context) error {
 		}
 		return nil
 	}
-	return s.wait(ctx, true, "wait")
+	return s.wait(ctx, blocks, "wait")
 }
 
 // WaitTimeout is Wait that ends with ErrTimeout after d. If d is 0 or less it
@@ -178,11 +177,15 @@ func (s *Semaphore) WaitTimeout(d time.Duration) error {
 		return nil
 	}
 	// A permit that is free is taken however short d is, as by sem_timedwait.
-	err := s.wait(context.Background(), false, "wait")
+	first := tries
+	if d > 0 {
+		first = looks
+	}
+	err := s.wait(context.Background(), first, "wait")
 	if d > 0 && errors.Is(err, ErrWouldBlock) {
 		ctx, cancel := context.WithTimeout(context.Background(), d)
 		defer cancel()
-		err = s.wait(ctx, true, "wait")
+		err = s.wait(ctx, blocks, "wait")
 	}
 	if err == context.DeadlineExceeded || errors.Is(err, ErrWouldBlock) {
 		return &Error{Op: "wait", Name: s.name, Err: engine.Because(ErrTimeout, "no permit within %v", max(d, 0))}
@@ -196,7 +199,7 @@ func (s *Semaphore) TryWait() error {
 	if s.takeFast() {
 		return nil
 	}
-	return s.wait(context.Background(), false, "trywait")
+	return s.wait(context.Background(), tries, "trywait")
 }
 
 // takeFast takes a permit if one is free and no goroutine waits on the handle. It

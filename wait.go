@@ -14,15 +14,24 @@ import (
 // errStopped ends a wait when its context has ended.
 var errStopped = errors.New("stopped")
 
+// A how says what a wait does if no permit is free.
+type how int
+
+const (
+	blocks how = iota
+	looks      // it does not block, and what it says is not final: the caller will wait
+	tries      // it does not block
+)
+
 // wait is Wait, WaitContext, WaitTimeout and TryWait where their fast path found no
-// permit. If block is false it does not block.
-func (s *Semaphore) wait(ctx context.Context, block bool, op string) (err error) {
+// permit.
+func (s *Semaphore) wait(ctx context.Context, how how, op string) (err error) {
 	defer s.stayIfFailed(&err) // after leave
 	if !s.enter() {
 		return s.fail(op, ErrClosed)
 	}
 	defer s.leave()
-	if _, err := s.obtain(ctx, block, true); err == errStopped {
+	if _, err := s.obtain(ctx, how, true); err == errStopped {
 		return ctx.Err()
 	} else if err != nil {
 		return s.fail(op, err)
@@ -42,19 +51,19 @@ func (s *Semaphore) wait(ctx context.Context, block bool, op string) (err error)
 
 // obtain takes a permit from the backend, for the handle itself (mine) or for
 // a Permit, and counts it where that is asked for. If ctx ends first it returns
-// errStopped; if it is not to block, ErrWouldBlock.
+// errStopped; if it does not block, ErrWouldBlock.
 //
 // A permit that was posted after ctx had ended is not taken: the queue passes over a
 // waiter that is done, and what was taken in the moment of the end goes back. As ctx is
 // asked after the taking, no Post can come between its end and the taking unseen.
-func (s *Semaphore) obtain(ctx context.Context, block, mine bool) (got int, err error) {
+func (s *Semaphore) obtain(ctx context.Context, how how, mine bool) (got int, err error) {
 	strict := mine && s.opts.strict
 	if strict && s.held.Load() > 0 {
 		return 0, ErrHeld
 	}
 	if s.queue.Idle() {
-		got, err := s.take(!block, !mine)
-		if err == ErrWouldBlock && !block && s.awaitServer() {
+		got, err := s.take(how == tries, !mine)
+		if err == ErrWouldBlock && how == tries && s.awaitServer() {
 			// What the server had in its hands at our first look it has given
 			// back, also if it had retired before awaitServer looked.
 			got, err = s.take(true, !mine)
@@ -63,7 +72,7 @@ func (s *Semaphore) obtain(ctx context.Context, block, mine bool) (got int, err 
 			return s.taken(ctx, got, err, mine)
 		}
 	}
-	if !block {
+	if how != blocks {
 		return 0, ErrWouldBlock
 	}
 	s.opts.Debug("blocked")

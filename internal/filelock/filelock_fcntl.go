@@ -3,6 +3,7 @@
 package filelock
 
 import (
+	"errors"
 	"io"
 	"os"
 	"sync"
@@ -88,7 +89,7 @@ func closeFile(f *os.File) error {
 	mu.Lock()
 	defer mu.Unlock()
 	if err := release(f); err != nil {
-		return err
+		return errors.Join(err, abandon(f))
 	}
 	i, err := inodeOf(f)
 	if err != nil {
@@ -97,6 +98,19 @@ func closeFile(f *os.File) error {
 	if o := owners[i]; o != nil {
 		o.close = append(o.close, f)
 		return nil
+	}
+	return f.Close()
+}
+
+// abandon closes f, whose lock could not be released: closing drops it.
+func abandon(f *os.File) error {
+	if i, err := inodeOf(f); err == nil {
+		if o := owners[i]; o != nil && o.f == f {
+			delete(owners, i)
+			for _, late := range o.close {
+				late.Close()
+			}
+		}
 	}
 	return f.Close()
 }

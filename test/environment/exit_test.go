@@ -65,8 +65,8 @@ func exitMain(args []string) int {
 	case "closed": // no handle that closes on exit is left: signals act as without any
 		s.Close()
 		other.Close()
-	case "leaving", "fatal", "notified", "closing", "twice":
-		leave(s, other, args[2])
+	case "leaving", "fatal", "notified", "closing", "twice", "acquiring", "releasing":
+		leave(s, args[2])
 		return 0
 	case "closeall":
 		semaphore.CloseAll()
@@ -85,15 +85,30 @@ func exitMain(args []string) int {
 
 // leave waits for a permit that is not there, or for a signal of its own, and returns
 // because of the signal that ends the process, in the ways in which programs do that.
-func leave(s, other *semaphore.Semaphore, how string) {
+func leave(s *semaphore.Semaphore, how string) {
+	opts := []semaphore.Option{semaphore.WithEngine(s.Engine()), semaphore.WithCloseOnExit(true)}
+	p, err := semaphore.Acquire(context.Background(), s.Name(), opts...)
+	if err != nil {
+		panic(err)
+	}
 	for s.TryWait() == nil {
 	}
 	wait := s.Wait
 	switch how {
-	case "notified":
+	case "notified", "acquiring", "releasing":
 		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 		defer stop()
-		wait = func() error { return s.WaitContext(ctx) }
+		wait = func() error {
+			if how == "notified" {
+				return s.WaitContext(ctx)
+			}
+			<-ctx.Done()
+			if how == "releasing" {
+				return p.Release()
+			}
+			_, err := semaphore.Acquire(ctx, s.Name(), opts...)
+			return err
+		}
 	case "closing", "twice": // by a listener of its own
 		heard := make(chan os.Signal, 1)
 		signal.Notify(heard, syscall.SIGINT, syscall.SIGTERM)
@@ -110,7 +125,6 @@ func leave(s, other *semaphore.Semaphore, how string) {
 	if err := wait(); err != nil && how == "fatal" {
 		log.Fatal(err)
 	}
-	other.Close()
 }
 
 // An exit is a way in which exitMain's process ends.
@@ -140,7 +154,7 @@ func TestCloseOnExit(t *testing.T) {
 		}
 		// The program hears of the signal too, or of what it does, and leaves by itself. It
 		// is a race, so try it some times.
-		for _, how := range []string{"leaving", "fatal", "notified", "closing", "twice"} {
+		for _, how := range []string{"leaving", "fatal", "notified", "closing", "twice", "acquiring", "releasing"} {
 			t.Run(how, func(t *testing.T) {
 				for range 10 {
 					s := Open(t, UniqueName(t), e, semaphore.WithValue(value))
