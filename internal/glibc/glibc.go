@@ -87,9 +87,18 @@ func open(name string, how engine.How, o *engine.Options) (engine.Backend, error
 	return mapFile(f, o)
 }
 
-// local refuses a directory on a filesystem that others see without its memory. It asks once:
-// unlike SEMAPHORE_DIR the directory is always the same.
-var local = sync.OnceValue(func() error { return store.CheckLocal(names.GlibcDir) })
+// local refuses a directory on a filesystem that others see without its memory. Unlike
+// SEMAPHORE_DIR the directory is always the same, so one look that finds it local will do.
+func local() error {
+	if isLocal.Load() {
+		return nil
+	}
+	err := store.CheckLocal(names.GlibcDir)
+	isLocal.Store(err == nil)
+	return err
+}
+
+var isLocal atomic.Bool
 
 // file is a file's content, aligned for its words.
 type file struct {

@@ -63,7 +63,7 @@ func publish(dir, name string, fill func(*os.File) error, mode fs.FileMode) (*os
 	if gone, err := NameGone(made, path); err != nil || gone {
 		return nil, cmp.Or(err, errRemoved) // and another has made a new one
 	}
-	os.Remove(path)
+	// It stays: others may have opened it, and whoever tries is refused as we are.
 	return nil, Unseen(path, "the inode")
 }
 
@@ -194,12 +194,13 @@ func NameGone(f *os.File, path string) (bool, error) {
 // CountsBeside returns which files of other kinds make the name of our file ambiguous: only
 // those that its users could mean. Any user can put something under a name in a directory
 // that is open to all, a dangling link suffices, and must not keep the others from what they
-// have. So it has to be a regular file, and root's, the caller's, or our file's owner's.
+// have. So it has to be a regular file, and root's, the caller's, or our file's owner's; and
+// it has no other name, for any user can make links to a file that all may write.
 func CountsBeside(ours fs.FileInfo) func(other fs.FileInfo) bool {
 	owner := func(f fs.FileInfo) int { return int(f.Sys().(*syscall.Stat_t).Uid) }
 	return func(other fs.FileInfo) bool {
 		by := owner(other)
-		return other.Mode().IsRegular() && (by == 0 || by == os.Geteuid() || by == owner(ours))
+		return other.Mode().IsRegular() && other.Sys().(*syscall.Stat_t).Nlink == 1 && (by == 0 || by == os.Geteuid() || by == owner(ours))
 	}
 }
 

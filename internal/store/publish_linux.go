@@ -33,9 +33,9 @@ func publishTmpfile(dir, name string, fill func(*os.File) error, mode fs.FileMod
 			err = &os.PathError{Op: "link", Path: path, Err: err}
 		}
 	}
+	defer f.Close()
 	if err != nil {
-		f.Close()
 		return nil, err
 	}
-	return f, nil
+	return Duplicate(f, path) // the same description under its name
 }

@@ -49,6 +49,27 @@ func TestTwoUsers(t *testing.T) {
 	})
 }
 
+// A creator can use what it has made, also if the mode keeps even it from opening that by
+// its name.
+func TestModeThatKeepsTheCreatorOut(t *testing.T) {
+	NeedRoot(t)
+	NeedSeteuid(t)
+	EachEngine(t, func(t *testing.T, e semaphore.Engine) {
+		if Owns(e) {
+			return // the mode has to give the owner both rights
+		}
+		Must(t, syscall.Seteuid(OtherUser))
+		defer syscall.Seteuid(0)
+		name := UniqueName(t)
+		s, err := semaphore.Open(name, semaphore.WithEngine(e), semaphore.WithMode(0o400))
+		Must(t, err)
+		defer s.Unlink()
+		Must(t, s.Wait())
+		Must(t, s.Post())
+		Must(t, s.Close())
+	})
+}
+
 // In a directory that all users may write to, another user could put a file under our
 // semaphore's name, and decide what it does. Such a file is refused, unless the caller
 // expects files of other users.
@@ -156,8 +177,9 @@ func TestStrangersFileOfAnotherKind(t *testing.T) {
 			"a directory":      "mkdir $0",
 			"a pipe":           "mkfifo $0",
 			"a link to a file": "ln -s /etc/passwd $0",
+			"a hard link":      "ln $1 $0", // of a file of root's that all may write
 		} {
-			cmd := exec.Command("sh", "-c", make, another)
+			cmd := exec.Command("sh", "-c", make, another, StoreFile(e, name))
 			cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: stranger, Gid: stranger}}
 			if out, err := cmd.CombinedOutput(); err != nil {
 				t.Fatalf("%v: %s", err, out)
