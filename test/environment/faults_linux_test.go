@@ -121,6 +121,7 @@ const (
 )
 
 func TestFaults(t *testing.T) {
+	UseHelper("faults")
 	NeedCallNumbers(t)
 	NeedTool(t, "strace")
 	for _, e := range []semaphore.Engine{semaphore.EngineFlock, semaphore.EngineNative, semaphore.EngineRecoverable} {
@@ -298,6 +299,7 @@ func checkNothingHalfMade(t *testing.T, dir, name string, e semaphore.Engine, re
 // A filter that does not know futex_waitv may refuse it with any error: waits go on
 // without it.
 func TestRefusedFutexWaitv(t *testing.T) {
+	UseHelper("actor")
 	NeedCallNumbers(t)
 	NeedTool(t, "strace")
 	for _, e := range []semaphore.Engine{semaphore.EngineNative, semaphore.EngineRecoverable} {
