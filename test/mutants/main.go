@@ -171,7 +171,7 @@ var mutants = []mutant{
 		{"	freed := o.reapOwner(s, gen, waits)\n", "	_, freed := waits, 0\n"},
 	}},
 	{"an owner whose exit was reported is reaped, whatever its lock says", reaping, "TestReportBeforeTheLock", unit, []edit{
-		{"	if alive {\n		if live&futex.OwnerDied", "	if alive && live&futex.OwnerDied == 0 {\n		if live&futex.OwnerDied"},
+		{"	if alive {\n		f.Unheard =", "	if alive && live&futex.OwnerDied == 0 {\n		f.Unheard ="},
 	}},
 	{"a waiter that noticed an exit looks no sooner", serve, "TestWaiterLooksSoonAfterAnExit", storm, []edit{
 		{"if h.netExited.IsZero() && (heard", "if found.Held < 0 && (heard"},
@@ -251,7 +251,7 @@ var mutants = []mutant{
 		{"	if s.closed() {\n		return s.undo()\n	}\n", ""},
 	}},
 	{"storm: an owner whose exit was reported is reaped, whatever its lock says", reaping, "TestStorm", storm, []edit{
-		{"	if alive {\n		if live&futex.OwnerDied", "	if alive && live&futex.OwnerDied == 0 {\n		if live&futex.OwnerDied"},
+		{"	if alive {\n		f.Unheard =", "	if alive && live&futex.OwnerDied == 0 {\n		f.Unheard ="},
 	}},
 	{"storm: Notify does nothing", waiters, "TestStormWithoutKills", storm, []edit{
 		{"		o.event.Add(1)\n", "		return\n"},
