@@ -16,8 +16,8 @@ import (
 // each exit, and that may be a thread of a process that is dying too. Here it always gets
 // lost. One waiter of many is left, and has noticed other exits.
 func TestBurstHidesAnExit(t *testing.T) {
-	needSpeed(t)
 	UseHelper("burst")
+	needSpeed(t)
 	if !KernelReports() {
 		t.Skip("not on this system: reports of exits, one of which gets lost")
 	}
@@ -35,8 +35,8 @@ func TestBurstHidesAnExit(t *testing.T) {
 // A waiter that has noticed an exit may have missed others, although many waiters seem to
 // be left on which it could rely: here they are stopped.
 func TestWaiterLooksSoonAfterAnExit(t *testing.T) {
-	needSpeed(t)
 	UseHelper("burst")
+	needSpeed(t)
 	if !KernelReports() {
 		t.Skip("not on this system: reports of exits, one of which gets lost")
 	}

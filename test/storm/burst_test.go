@@ -174,8 +174,8 @@ func (c *crowd) checkBurst(victims []*exec.Cmd) (took time.Duration) {
 const maxHandOver = 2 * time.Second
 
 func TestStormOfBursts(t *testing.T) {
-	needSpeed(t)
 	UseHelper("burst")
+	needSpeed(t)
 	c := newCrowd(t)
 	var longest time.Duration
 	for killed, round := 0, 0; killed < *stormKills/2 && !t.Failed(); round++ {
