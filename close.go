@@ -103,9 +103,9 @@ func (s *Semaphore) settle() {
 	s.opts.Debug("closed")
 }
 
-// giveAllBack posts what a close-on-exit handle holds, and returns how much. A taker that counts its
-// permit after the swap sees the closed bit, which was set before, and gives
-// it back itself.
+// giveAllBack posts what a close-on-exit handle holds, and returns how much. A taker
+// that counts its permit after the swap sees the closed bit, which was set before, and
+// gives it back itself.
 func (s *Semaphore) giveAllBack() (permits int) {
 	n := s.held.Swap(0)
 	for range n {
@@ -226,9 +226,7 @@ func openHandles(want func(*Semaphore) bool) []*Semaphore {
 // handles of other packages too.
 func CloseAll() error {
 	closeEach(openHandles(func(*Semaphore) bool { return true }))
-	if dying() {
-		select {} // as stayIfDying
-	}
+	stayIfDying(true)
 	return nil
 }
 
@@ -326,16 +324,18 @@ func dying() bool {
 	return handles.dying || handles.watch != nil && len(handles.watch.heard) > 0
 }
 
-// stayIfDying keeps a call on a handle that closes on exit from returning when the
+// stayIfDying keeps a call on a handle, if that closes on exit, from returning when the
 // process is dying of a signal. The call has ended, most likely because the handle was
 // closed under it, or because the program heard of the signal too; if it returned, the
 // program could end by itself, with another status and before all is given back. The
 // caller must not be inside (enter).
-func (s *Semaphore) stayIfDying() {
-	if s.opts.closeOnExit && dying() {
+func stayIfDying(closesOnExit bool) {
+	if closesOnExit && dying() {
 		select {}
 	}
 }
+
+func (s *Semaphore) stayIfDying() { stayIfDying(s.opts.closeOnExit) }
 
 // stayIfFailed is stayIfDying for a call that returns an error. One that succeeds tells
 // the program nothing of the end, and none succeeds once the handles are being closed.

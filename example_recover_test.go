@@ -1,4 +1,4 @@
-//go:build unix && !aix && !filelock_fcntl
+//go:build (unix && !aix && !filelock_fcntl) || windows
 
 package semaphore_test
 
@@ -6,9 +6,69 @@ import (
 	"context"
 	"fmt"
 	"log"
+	"sync"
 
 	"github.com/procsem/semaphore"
 )
+
+// A mutex that excludes all processes of this machine that use its name. If one is
+// killed while it has it, the next one gets it.
+func Example_mutex() {
+	s, err := semaphore.Open("example-mutex", semaphore.WithRecovery(true))
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer s.Unlink() // only if no other process needs the name
+	defer s.Close()
+
+	if err := s.Wait(); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println("alone")
+	if err := s.Post(); err != nil {
+		log.Fatal(err)
+	}
+	// Output: alone
+}
+
+// At most three at a time, of all goroutines of all processes.
+func Example_limit() {
+	s, err := semaphore.Open("example-limit", semaphore.WithValue(3), semaphore.WithRecovery(true))
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer s.Unlink()
+	defer s.Close()
+
+	var all sync.WaitGroup
+	for range 10 {
+		all.Go(func() {
+			p, err := s.Acquire(context.Background())
+			if err != nil {
+				log.Print(err)
+				return
+			}
+			defer p.Release()
+			// The work, three at a time.
+		})
+	}
+	all.Wait()
+	free, err := s.Value()
+	fmt.Println(free, err)
+	// Output: 3 <nil>
+}
+
+// One call for one critical section: Release closes the handle too.
+func ExampleAcquire() {
+	p, err := semaphore.Acquire(context.Background(), "example-acquire", semaphore.WithValue(2), semaphore.WithRecovery(true))
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer semaphore.Unlink("example-acquire")
+	defer p.Release()
+	fmt.Println("one of two")
+	// Output: one of two
+}
 
 // Permits that come back when their holder dies, however it dies, and a limit that can
 // be changed while it is in force.

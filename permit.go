@@ -23,9 +23,8 @@ type Permit struct {
 // and of the handle's Acquire.
 func Acquire(ctx context.Context, name string, opts ...Option) (*Permit, error) {
 	if err := ctx.Err(); err != nil {
-		if o, _ := newOptions(opts); o.closeOnExit && dying() {
-			select {} // as stayIfDying: another handle may have permits to give back
-		}
+		o, _ := newOptions(opts)
+		stayIfDying(o.closeOnExit) // another handle may have permits to give back
 		return nil, err
 	}
 	s, err := Open(name, opts...)

@@ -129,7 +129,7 @@ func checkFlockFile(f *os.File, name string, o *engine.Options) error {
 		return err
 	}
 	if made := string(made[:n]); made != name {
-		return engine.Because(ErrCorrupt, "%s is the file of the semaphore %q, by another name: a hard link, or renamed or copied", f.Name(), made)
+		return store.OtherName(f, made)
 	}
 	return nil
 }

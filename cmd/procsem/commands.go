@@ -436,8 +436,12 @@ func (inv *invocation) noticeMode(cmd *cli.Command, s *semaphore.Semaphore, mode
 	if runtime.GOOS == "darwin" && s.Engine() == semaphore.EngineLibc {
 		return // its sem_open does not heed the umask
 	}
-	if left := mode &^ umask(); cmd.IsSet(modeFlag) && left != mode {
-		complain(inv.stderr, "%s: the umask, %04o, has left %04o of the mode %04o; \"umask 0\" before procsem leaves all of it", s.Name(), umask(), left, mode)
+	if !cmd.IsSet(modeFlag) {
+		return
+	}
+	mask := umask()
+	if left := mode &^ mask; left != mode {
+		complain(inv.stderr, "%s: the umask, %04o, has left %04o of the mode %04o; \"umask 0\" before procsem leaves all of it", s.Name(), mask, left, mode)
 	}
 }
 

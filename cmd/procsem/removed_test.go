@@ -74,7 +74,7 @@ func TestRemovedName(t *testing.T) {
 	}
 }
 
-// Who waits is told as well: it waits for what others do not use any more.
+// A procsem that waits is told as well: it waits for what others do not use any more.
 func TestRemovedNameOfWaiter(t *testing.T) {
 	name, s := newRecoverable(t, 1)
 	if err := s.Wait(); err != nil {

@@ -76,7 +76,7 @@ func check(f *os.File, name string, o *engine.Options) error {
 		return err
 	}
 	if made := head.Name(); made != name {
-		return engine.Because(engine.ErrCorrupt, "%s is the file of the semaphore %q, by another name: a hard link, or renamed or copied", f.Name(), made)
+		return store.OtherName(f, made)
 	}
 	return nil
 }

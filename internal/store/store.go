@@ -106,6 +106,12 @@ func Unseen(path, what string) error {
 	return engine.Because(engine.ErrUnsupported, "%s is on %s, which does not show %s of one open file to another one of the same name: a semaphore there limits nobody; set SEMAPHORE_DIR to a directory on a local filesystem", dir, filesystemOf(dir), what)
 }
 
+// OtherName is the error of a file that says that it was made for the semaphore of another
+// name.
+func OtherName(f *os.File, made string) error {
+	return engine.Because(engine.ErrCorrupt, "%s is the file of the semaphore %q, by another name: a hard link, or renamed or copied", f.Name(), made)
+}
+
 // filesystemOf names the filesystem that dir is on, for errors.
 var filesystemOf = func(dir string) string { return "a filesystem" }
 
