@@ -28,7 +28,7 @@ func deaths(t *testing.T) map[string]func(a *Actor) {
 		"TerminateProcess": func(a *Actor) { Must(t, a.Cmd.Process.Kill()) },
 		"os.Exit":          func(a *Actor) { Must(t, a.In.Close()) },
 		"TerminateProcess while suspended": func(a *Actor) {
-			Suspend(t, a)
+			Suspend(t, a.Cmd)
 			Must(t, a.Cmd.Process.Kill())
 		},
 	}

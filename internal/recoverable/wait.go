@@ -80,6 +80,9 @@ func (h *handle) Serve(t engine.Turn) {
 		served := t.Served()
 		done := t.Look()
 		pending = pending && t.Served() == served
+		if heard && h.netExited.IsZero() {
+			h.netExited = time.Now()
+		}
 		if done {
 			break
 		}
@@ -94,7 +97,7 @@ func (h *handle) Serve(t engine.Turn) {
 			h.netLooked, h.netExited = time.Now(), time.Time{}
 		}
 		if h.netExited.IsZero() && (heard || found.Again || h.dying.recent(found.Dying)) {
-			h.netExited = time.Now()
+			h.netExited = time.Now() // also if it heard while it looked by itself
 		}
 		heard = false
 		if found.Freed > 0 {

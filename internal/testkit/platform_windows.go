@@ -199,15 +199,15 @@ const otherVariant = "unwatched"
 func Vary() (restore func()) { return WithoutReports() }
 
 // Suspend suspends a process, and returns when it stands still.
-func Suspend(t *testing.T, a *Actor) {
+func Suspend(t *testing.T, cmd *exec.Cmd) {
 	t.Helper()
-	ofProcess(t, a, suspendProcess)
+	ofProcess(t, cmd, suspendProcess)
 }
 
 // GoOn lets a suspended process go on.
-func GoOn(t *testing.T, a *Actor) {
+func GoOn(t *testing.T, cmd *exec.Cmd) {
 	t.Helper()
-	ofProcess(t, a, resumeProcess)
+	ofProcess(t, cmd, resumeProcess)
 }
 
 var (
@@ -216,9 +216,9 @@ var (
 	resumeProcess  = ntdll.NewProc("NtResumeProcess")
 )
 
-func ofProcess(t testing.TB, a *Actor, what *windows.LazyProc) {
+func ofProcess(t testing.TB, cmd *exec.Cmd, what *windows.LazyProc) {
 	t.Helper()
-	h, err := windows.OpenProcess(windows.PROCESS_SUSPEND_RESUME, false, uint32(a.Cmd.Process.Pid))
+	h, err := windows.OpenProcess(windows.PROCESS_SUSPEND_RESUME, false, uint32(cmd.Process.Pid))
 	Must(t, err)
 	defer windows.CloseHandle(h)
 	if status, _, _ := what.Call(uintptr(h)); status != 0 {

@@ -3,6 +3,7 @@
 package testkit
 
 import (
+	"os/exec"
 	"syscall"
 	"testing"
 
@@ -10,18 +11,18 @@ import (
 )
 
 // Suspend suspends a process, and returns when it stands still.
-func Suspend(t *testing.T, a *Actor) {
+func Suspend(t *testing.T, cmd *exec.Cmd) {
 	t.Helper()
-	Must(t, a.Cmd.Process.Signal(syscall.SIGSTOP))
-	AwaitSuspension(t, a)
+	Must(t, cmd.Process.Signal(syscall.SIGSTOP))
+	AwaitSuspension(t, cmd)
 }
 
-// AwaitSuspension waits until an actor is suspended.
-func AwaitSuspension(t *testing.T, a *Actor) {
+// AwaitSuspension waits until a process is suspended.
+func AwaitSuspension(t *testing.T, cmd *exec.Cmd) {
 	t.Helper()
 	for {
 		var status unix.WaitStatus
-		_, err := unix.Wait4(a.Cmd.Process.Pid, &status, syscall.WUNTRACED, nil)
+		_, err := unix.Wait4(cmd.Process.Pid, &status, syscall.WUNTRACED, nil)
 		if err == unix.EINTR {
 			continue
 		}
@@ -34,7 +35,7 @@ func AwaitSuspension(t *testing.T, a *Actor) {
 }
 
 // GoOn lets a suspended process go on.
-func GoOn(t *testing.T, a *Actor) {
+func GoOn(t *testing.T, cmd *exec.Cmd) {
 	t.Helper()
-	Must(t, a.Cmd.Process.Signal(syscall.SIGCONT))
+	Must(t, cmd.Process.Signal(syscall.SIGCONT))
 }

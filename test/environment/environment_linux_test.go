@@ -214,11 +214,11 @@ func testSuspendedWaiter(t *testing.T, start func() *Actor) {
 	other.Send("waits 1")
 	WaitFor(t, "the other waiter's sleep", other.Sleeping)
 	Must(t, holder.Post())
-	AwaitSuspension(t, suspended)
+	AwaitSuspension(t, suspended.Cmd)
 	if got := other.Answer(); got != "ok" {
 		t.Fatal(got)
 	}
-	GoOn(t, suspended)
+	GoOn(t, suspended.Cmd)
 	other.OK("posts 1")
 	if got := suspended.Answer(); got != "ok" {
 		t.Error(got)

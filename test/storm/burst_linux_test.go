@@ -6,9 +6,9 @@ import (
 	"maps"
 	"os/exec"
 	"slices"
-	"syscall"
 	"testing"
 
+	"github.com/procsem/semaphore/internal/permits"
 	. "github.com/procsem/semaphore/internal/testkit"
 )
 
@@ -47,13 +47,29 @@ func TestWaiterLooksSoonAfterAnExit(t *testing.T) {
 	c.fill(stopped)
 	for cmd := range c.all {
 		if cmd != c.holder {
-			Must(t, cmd.Process.Signal(syscall.SIGSTOP))
+			Suspend(t, cmd)
 			c.all[cmd] = true
 		}
 	}
 	watched := c.start() // only by the next one
 	c.fill(stopped + 1)
+	c.stopAsleep(watched) // else it may look by itself, and sleep again behind the next one
 	c.start()
 	c.fill(stopped + 2)
 	c.checkBurst([]*exec.Cmd{c.holder, watched})
+}
+
+// stopAsleep stops a waiter while it sleeps, so that it keeps its place among those that do.
+func (c *crowd) stopAsleep(cmd *exec.Cmd) {
+	WaitFor(c.t, "a waiter stopped in its sleep", func() bool {
+		Suspend(c.t, cmd)
+		for _, h := range Table(c.s).Holders() {
+			if h.PID == cmd.Process.Pid && h.Doing == permits.Waiting {
+				return true
+			}
+		}
+		GoOn(c.t, cmd)
+		return false
+	})
+	c.all[cmd] = true
 }

@@ -32,6 +32,9 @@ func burstMain(args []string) int {
 	s, err := semaphore.Open(args[0], semaphore.WithRecovery(true), semaphore.WithCreate(false))
 	// A process hears of exits, and relies on that, when it has slept once.
 	if err == nil && s.WaitTimeout(time.Millisecond) != nil {
+		for waits(s) { // until that wait's server has ended
+			time.Sleep(time.Millisecond)
+		}
 		fmt.Println("waits")
 		err = s.Wait()
 	}
@@ -45,6 +48,11 @@ func burstMain(args []string) int {
 	fmt.Println("in")
 	io.Copy(io.Discard, os.Stdin) // until the kill
 	return 0
+}
+
+// waits reports whether the table says that this process waits.
+func waits(s *semaphore.Semaphore) bool {
+	return slices.ContainsFunc(Table(s).Holders(), func(h permits.Holder) bool { return h.PID == os.Getpid() && h.Waits })
 }
 
 // A crowd is one holder of the only permit, and many waiters, each of them a process.
