@@ -26,10 +26,10 @@ suites:
 	cd interop && go test . && go run .
 
 fuzz:
-	go test -run '^$$' -fuzz FuzzOpenNative -fuzztime 1m ./internal/glibc
-	go test -run '^$$' -fuzz FuzzOpenFlock -fuzztime 1m ./test/interop
-	go test -run '^$$' -fuzz FuzzOpenRecoverable -fuzztime 1m ./internal/recoverable
-	go test -run '^$$' -fuzz FuzzTableInUse -fuzztime 1m ./internal/recoverable
+	go test -run '^$$' -fuzz FuzzOpenNative -fuzztime 1m -fuzzminimizetime 10x ./internal/glibc
+	go test -run '^$$' -fuzz FuzzOpenFlock -fuzztime 1m -fuzzminimizetime 10x ./test/interop
+	go test -run '^$$' -fuzz FuzzOpenRecoverable -fuzztime 1m -fuzzminimizetime 10x ./internal/recoverable
+	go test -run '^$$' -fuzz FuzzTableInUse -fuzztime 1m -fuzzminimizetime 10x ./internal/recoverable
 
 bench:
 	cd bench && go run .
