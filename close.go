@@ -22,8 +22,8 @@ const closedBit = 1 << 62 // of Semaphore.life
 // EngineWindows a permit, and be counted as a waiter for ever (with EngineRecoverable all of this
 // mends itself). Close waits for that.
 //
-// The memory of EngineNative and EngineRecoverable stays mapped until the program lets
-// go of the handle.
+// The handles of one semaphore share its memory, which with EngineNative and
+// EngineRecoverable stays mapped until the program lets go of the last of them.
 //
 // As POSIX has it, Close gives no permit back, and what Acquire took stays
 // with its Permit. WithRecovery and WithCloseOnExit change both: Close then gives back

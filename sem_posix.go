@@ -194,11 +194,24 @@ func openLibc(name string, how engine.How, o *engine.Options) (engine.Backend, e
 		uses = new(libcUses)
 		libcOpen.uses[sem] = uses
 	}
+	if !o.Exact && isGlibc && layoutIsKnown() {
+		mapped := false
+		s, err := glibc.New(sem, func() (unsafe.Pointer, func(), error) {
+			mapped = true
+			uses.now++
+			uses.opens++
+			return C.semaphore_address(sem), func() { libcClose(sem) }, nil
+		}, o)
+		if err != nil {
+			return nil, err
+		}
+		if !mapped {
+			C.semaphore_close(sem) // glibc counts, and the handles share what was opened first
+		}
+		return s, nil
+	}
 	uses.now++
 	uses.opens++
-	if !o.Exact && isGlibc && layoutIsKnown() {
-		return glibc.New(C.semaphore_address(sem), func() { libcClose(sem) }, o), nil
-	}
 	return &libcSemaphore{sem: sem, opts: o, kick: engine.NewKick()}, nil
 }
 

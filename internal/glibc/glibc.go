@@ -14,6 +14,7 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 	"unsafe"
 
@@ -55,6 +56,7 @@ func Path(name string) string { return names.GlibcDir + "/" + names.Glibc + name
 // A Semaphore is a backend that works on glibc's words in shared memory.
 type Semaphore struct {
 	mem   *mapping
+	use   engine.Use
 	opts  *engine.Options
 	stop  futex.Stop    // ends the server's sleep
 	looks atomic.Uint64 // how often the server has looked
@@ -62,15 +64,29 @@ type Semaphore struct {
 
 // A mapping is memory that is freed when nothing refers to it any more. Calls
 // in progress do, so Close need not know of them, and they need not count
-// themselves.
+// themselves. The handles of one file share it.
 type mapping struct{ words *Words }
 
-// New returns a backend that works on words in memory, which free unmaps when nothing
-// refers to it any more.
-func New(words unsafe.Pointer, free func(), o *engine.Options) *Semaphore {
-	s := &Semaphore{mem: &mapping{(*Words)(words)}, opts: o}
-	runtime.AddCleanup(s.mem, func(free func()) { free() }, free)
-	return s
+// mappings are those of this process, by their file or by libc's address.
+var mappings engine.Mappings[any, mapping]
+
+// New returns a backend that works on the words of a file, which handles share: what is
+// mapped already, or else the memory that mapped returns, with a function that frees it when
+// nothing refers to it any more.
+func New(file any, mapped func() (words unsafe.Pointer, free func(), err error), o *engine.Options) (*Semaphore, error) {
+	s := &Semaphore{opts: o}
+	var err error
+	s.mem, s.use, err = mappings.Open(file, func() (*mapping, func(), error) {
+		words, free, err := mapped()
+		if err != nil {
+			return nil, nil, err
+		}
+		return &mapping{(*Words)(words)}, free, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
 }
 
 func open(name string, how engine.How, o *engine.Options) (engine.Backend, error) {
@@ -84,7 +100,7 @@ func open(name string, how engine.How, o *engine.Options) (engine.Backend, error
 	if err != nil {
 		return nil, err
 	}
-	return mapFile(f, o)
+	return mapFile(f, name, o)
 }
 
 // local refuses a directory on a filesystem that others see without its memory. Unlike
@@ -152,14 +168,32 @@ func newFile(value uint32) []byte {
 	return content.bytes()
 }
 
+// A fileID tells files apart. Beside the inode there is the semaphore's name, for a tmpfs on
+// which the inode numbers of 32 bits have begun again.
+type fileID struct {
+	name       string
+	dev, inode uint64
+}
+
 // mapFile maps a file that was checked, and closes it.
-func mapFile(f *os.File, o *engine.Options) (engine.Backend, error) {
+func mapFile(f *os.File, name string, o *engine.Options) (engine.Backend, error) {
 	defer f.Close()
-	memory, err := unix.Mmap(int(f.Fd()), 0, Size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	info, err := f.Stat()
 	if err != nil {
-		return nil, os.NewSyscallError("mmap", err)
+		return nil, err
 	}
-	return New(unsafe.Pointer(&memory[0]), func() { unix.Munmap(memory) }, o), nil
+	stat := info.Sys().(*syscall.Stat_t)
+	s, err := New(fileID{name, uint64(stat.Dev), uint64(stat.Ino)}, func() (unsafe.Pointer, func(), error) {
+		memory, err := unix.MmapPtr(int(f.Fd()), 0, nil, Size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+		if err != nil {
+			return nil, nil, os.NewSyscallError("mmap", err)
+		}
+		return memory, func() { unix.MunmapPtr(memory, Size) }, nil
+	}, o)
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
 }
 
 // Words returns the words that most calls need nothing but.
@@ -259,6 +293,6 @@ func startNet(looks *atomic.Uint64, permit func() bool, fire func()) (stop func(
 func (s *Semaphore) Interrupt() { s.stop.Fire() }
 
 func (s *Semaphore) Close() error {
-	engine.LeaveToCollector()
+	s.use.Close()
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"runtime"
+	"runtime/debug"
 	"testing"
 	"time"
 
@@ -125,6 +126,90 @@ func TestCancelledWaitersLeakNothing(t *testing.T) {
 			if time.Now().After(deadline) {
 				t.Fatalf("%d goroutines, %d before", runtime.NumGoroutine(), goroutines)
 			}
+		}
+	})
+}
+
+// withoutCollector switches the garbage collector off, which otherwise runs when it likes.
+func withoutCollector(t *testing.T) {
+	percent := debug.SetGCPercent(-1)
+	t.Cleanup(func() { debug.SetGCPercent(percent) })
+	runtime.GC() // after one that was in progress
+}
+
+// The garbage collector unmaps the memory of closed handles. A program that opens and closes
+// one semaphore has one mapping, also while it does not run.
+func TestHandlesOfOneFileShareAMapping(t *testing.T) {
+	eachEngine(t, func(t *testing.T, open func() *semaphore.Semaphore) {
+		open().Close()
+		withoutCollector(t)
+		before, err := proc.UsageOf(os.Getpid())
+		if err != nil {
+			t.Fatal(err)
+		}
+		var stats runtime.MemStats
+		runtime.ReadMemStats(&stats)
+		collections := stats.NumGC
+		var first, last *semaphore.Semaphore
+		for i := range 5000 {
+			s := open()
+			if err := s.TryWait(); err != nil {
+				t.Fatal(err)
+			}
+			if err := s.Post(); err != nil {
+				t.Fatal(err)
+			}
+			switch i {
+			case 0:
+				first = s // stays open for a while
+			case 4999:
+				last = s
+			default:
+				s.Close()
+			}
+			if i == 1000 {
+				first.Close()
+			}
+		}
+		defer last.Close()
+		now, err := proc.UsageOf(os.Getpid())
+		if err != nil {
+			t.Fatal(err)
+		}
+		const slack = 20 // the heap grows
+		if n := now.Mappings - before.Mappings; n > slack {
+			t.Errorf("%d more mappings after 5000 handles of one file", n)
+		}
+		runtime.ReadMemStats(&stats)
+		if n := stats.NumGC - collections; n > 0 {
+			t.Errorf("the garbage collector was made to run %d times", n)
+		}
+	})
+}
+
+// A file that was made anew is none that is mapped still, also if its inode's number is that
+// of the one that was removed.
+func TestRecreatedFileIsMappedAnew(t *testing.T) {
+	t.Setenv("SEMAPHORE_DIR", t.TempDir())
+	eachEngine(t, func(t *testing.T, open func() *semaphore.Semaphore) {
+		withoutCollector(t)
+		for range 100 {
+			s := open()
+			if n, err := s.Value(); n != 1 || err != nil {
+				t.Fatalf("a new semaphore has the value %d, %v; want 1", n, err)
+			}
+			if err := s.TryWait(); err != nil {
+				t.Fatal(err)
+			}
+			again := open()
+			if n, err := again.Value(); n != 0 || err != nil {
+				t.Fatalf("a second handle says %d, %v; want 0", n, err)
+			}
+			if err := s.Unlink(); err != nil {
+				t.Fatal(err)
+			}
+			s.Close()
+			again.Close()
 		}
 	})
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 	"unsafe"
 
@@ -32,6 +33,14 @@ type objects struct {
 	stop windows.Handle // an event, our own: the server is to look
 	gone string         // the path of the file once its name was removed
 }
+
+// A fileID is another one for each handle, which has a mapping of its own: it has objects of
+// its own that live as long as the memory.
+type fileID uint64
+
+var lastFileID atomic.Uint64
+
+func identify(*os.File, *permits.Head) (fileID, error) { return fileID(lastFileID.Add(1)), nil }
 
 // mapFile maps the file, and makes the objects. free frees all of it.
 func (s *sleeper) mapFile(f *os.File, head *permits.Head) (memory unsafe.Pointer, free func(), err error) {

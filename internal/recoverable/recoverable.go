@@ -46,6 +46,7 @@ func init() {
 type handle struct {
 	owner *permits.Owner
 	table *permits.Table
+	use   engine.Use // of the table's memory
 	f     *os.File
 	path  string
 	name  store.NameWatch
@@ -115,7 +116,7 @@ func checkLimit(n, least int) error {
 // newHandle makes a handle of an open file, which it closes if that fails.
 func newHandle(f *os.File, path string, o *engine.Options) (_ *handle, err error) {
 	h := &handle{f: f, path: path, opts: o, kick: engine.NewKick()}
-	var unmap, unlock func()
+	var unlock func()
 	defer func() {
 		// Within the claim, so that the next claimer does not take us for a user.
 		if err != nil && h.owner != nil {
@@ -130,8 +131,8 @@ func newHandle(f *os.File, path string, o *engine.Options) (_ *handle, err error
 		if err != nil {
 			f.Close()
 		}
-		if err != nil && unmap != nil {
-			unmap() // on Windows that removes an unlinked file, if no process has it open
+		if err != nil && h.table != nil {
+			h.use.Discard() // on Windows that removes an unlinked file, if no process has it open
 		}
 	}()
 	head, err := readHead(f)
@@ -141,16 +142,8 @@ func newHandle(f *os.File, path string, o *engine.Options) (_ *handle, err error
 	if h.locks, err = newLocks(head, f, path); err != nil {
 		return nil, err
 	}
-	memory, free, err := h.mapFile(f, head)
-	if err != nil {
+	if err := h.mapOnce(f, head); err != nil {
 		return nil, err
-	}
-	h.table = permits.At(memory)
-	// When nothing refers to the table any more; or at once, if there is no handle.
-	cleanup := runtime.AddCleanup(h.table, func(free func()) { free() }, free)
-	unmap = func() {
-		cleanup.Stop()
-		free()
 	}
 	// One claimer at a time: it alone decides whether another owner lives, and so about
 	// the limit.
@@ -190,6 +183,26 @@ func newHandle(f *os.File, path string, o *engine.Options) (_ *handle, err error
 	h.reportExit()
 	h.name.Start()
 	return h, h.begin()
+}
+
+// tables are the tables that this process has mapped.
+var tables engine.Mappings[fileID, permits.Table]
+
+// mapOnce gets the table, which handles of one file share. A handle has its own slot in it,
+// with a liveness word and a node of the robust list, and its own descriptor with its locks.
+func (h *handle) mapOnce(f *os.File, head *permits.Head) error {
+	id, err := identify(f, head)
+	if err != nil {
+		return err
+	}
+	h.table, h.use, err = tables.Open(id, func() (*permits.Table, func(), error) {
+		memory, free, err := h.mapFile(f, head)
+		if err != nil {
+			return nil, nil, err
+		}
+		return permits.At(memory), free, nil
+	})
+	return err
 }
 
 // begin finds out whether another handle has the semaphore open. If none has, a new life
@@ -413,6 +426,6 @@ func (h *handle) leave() {
 // owner's.
 func (h *handle) Close() error {
 	h.leave()
-	engine.LeaveToCollector()
+	h.use.Close()
 	return errors.Join(h.locks.unlock(), h.f.Close())
 }
