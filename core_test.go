@@ -690,3 +690,65 @@ func TestOptionsAreChecked(t *testing.T) {
 		})
 	}
 }
+
+// A handle with waiters blocks a thread, and the runtime ends a program that has too many.
+func TestTooManyHandlesWait(t *testing.T) {
+	for deadline := time.Now().Add(20 * time.Second); servers.Load() > 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d servers of other tests", servers.Load())
+		}
+	}
+	const most = 3
+	defer func(n int64) { maxServers = n }(maxServers)
+	maxServers = most
+	synctest.Test(t, func(t *testing.T) {
+		var waiting []*Semaphore
+		for range most {
+			s, _ := fake(t, 0)
+			go s.Wait()
+			waiting = append(waiting, s)
+		}
+		synctest.Wait()
+		one, b := fake(t, 0)
+		for range 2 {
+			err := one.Wait()
+			if !errors.Is(err, ErrTooManyWaiters) || !strings.Contains(err.Error(), "3, each with a blocked thread") {
+				t.Errorf("Wait on one more: %v, want ErrTooManyWaiters with the number", err)
+			}
+		}
+		if _, err := one.Acquire(t.Context()); !errors.Is(err, ErrTooManyWaiters) {
+			t.Errorf("Acquire: %v, want ErrTooManyWaiters", err)
+		}
+		if err := one.TryWait(); !errors.Is(err, ErrWouldBlock) {
+			t.Errorf("TryWait: %v, want ErrWouldBlock", err)
+		}
+
+		// More waiters of the same handles need no thread, nor do those of one that polls.
+		go waiting[0].Wait()
+		polling, p := fake(t, 0)
+		p.polls = true
+		polling.traits.Polls = true
+		go polling.Wait()
+		synctest.Wait()
+		if n, m := waiting[0].queue.Len(), polling.queue.Len(); n != 2 || m != 1 {
+			t.Errorf("%d wait on a handle with a server, %d on one that polls; want 2 and 1", n, m)
+		}
+		polling.Post()
+
+		waiting[1].Post() // its server retires
+		synctest.Wait()
+		served := make(chan error, 1)
+		go func() { served <- one.Wait() }()
+		synctest.Wait()
+		one.Post()
+		if err := <-served; err != nil || b.posts != 0 {
+			t.Errorf("Wait after a server has retired: %v, with %d posts for others; want nil and 0", err, b.posts)
+		}
+		for _, s := range waiting {
+			s.Close()
+		}
+	})
+	if n := servers.Load(); n != 0 {
+		t.Errorf("%d servers are counted, want 0", n)
+	}
+}

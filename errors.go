@@ -85,6 +85,12 @@ var (
 	// processes together, as it can have, 4096.
 	ErrTableFull error = engine.ErrTableFull
 
+	// ErrTooManyWaiters: 5,000 handles of this process (on machines of 32 bits with cgo 250)
+	// have blocked waiters already. For each of them a thread is blocked, and Go ends a program
+	// that has 10,000 threads. How many goroutines wait on a handle does not matter, and
+	// handles that poll (EngineFlock) do not count.
+	ErrTooManyWaiters error = engine.ErrTooManyWaiters
+
 	// ErrUnsupported: not on this system, in this build, by this engine or on
 	// this filesystem. Is errors.ErrUnsupported.
 	ErrUnsupported error = engine.ErrUnsupported

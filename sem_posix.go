@@ -21,6 +21,7 @@ import (
 	"io/fs"
 	"os"
 	"runtime"
+	"strconv"
 	"sync"
 	"syscall"
 	"time"
@@ -74,6 +75,9 @@ var layoutIsKnown = sync.OnceValue(func() bool {
 })
 
 func init() {
+	if strconv.IntSize == 32 {
+		maxServers = 250 // with cgo each thread takes 8 MB of address space
+	}
 	testhook.Libc.Glibc, testhook.Libc.Musl, testhook.Libc.Polls = isGlibc, isMusl, libcPolls
 	testhook.Libc.Calls = func() int { return int(C.semaphore_calls()) }
 }

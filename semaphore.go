@@ -133,7 +133,8 @@ func (s *Semaphore) Engine() Engine { return engineOf(s.engine) }
 //
 // Errors: ErrClosed if the handle is closed before or meanwhile,
 // ErrInterrupted with WithRetryOnEINTR(false), ErrHeld on a strict handle,
-// ErrTimeout if a WithBackoff function ended the wait.
+// ErrTimeout if a WithBackoff function ended the wait, ErrTooManyWaiters if 5,000 handles
+// wait.
 func (s *Semaphore) Wait() error {
 	// This is takeFast, which the compiler does not inline. Calling it makes an
 	// uncontended Wait and Post 12 % slower on glibc's words and 15 % on permits with

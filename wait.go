@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
+	"sync/atomic"
 	"time"
 
 	"github.com/procsem/semaphore/internal/engine"
@@ -83,8 +84,7 @@ func (s *Semaphore) obtain(ctx context.Context, how how, mine bool) (got int, er
 		return 0, ErrClosed
 	}
 	if serve && !s.spin() {
-		s.life.Add(1)
-		go s.serve()
+		s.startServer()
 	}
 	select {
 	case <-w.Ready:
@@ -150,9 +150,35 @@ func (s *Semaphore) free() bool {
 	return s.owner.Free()
 }
 
+// maxServers is how many handles of a process may have a server that blocks a thread. The Go
+// runtime ends a program that has more threads than 10,000 (debug.SetMaxThreads); the other
+// half is for the program.
+var maxServers int64 = 5000
+
+// servers counts those that block a thread.
+var servers atomic.Int64
+
+// startServer starts the server of a queue that has none, if there may be one more. If not
+// it sends the waiters away, with those that join meanwhile and rely on the server too.
+func (s *Semaphore) startServer() {
+	if !s.traits.Polls && servers.Add(1) > maxServers {
+		n := servers.Add(-1)
+		err := engine.Because(ErrTooManyWaiters, "%d, each with a blocked thread; no more are possible", n)
+		for !s.queue.Retire() {
+			s.queue.DismissAll(err)
+		}
+		return
+	}
+	s.life.Add(1)
+	go s.serve()
+}
+
 // serve looks for permits until no goroutine waits for one.
 func (s *Semaphore) serve() {
 	defer s.leave()
+	if !s.traits.Polls {
+		defer servers.Add(-1)
+	}
 	t := &turn{s: s}
 	for {
 		s.back.Serve(t)

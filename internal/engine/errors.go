@@ -28,21 +28,22 @@ func (s *Sentinel) Is(target error) bool {
 
 // Package semaphore exports these, and documents them.
 var (
-	ErrWouldBlock    error = &Sentinel{"would block", errnosWouldBlock}
-	ErrTimeout       error = &Sentinel{"timeout", append([]error{os.ErrDeadlineExceeded}, errnosTimeout...)}
-	ErrInterrupted   error = &Sentinel{"interrupted by a signal", errnosInterrupted}
-	ErrClosed        error = &Sentinel{"handle is closed", []error{os.ErrClosed}}
-	ErrOverflow      error = &Sentinel{"value is at its maximum", errnosOverflow}
-	ErrNotHeld       error = &Sentinel{text: "no permit held by this handle"}
-	ErrHeld          error = &Sentinel{text: "a permit is already held by this handle"}
-	ErrInvalidName   error = &Sentinel{text: "invalid name"}
-	ErrInvalidValue  error = &Sentinel{text: "invalid value"}
-	ErrInvalidOption error = &Sentinel{text: "invalid option"}
-	ErrCorrupt       error = &Sentinel{text: "not a semaphore, or a damaged one"}
-	ErrKindMismatch  error = &Sentinel{text: "name belongs to another kind of semaphore"}
-	ErrLimitMismatch error = &Sentinel{text: "another limit is in force"}
-	ErrTableFull     error = &Sentinel{text: "no slot is free"}
-	ErrUnsupported   error = &Sentinel{"not supported here", []error{errors.ErrUnsupported}}
+	ErrWouldBlock     error = &Sentinel{"would block", errnosWouldBlock}
+	ErrTimeout        error = &Sentinel{"timeout", append([]error{os.ErrDeadlineExceeded}, errnosTimeout...)}
+	ErrInterrupted    error = &Sentinel{"interrupted by a signal", errnosInterrupted}
+	ErrClosed         error = &Sentinel{"handle is closed", []error{os.ErrClosed}}
+	ErrOverflow       error = &Sentinel{"value is at its maximum", errnosOverflow}
+	ErrNotHeld        error = &Sentinel{text: "no permit held by this handle"}
+	ErrHeld           error = &Sentinel{text: "a permit is already held by this handle"}
+	ErrInvalidName    error = &Sentinel{text: "invalid name"}
+	ErrInvalidValue   error = &Sentinel{text: "invalid value"}
+	ErrInvalidOption  error = &Sentinel{text: "invalid option"}
+	ErrCorrupt        error = &Sentinel{text: "not a semaphore, or a damaged one"}
+	ErrKindMismatch   error = &Sentinel{text: "name belongs to another kind of semaphore"}
+	ErrLimitMismatch  error = &Sentinel{text: "another limit is in force"}
+	ErrTableFull      error = &Sentinel{text: "no slot is free"}
+	ErrTooManyWaiters error = &Sentinel{text: "too many handles of this process wait"}
+	ErrUnsupported    error = &Sentinel{"not supported here", []error{errors.ErrUnsupported}}
 )
 
 // ErrNoSuch and ErrExists are fs.ErrNotExist and fs.ErrExist.
