@@ -22,7 +22,8 @@ type world struct {
 	mu    sync.Mutex
 	locks map[int]*process
 	full  bool // no storage is left
-	slept int  // how many waiters sleep
+	asked []int
+	slept int // how many waiters sleep
 	woken int
 }
 
@@ -42,6 +43,7 @@ func (p *process) Lock(slot int) (bool, error) {
 func (p *process) Alive(slot int) (bool, error) {
 	p.w.mu.Lock()
 	defer p.w.mu.Unlock()
+	p.w.asked = append(p.w.asked, slot)
 	owner := p.w.locks[slot]
 	return owner != nil && owner != p, nil
 }
@@ -843,5 +845,91 @@ func TestReportBeforeTheLock(t *testing.T) {
 	w.dies(dying)
 	if f := o.Reap(false); f.Freed != 1 || len(f.Dying) != 0 {
 		t.Errorf("%+v, want one freed", f)
+	}
+}
+
+// A look by parts asks for a bounded number of locks at a time, and comes to all.
+func TestReapPart(t *testing.T) {
+	const (
+		owners     = 300
+		unreported = 100 // of them
+		most       = 64
+	)
+	w := newWorld(t, owners)
+	var all []*Owner
+	for i := range owners {
+		o := w.open()
+		w.takesOne(o)
+		if i%3 == 0 {
+			o.Live().Store(0)
+		}
+		all = append(all, o)
+	}
+	o := w.open()
+	var from Parts
+	looked := make(map[int]int)
+	part := func(all bool, wanted int) (f Findings) {
+		t.Helper()
+		w.asked = nil
+		f, from = o.ReapPart(all, from, most)
+		if len(w.asked) > wanted {
+			t.Errorf("%d locks were asked for, want at most %d", len(w.asked), wanted)
+		}
+		for _, s := range w.asked {
+			looked[s]++
+		}
+		return f
+	}
+	pass := func() {
+		t.Helper()
+		clear(looked)
+		from = Parts{}
+		for i := 0; i == 0 || from.Reported > 0; i++ {
+			part(true, 2*most)
+		}
+	}
+	pass()
+	for _, other := range all {
+		if looked[other.slot] == 0 {
+			t.Errorf("slot %d was not looked at", other.slot)
+		}
+		if other.Live().Load() != 0 && looked[other.slot] != 1 {
+			t.Errorf("slot %d was looked at %d times in a pass, want 1", other.slot, looked[other.slot])
+		}
+	}
+
+	// Only those whose exit is not reported, and those that are reported dead, wherever
+	// the look has arrived.
+	from = Parts{}
+	clear(looked)
+	for range (unreported + most - 1) / most {
+		part(false, most)
+	}
+	if len(looked) != unreported || from.Unreported != 0 {
+		t.Errorf("%d owners were looked at, and the next part begins at %d; want %d and 0", len(looked), from.Unreported, unreported)
+	}
+	part(false, most) // from here on it is past the first slots
+	w.dies(all[1])
+	if f := part(false, most+1); f.Freed != 1 || from.Reported != 0 {
+		t.Errorf("of one that was reported dead %d permits were freed, want 1", f.Freed)
+	}
+
+	// What is not reported is found in a pass.
+	for _, dead := range []*Owner{all[owners-1], all[owners-3]} {
+		live := dead.Live().Load()
+		w.dies(dead)
+		dead.Live().Store(live)
+		pass()
+		if o.table.HoldsOrWaits(dead.slot) {
+			t.Errorf("slot %d has its permit still after a pass", dead.slot)
+		}
+	}
+}
+
+// takesOne takes one permit of several for the handle.
+func (w *world) takesOne(o *Owner) {
+	w.t.Helper()
+	if _, ok := o.Take(false); !ok {
+		w.t.Fatal("no permit")
 	}
 }

@@ -1,8 +1,6 @@
 package permits
 
 import (
-	"math/bits"
-
 	"github.com/procsem/semaphore/internal/futex"
 )
 
@@ -35,6 +33,8 @@ type Findings struct {
 	Unheard bool
 	Others  int // other waiters whose exit will be reported
 	Before  int // those of them in slots before the owner's own
+
+	share *share // nil: of all locks that there is a reason to ask for
 }
 
 // A DyingOwner is an owner whose exit the kernel has reported, but whose lock is still
@@ -51,6 +51,46 @@ type set [MaxSlots / 64]uint64
 func (s *set) add(i int)      { s[i/64] |= 1 << (i % 64) }
 func (s *set) has(i int) bool { return s[i/64]&(1<<(i%64)) != 0 }
 
+// Parts says where the next part of a look at the owners begins: at which slots, of those
+// whose exit will be reported and of the others. 0 is the beginning.
+type Parts struct{ Reported, Unreported int }
+
+// A share bounds how many locks a scan asks for, of either kind of owners. An owner that is
+// not in the share is left as it is, as if it were known to live: that keeps a dead owner's permits taken
+// until a later scan, and is never wrong.
+type share struct{ reported, unreported part }
+
+// A part goes through the slots upwards, from first on, until nothing is left of it.
+type part struct {
+	first int
+	left  int
+	next  int // where the next part begins; 0 if this one came to the end
+}
+
+func (p *part) takes(s int) bool {
+	switch {
+	case s < p.first || p.next > 0:
+		return false
+	case p.left == 0:
+		p.next = s
+		return false
+	}
+	p.left--
+	return true
+}
+
+// includes reports whether the lock of an owner is to be asked for that has this liveness
+// word: if its exit was reported, always.
+func (sh *share) includes(s int, live uint32) bool {
+	switch {
+	case sh == nil || live&futex.OwnerDied != 0:
+		return true
+	case exitWillBeReported(live):
+		return sh.reported.takes(s)
+	}
+	return sh.unreported.takes(s)
+}
+
 // Scan looks at all permits and at all holders and waiters, and reaps the dead ones. It
 // asks only for the locks of owners that may be dead: if the kernel will report an
 // owner's exit, it asks only if all is set and the owner is a holder. The liveness words
@@ -62,8 +102,10 @@ func (s *set) has(i int) bool { return s[i/64]&(1<<(i%64)) != 0 }
 //
 // Scan notifies no waiter of the permits that it has given back: the caller must call
 // Notify.
-func (o *Owner) Scan(all bool, watch []Word) Findings {
-	f := Findings{Watch: watch}
+func (o *Owner) Scan(all bool, watch []Word) Findings { return o.scan(all, watch, nil) }
+
+func (o *Owner) scan(all bool, watch []Word, of *share) Findings {
+	f := Findings{Watch: watch, share: of}
 	var holders set
 	n := o.permitsInUse()
 	for i := range n {
@@ -81,18 +123,13 @@ func (o *Owner) Scan(all bool, watch []Word) Findings {
 			holders.add(slotOf(w))
 		}
 	}
-	for i, word := range holders {
-		for ; word != 0; word &= word - 1 {
-			o.visit(i*64+bits.TrailingZeros64(word), all, true, &f)
-		}
-	}
 	var ahead line
 	for s := range o.slotsInUse() {
 		slot := &o.slots[s]
-		if s == o.slot || holders.has(s) {
-			continue
-		}
 		switch live := slot.live.Load(); {
+		case s == o.slot:
+		case holders.has(s):
+			o.visit(s, all, true, &f)
 		case slot.waits.Load() != 0 && exitWillBeReported(live):
 			ahead.add(s, slot.ticket.Load())
 			f.Others++
@@ -112,10 +149,25 @@ func (o *Owner) Scan(all bool, watch []Word) Findings {
 }
 
 // Reap is Scan, and notifies waiters of the permits that came back.
-func (o *Owner) Reap(all bool) Findings {
-	f := o.Scan(all, nil)
+func (o *Owner) Reap(all bool) Findings { return o.reap(all, nil) }
+
+func (o *Owner) reap(all bool, of *share) Findings {
+	f := o.scan(all, nil, of)
 	o.Notify(f.Freed)
 	return f
+}
+
+// ReapPart is Reap that asks for the locks of at most n owners whose exit will be reported,
+// and of n others; and of all whose exit was reported. With parts as from one call to the next
+// it comes to all slots.
+func (o *Owner) ReapPart(all bool, from Parts, n int) (f Findings, next Parts) {
+	of := &share{part{first: from.Reported, left: n}, part{first: from.Unreported, left: n}}
+	f = o.reap(all, of)
+	next = Parts{from.Reported, of.unreported.next}
+	if all {
+		next.Reported = of.reported.next
+	}
+	return f, next
 }
 
 // room reports whether there is a free word below the limit. It does not use the
@@ -158,6 +210,9 @@ func (o *Owner) visit(s int, all, matters bool, f *Findings) {
 		if !all {
 			return
 		}
+	}
+	if !f.share.includes(s, live) {
+		return
 	}
 	alive, err := o.host.Alive(s)
 	if err != nil {

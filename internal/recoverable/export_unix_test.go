@@ -4,6 +4,8 @@ package recoverable
 
 import (
 	"os"
+	"sync/atomic"
+	"time"
 
 	"github.com/procsem/semaphore/internal/engine"
 )
@@ -19,3 +21,25 @@ func SeenThrough(backend any, second *os.File) (slot int, err error) {
 	h := backend.(*handle)
 	return h.owner.Slot(), h.isSeen(second)
 }
+
+// countedLocks count how often they are asked whether an owner lives.
+type countedLocks struct {
+	slotLocks
+	looks atomic.Int64
+}
+
+func (c *countedLocks) alive(slot int) (bool, error) {
+	c.looks.Add(1)
+	return c.slotLocks.alive(slot)
+}
+
+// CountLooks counts the owners whose locks a handle asks for from here on.
+func CountLooks(backend any) *atomic.Int64 {
+	h := backend.(*handle)
+	c := &countedLocks{slotLocks: h.locks}
+	h.locks = c
+	return &c.looks
+}
+
+// Age makes the last look of a handle at all owners longer ago than a second.
+func Age(backend any) { backend.(*handle).scanned.Add(-int64(2 * time.Second)) }

@@ -55,6 +55,9 @@ type handle struct {
 	kick  engine.Kick // of a server that polls
 	sleeper
 
+	// Where TryWait goes on to look for dead owners; see permits.Parts.
+	reported, unreported atomic.Int64
+
 	scanned atomic.Int64 // when all owners were last checked for TryWait, or while polling, by ticks
 }
 
@@ -304,16 +307,34 @@ func (h *handle) Take(final, forPermit bool) (int, error) {
 }
 
 // reapForTry looks for permits of dead owners before a call that does not block gives
-// up. It checks owners reported dead, and those whose exit will not be reported; all
-// owners once a second, or every time if only sleeping waiters are notified.
+// up. It checks owners reported dead, and those whose exit will not be reported; the others
+// once a second, or every time if only sleeping waiters are notified.
+//
+// Each lock that it asks for is a system call that takes the longer the more locks the file
+// has. So only the first call of a handle, which may remain its only one, asks for all that
+// it should; later ones for a part of them, and the next calls for the others.
 func (h *handle) reapForTry() (found bool, err error) {
-	all := onlySleepersNotified || h.scanIsDue(time.Second)
+	first := h.scanned.Load() == 0
+	due := h.scanIsDue(time.Second)
+	from := permits.Parts{Reported: int(h.reported.Load()), Unreported: int(h.unreported.Load())}
+	all := onlySleepersNotified || due || from.Reported > 0
 	if !all && !h.owner.Suspects() {
 		return false, nil
 	}
-	f := h.owner.Reap(all)
+	most := tryLooks
+	if first && due {
+		most = permits.MaxSlots
+	}
+	// Of several calls at once some may look at the same part.
+	f, next := h.owner.ReapPart(all, from, most)
+	h.reported.Store(int64(next.Reported))
+	h.unreported.Store(int64(next.Unreported))
 	return f.Freed > 0 || f.Free || f.Again, f.Err
 }
+
+// tryLooks is how many owners TryWait looks at whose exit will be reported, and how many
+// others.
+const tryLooks = 64
 
 // onlySleepersNotified: on Windows a waiter that sleeps on the handle of a process is
 // notified of its exit, and writes that down for the others; a call that does not sleep

@@ -20,6 +20,8 @@ import (
 
 	"github.com/procsem/semaphore"
 	"github.com/procsem/semaphore/internal/permits"
+	"github.com/procsem/semaphore/internal/recoverable"
+	"github.com/procsem/semaphore/internal/testhook"
 	. "github.com/procsem/semaphore/internal/testkit"
 )
 
@@ -272,5 +274,40 @@ func TestHolderInAnotherPidNamespace(t *testing.T) {
 		waiting := Blocked(t, s, s.Wait)
 		Must(t, syscall.Kill(child, syscall.SIGKILL))
 		Must(t, Result(t, waiting))
+	})
+}
+
+// The first TryWait in vain looks at all owners, each later one at a part of them.
+func TestTryWaitLooksAtAPart(t *testing.T) {
+	const owners, part = 200, 64
+	EachVariant(t, func(t *testing.T) {
+		s := Open(t, UniqueName(t), Recoverable, semaphore.WithValue(owners))
+		Must(t, s.TryWait())
+		for range owners - 1 {
+			Must(t, Open(t, s.Name(), Recoverable).TryWait())
+		}
+		last := Open(t, s.Name(), Recoverable)
+		backend := testhook.Inspect(last).Backend
+		looks := recoverable.CountLooks(backend)
+		try := func() int64 {
+			looks.Store(0)
+			WantErr(t, "TryWait", last.TryWait(), semaphore.ErrWouldBlock)
+			return looks.Load()
+		}
+		if n := try(); n != owners {
+			t.Errorf("the first TryWait in vain looked at %d owners, want %d", n, owners)
+		}
+		recoverable.Age(backend)
+		var sum int64
+		for range (owners + part - 1) / part {
+			n := try()
+			if n > part {
+				t.Errorf("a later one looked at %d owners, want at most %d", n, part)
+			}
+			sum += n
+		}
+		if sum != owners {
+			t.Errorf("a second later %d calls looked at %d owners, want %d", (owners+part-1)/part, sum, owners)
+		}
 	})
 }
