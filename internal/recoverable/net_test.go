@@ -27,7 +27,7 @@ func TestNextLookOfOneThatReliesOnNobody(t *testing.T) {
 			"few others":                          {permits.Findings{Others: min(others, 3)}, true},
 			"few others, and it hears of nothing": {permits.Findings{Others: min(others, 3)}, false},
 		} {
-			if got := nextLook(now, time.Time{}, tt.found, tt.hears).Sub(now); got != engine.SafetyNet {
+			if got := nextLook(now, time.Time{}, time.Time{}, tt.found, tt.hears).Sub(now); got != engine.SafetyNet {
 				t.Errorf("%s, %d others: looks after %v, want %v", what, tt.found.Others, got, engine.SafetyNet)
 			}
 		}
@@ -42,11 +42,30 @@ func TestNextLookAfterAnExit(t *testing.T) {
 		for _, ago := range []time.Duration{0, time.Second / 4, time.Second, time.Minute} {
 			found := permits.Findings{Others: others, Before: others / 2}
 			looked := now.Add(-ago)
-			want := nextLook(looked, time.Time{}, found, true)
+			want := nextLook(looked, time.Time{}, time.Time{}, found, true)
 			if soon := now.Add(afterExit); soon.Before(want) {
 				want = soon
 			}
-			if got := nextLook(looked, now, found, true); !got.Equal(want) {
+			if got := nextLook(looked, now, time.Time{}, found, true); !got.Equal(want) {
+				t.Errorf("%d others, last look %v ago: looks after %v, want %v", others, ago, got.Sub(now), want.Sub(now))
+			}
+		}
+	}
+}
+
+// A waiter that may hear of no exit looks within a second of when that began, and not
+// later than it would have looked otherwise.
+func TestNextLookOfOneThatIsUnsure(t *testing.T) {
+	now := time.Now()
+	for _, others := range []int{0, 7, 100, permits.MaxSlots - 1} {
+		for _, ago := range []time.Duration{0, time.Second / 4, time.Second, time.Minute} {
+			found := permits.Findings{Others: others, Before: others / 2}
+			looked := now.Add(-ago)
+			want := nextLook(looked, time.Time{}, time.Time{}, found, true)
+			if soon := now.Add(engine.SafetyNet); soon.Before(want) {
+				want = soon
+			}
+			if got := nextLook(looked, time.Time{}, now, found, true); !got.Equal(want) {
 				t.Errorf("%d others, last look %v ago: looks after %v, want %v", others, ago, got.Sub(now), want.Sub(now))
 			}
 		}
@@ -65,7 +84,7 @@ func TestNetIsShared(t *testing.T) {
 			for i := range n {
 				looked := begin.Add(-netLongest - time.Duration(random.Int64N(int64(time.Second))))
 				for looked.Sub(begin) < during {
-					next := nextLook(looked, time.Time{}, permits.Findings{Others: n - 1, Before: i}, true)
+					next := nextLook(looked, time.Time{}, time.Time{}, permits.Findings{Others: n - 1, Before: i}, true)
 					// It wakes up a little before, and late on a busy machine.
 					now := next.Add(-engine.NetDoubt + time.Duration(random.Int64N(int64(15*time.Millisecond))))
 					if pause := now.Sub(looked); pause <= 0 || pause > netLongest+3*engine.NetDoubt {

@@ -64,10 +64,11 @@ func (h *handle) Serve(t engine.Turn) {
 		sleep       = sleep{h: h}
 		watched     [maxWatched]permits.Word
 		found       permits.Findings
-		netDue      bool // it is time to look by itself
-		heard       bool // a word that it slept on says that an owner has exited
-		ticketValid bool // our ticket still says where in the kernel's queue we are
-		pending     bool // there was an event, and no waiter here has used it yet
+		netDue      bool  // it is time to look by itself
+		heard       bool  // a word that it slept on says that an owner has exited
+		ticketValid bool  // our ticket still says where in the kernel's queue we are
+		unsure      = now // since when we may hear of no exit (see nextLook); 0 if we do
+		pending     bool  // there was an event, and no waiter here has used it yet
 
 		// If it was time while no goroutine waited: not at once. A short wait rarely pays
 		// for a scan of all owners, and many processes that begin to wait do not all
@@ -94,7 +95,10 @@ func (h *handle) Serve(t engine.Turn) {
 		found = h.owner.Scan(netDue, watched[:0])
 		if netDue {
 			h.owner.Heal(counted)
-			h.netLooked, h.netExited = time.Now(), time.Time{}
+			h.netLooked, h.netExited, unsure = time.Now(), time.Time{}, time.Time{}
+		}
+		if ticketValid && unsure.IsZero() {
+			unsure = time.Now()
 		}
 		if h.netExited.IsZero() && (heard || found.Again || h.dying.recent(found.Dying)) {
 			h.netExited = time.Now() // also if it heard while it looked by itself
@@ -121,7 +125,7 @@ func (h *handle) Serve(t engine.Turn) {
 		h.owner.Do(permits.Waiting)
 		var w waking
 		pause := h.dying.pause(found.Dying)
-		net := nextLook(h.netLooked, h.netExited, found, sleep.hears(found.Watch))
+		net := nextLook(h.netLooked, h.netExited, unsure, found, sleep.hears(found.Watch))
 		if net.Before(notBefore) {
 			net = notBefore
 		}
@@ -155,9 +159,10 @@ const (
 	netLongest = 10 * engine.SafetyNet
 )
 
-// nextLook returns when a server looks by itself that did so last at looked, and has
-// noticed an exit since at exited, if at all. found is what its scan has seen, and hears
-// says that exits that are reported will end its sleep.
+// nextLook returns when a server looks by itself that did so last at looked, has noticed
+// an exit since at exited, if at all, and has been unsure since then whether it hears of
+// any. found is what its scan has seen, and hears says that exits that are reported will
+// end its sleep.
 //
 // A look finds what was lost for all waiters, and notifies them. So waiters that hear of
 // each other's exits share the work: each has a moment in a period that grows with their
@@ -172,7 +177,15 @@ const (
 // missed others. It looks soon, for by then the dying are dead; if it finds another one it
 // does so again. A waiter that does not hear of exits, or knows of an owner whose exit is
 // not reported, relies on nobody.
-func nextLook(looked, exited time.Time, found permits.Findings, hears bool) time.Time {
+//
+// So each waiter has to be the first sleeper on somebody's liveness word. It is, on that
+// of the last waiter that fell asleep before it, if that one sleeps in the order of its
+// ticket. One that kept its ticket has fallen asleep behind a later ticket: these two watch
+// each other, and whoever sleeps behind them hears of neither. So it is unsure, and looks
+// after a second, for then it gets another ticket. Others can't know; but it happens mostly
+// when many begin to wait together. Therefore the first look of each wait comes after a
+// second, too.
+func nextLook(looked, exited, unsure time.Time, found permits.Findings, hears bool) time.Time {
 	next := looked.Add(engine.SafetyNet)
 	period := min(netShared*time.Duration(found.Others+1), netLongest)
 	if hears && !found.Unheard && period > engine.SafetyNet {
@@ -183,6 +196,9 @@ func nextLook(looked, exited time.Time, found permits.Findings, hears bool) time
 		next = done.Add(period - since)
 	}
 	if soon := exited.Add(afterExit); !exited.IsZero() && soon.Before(next) {
+		next = soon
+	}
+	if soon := unsure.Add(engine.SafetyNet); !unsure.IsZero() && soon.Before(next) {
 		next = soon
 	}
 	return next
