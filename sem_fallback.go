@@ -57,7 +57,32 @@ func init() {
 			}
 			return store.Remove(path)
 		},
+		Observe: observeFlock,
 	})
+}
+
+// observeFlock reads a counter: one write changes it, so no lock is needed.
+func observeFlock(name string) (o engine.Observation, err error) {
+	if o.Path, err = flockPath(name); err != nil {
+		return o, err
+	}
+	if err := store.CheckLocal(filepath.Dir(o.Path)); err != nil {
+		return o, err
+	}
+	f, err := store.ReadRegular(o.Path)
+	if err != nil {
+		return o, err
+	}
+	defer filelock.Close(f)
+	if err := checkFlockFile(f, name, &engine.Options{}); err != nil {
+		return o, err
+	}
+	if o.File, err = f.Stat(); err != nil {
+		return o, err
+	}
+	value, err := readFlock(f)
+	o.Value = int(value)
+	return o, err
 }
 
 func flockPath(name string) (string, error) {

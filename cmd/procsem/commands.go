@@ -418,16 +418,11 @@ func (inv *invocation) create(_ context.Context, cmd *cli.Command) error {
 
 // currentLimit returns the limit of a recoverable semaphore, 0 if it is not known.
 func currentLimit(name string) int {
-	s, err := openWithOwners(name)
+	o, err := observe(name)
 	if err != nil {
 		return 0
 	}
-	defer s.Close()
-	limit, err := s.Limit()
-	if err != nil {
-		return 0
-	}
-	return limit
+	return o.Limit // 0 of a bare count
 }
 
 // noticeMode prints a notice if the umask has left less of a new semaphore's mode than was
@@ -520,14 +515,16 @@ func (inv *invocation) post(_ context.Context, cmd *cli.Command) error {
 }
 
 func (inv *invocation) value(_ context.Context, cmd *cli.Command) error {
-	return withExisting(cmd, openExisting, func(s *semaphore.Semaphore) error {
-		n, err := s.Value()
-		if err != nil {
-			return err
-		}
-		_, err = fmt.Fprintln(inv.stdout, n)
+	name, err := oneName(cmd)
+	if err != nil {
 		return err
-	})
+	}
+	o, err := observe(name)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(inv.stdout, o.Value)
+	return err
 }
 
 func (inv *invocation) unlink(_ context.Context, cmd *cli.Command) error {

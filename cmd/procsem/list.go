@@ -89,22 +89,20 @@ func (inv *invocation) list(_ context.Context, cmd *cli.Command) error {
 func summarize(f names.File) (summary, error) {
 	store := stores[f.Prefix]
 	line := summary{Name: f.Name, Base64: base64Of(f.Name), Kind: store.kind}
-	s, err := semaphore.Open(f.Name, semaphore.WithCreate(false), semaphore.WithEngine(store.engine))
+	eng := observer(store.engine.String())
+	if eng == nil {
+		return line, &failure{statusUnavailable, errors.New("semaphores of this kind are not in this build")}
+	}
+	o, err := observeIn(eng, f.Name)
 	if err != nil {
 		return line, err
 	}
-	defer s.Close()
-	if line.Kind != kindRecoverable {
-		n, err := s.Value()
-		line.Free = known(n, err)
-		return line, err
-	}
-	c, err := count(s)
-	if err != nil {
-		return line, err
+	line.Free = &o.Value
+	if !o.Recoverable {
+		return line, nil
 	}
 	holders, waiting := 0, 0
-	for _, h := range c.handles {
+	for _, h := range o.Handles {
 		if h.Permits > 0 {
 			holders++
 		}
@@ -112,38 +110,8 @@ func summarize(f names.File) (summary, error) {
 			waiting++
 		}
 	}
-	line.Limit, line.Free, line.Holders, line.Waiting = &c.limit, &c.free, &holders, &waiting
+	line.Limit, line.Holders, line.Waiting = &o.Limit, &holders, &waiting
 	return line, nil
-}
-
-// A census is the state of a recoverable semaphore at one moment.
-type census struct {
-	limit, free int
-	handles     []semaphore.Holder
-}
-
-// count reads the holders once and derives the free permits from them, so that the
-// two add up to the limit.
-func count(s *semaphore.Semaphore) (c census, err error) {
-	if c.limit, err = s.Limit(); err != nil {
-		return c, err
-	}
-	if c.handles, err = s.Holders(); err != nil {
-		return c, err
-	}
-	c.free = c.limit
-	for _, h := range c.handles {
-		c.free -= h.Permits
-	}
-	c.free = max(0, c.free)
-	return c, nil
-}
-
-func known(n int, err error) *int {
-	if err != nil {
-		return nil
-	}
-	return &n
 }
 
 func number(n *int) string {
@@ -155,12 +123,14 @@ func number(n *int) string {
 
 // reason is the text of an error without the operation and the semaphore's name: the
 // error's line in the list begins with the name.
-func reason(err error) string {
+func reason(err error) string { return reasonOf(err).Error() }
+
+func reasonOf(err error) error {
 	var e *semaphore.Error
 	if errors.As(err, &e) {
-		err = e.Err
+		return e.Err
 	}
-	return err.Error()
+	return err
 }
 
 // printable quotes a text that others have chosen, such as a name, if it has

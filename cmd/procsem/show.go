@@ -2,15 +2,18 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"slices"
 	"strconv"
 	"time"
 
-	"github.com/procsem/semaphore"
+	"github.com/procsem/semaphore/internal/engine"
 	"github.com/procsem/semaphore/internal/permits"
 	"github.com/procsem/semaphore/internal/proc"
+	"github.com/procsem/semaphore/internal/store"
 	"github.com/urfave/cli/v3"
 )
 
@@ -50,113 +53,121 @@ const (
 )
 
 func (inv *invocation) show(_ context.Context, cmd *cli.Command) error {
-	return withExisting(cmd, openExisting, func(s *semaphore.Semaphore) error {
-		v, err := viewOf(s)
-		if err != nil {
-			return err
-		}
-		if cmd.Bool(jsonFlag) {
-			return writeJSON(inv.stdout, v)
-		}
-		return inv.print(v)
-	})
+	name, err := oneName(cmd)
+	if err != nil {
+		return err
+	}
+	v, err := viewOf(name)
+	if err != nil {
+		return err
+	}
+	if cmd.Bool(jsonFlag) {
+		return writeJSON(inv.stdout, v)
+	}
+	return inv.print(v)
 }
 
-func viewOf(s *semaphore.Semaphore) (view, error) {
-	v := view{Name: s.Name(), Base64: base64Of(s.Name()), Kind: kindOf(s)}
-	if v.Kind != kindRecoverable {
-		n, err := s.Value()
-		v.Free = known(n, err)
-		return v, err
+// mostLooks bounds how often show begins anew because a process has ended while it looked.
+const mostLooks = 10
+
+func viewOf(name string) (view, error) {
+	for looks := 1; ; looks++ {
+		o, err := observe(name)
+		if err != nil {
+			return view{}, err
+		}
+		v := view{Name: name, Base64: base64Of(name), Kind: o.kind, Free: &o.Value}
+		if !o.Recoverable {
+			return v, nil
+		}
+		v.Limit = &o.Limit
+		seen, ended, err := handlesOf(name, o)
+		if err != nil {
+			return v, err
+		}
+		if ended && looks < mostLooks {
+			continue // the permits that it held are free now
+		}
+		v.Holders, v.Waiters = []handle{}, []handle{} // not nil: it is known that there are none
+		for _, h := range seen {
+			if h.Permits > 0 {
+				v.Holders = append(v.Holders, h)
+			}
+			if h.Waiting {
+				v.Waiters = append(v.Waiters, h)
+			}
+		}
+		return v, nil
 	}
-	c, err := count(s)
+}
+
+// ownersOf looks at all processes.
+var ownersOf = (*proc.Locks).Owners
+
+// handlesOf finds the processes of handles. It looks at their own entries in /proc first, and
+// at those of all other processes only for handles whose process is not there but which
+// live on: someone has their lock. ended says that a handle has ended meanwhile.
+func handlesOf(name string, o observation) (seen []handle, ended bool, err error) {
+	locks := locksOf(o)
+	lost := false
+	for _, h := range o.Handles {
+		own := locks.look(h)
+		seen = append(seen, own)
+		lost = lost || own.State == stateUnseen
+	}
+	if !lost {
+		return seen, false, nil
+	}
+	now, err := observe(name)
 	if err != nil {
-		return v, err
+		return nil, false, err
 	}
-	v.Limit, v.Free = &c.limit, &c.free
-	v.Holders, v.Waiters = []handle{}, []handle{} // not nil: it is known that there are none
-	locks := locksOf(s)
-	var now []semaphore.Holder // the holders read again, if that is needed
-	for _, h := range c.handles {
-		seen := locks.look(h)
-		if seen.State == stateUnseen {
-			// It may have ended since the handles were read.
-			if now == nil {
-				if now, err = s.Holders(); err != nil {
-					return v, err
-				}
-			}
-			if !slices.ContainsFunc(now, func(n semaphore.Holder) bool { return n.PID == h.PID && n.Opened.Equal(h.Opened) }) {
-				continue
-			}
+	var owners map[int64][]int
+	for i, h := range o.Handles {
+		if seen[i].State != stateUnseen {
+			continue
 		}
-		if h.Permits > 0 {
-			v.Holders = append(v.Holders, seen)
+		if !slices.ContainsFunc(now.Handles, func(n engine.ObservedHandle) bool { return n.PID == h.PID && n.Opened.Equal(h.Opened) }) {
+			ended = true
+			continue
 		}
-		if h.Waiting {
-			v.Waiters = append(v.Waiters, seen)
+		if locks.locks == nil || h.LockAt == 0 {
+			continue
 		}
+		if owners == nil {
+			owners = ownersOf(locks.locks)
+		}
+		seen[i] = amongOwners(h, seen[i], owners[h.LockAt])
 	}
-	return v, nil
+	return seen, ended, nil
 }
 
 // A lockView says which processes have the lock of a handle.
 type lockView struct {
-	table *permits.Table
 	locks *proc.Locks // nil: not known
 }
 
-// locksOf finds the processes that have the locks of the handles of s; a handle is
-// alive while its lock is held. Where locks cannot be seen the view is empty.
-func locksOf(s *semaphore.Semaphore) lockView {
-	f, err := s.LockFile()
+// locksOf finds the locks of the handles of a semaphore; a handle is alive while its lock
+// is held. Where locks cannot be seen the view is empty.
+func locksOf(o observation) lockView {
+	f, err := store.ReadRegular(o.Path)
 	if err != nil {
 		return lockView{}
 	}
 	defer f.Close()
-	info, err := f.Stat()
+	if info, err := f.Stat(); err != nil || !os.SameFile(info, o.File) {
+		return lockView{} // it was removed, and another one made
+	}
+	locks, err := proc.LocksOf(f, permits.SpareByte)
 	if err != nil {
 		return lockView{}
 	}
-	locks, err := proc.LocksOf(info)
-	if err != nil || !ownLockIn(locks) {
-		return lockView{}
-	}
-	// The table is read after the locks. If it were older, the lock of a new handle
-	// could be attributed to the handle that had the slot before.
-	table, err := permits.Read(f)
-	if err != nil {
-		return lockView{}
-	}
-	return lockView{table, locks}
+	return lockView{locks}
 }
 
-// ownLockIn reports whether the lock of our own handle was seen. If not, the kernel
-// does not show locks, and those of other processes were not seen either.
-func ownLockIn(locks *proc.Locks) bool {
-	for _, pids := range locks.Owners {
-		if slices.Contains(pids, os.Getpid()) {
-			return true
-		}
-	}
-	return false
-}
-
-// owners returns the visible processes that have the lock of a handle.
-func (l lockView) owners(h semaphore.Holder) []int {
-	if l.locks == nil {
-		return nil
-	}
-	at, ok := l.table.LockOf(h.PID, h.Opened.UnixNano())
-	if !ok {
-		return nil
-	}
-	return l.locks.Owners[at]
-}
-
-// look finds the process of a handle. The process id alone proves nothing: ids are
+// look finds the process of a handle under its own id. The id alone proves nothing: ids are
 // reused, and each pid namespace has its own.
-func (l lockView) look(h semaphore.Holder) handle {
+func (l lockView) look(h engine.ObservedHandle) handle {
 	seen := handle{
 		process: process{PID: h.PID, Started: h.Started},
 		State:   stateUnseen,
@@ -164,8 +175,30 @@ func (l lockView) look(h semaphore.Holder) handle {
 		Permits: h.Permits,
 		Waiting: h.Waiting,
 	}
+	// The process with that id may be the handle's if it started when the handle's did or,
+	// where the start is not recorded, before the handle was opened.
+	p, err := proc.Look(h.PID)
+	if err != nil || h.Started.IsZero() && p.Started.After(h.Opened) || !h.Started.IsZero() && !p.StartedAt(h.Started) {
+		return seen
+	}
+	if l.locks != nil && h.LockAt != 0 {
+		// It is the handle's if it has the lock. If we may not see its descriptors, it is
+		// taken for the handle's.
+		held, err := l.locks.HeldBy(h.PID)
+		if !errors.Is(err, fs.ErrPermission) && !slices.Contains(held, h.LockAt) {
+			return seen
+		}
+	}
+	seen.process, seen.State = process(p), stateRunning
+	return seen
+}
+
+// amongOwners finds the process of a handle among those that have its lock: in a pid
+// namespace of its own it has another id for us. If they are others, these have inherited
+// the lock, and the process is gone.
+func amongOwners(h engine.ObservedHandle, seen handle, pids []int) handle {
 	var others []process
-	for _, pid := range l.owners(h) {
+	for _, pid := range pids {
 		p, err := proc.Look(pid)
 		switch {
 		case err != nil:
@@ -178,16 +211,6 @@ func (l lockView) look(h semaphore.Holder) handle {
 	}
 	if others != nil {
 		seen.State, seen.KeptBy = stateGone, others
-		return seen
-	}
-	if l.locks != nil && !l.locks.Hidden[h.PID] {
-		return seen // if it ran, we would have seen it have the lock
-	}
-	// Without locks, the process with that id is the handle's if it started when the
-	// handle's did or, where the start is not recorded, before the handle was opened.
-	p, err := proc.Look(h.PID)
-	if err == nil && (h.Started.IsZero() && !p.Started.After(h.Opened) || !h.Started.IsZero() && p.StartedAt(h.Started)) {
-		seen.process, seen.State = process(p), stateRunning
 	}
 	return seen
 }

@@ -14,7 +14,7 @@ import (
 
 	gocmp "github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
-	"github.com/procsem/semaphore"
+	"github.com/procsem/semaphore/internal/engine"
 	"github.com/procsem/semaphore/internal/proc"
 )
 
@@ -88,16 +88,16 @@ func TestLookNeedsMoreThanProcessID(t *testing.T) {
 	now := time.Now()
 	for _, tt := range []struct {
 		what   string
-		holder semaphore.Holder
+		holder engine.Holder
 		want   string
 	}{
-		{"itself", semaphore.Holder{PID: os.Getpid(), Started: self.Started, Opened: now}, stateRunning},
-		{"another process with its id", semaphore.Holder{PID: os.Getpid(), Started: self.Started.Add(-time.Hour), Opened: now}, stateUnseen},
-		{"itself, start not known", semaphore.Holder{PID: os.Getpid(), Opened: now}, stateRunning},
-		{"another process, start not known", semaphore.Holder{PID: os.Getpid(), Opened: self.Started.Add(-time.Hour)}, stateUnseen},
-		{"no process", semaphore.Holder{PID: math.MaxInt32, Started: self.Started, Opened: now}, stateUnseen},
+		{"itself", engine.Holder{PID: os.Getpid(), Started: self.Started, Opened: now}, stateRunning},
+		{"another process with its id", engine.Holder{PID: os.Getpid(), Started: self.Started.Add(-time.Hour), Opened: now}, stateUnseen},
+		{"itself, start not known", engine.Holder{PID: os.Getpid(), Opened: now}, stateRunning},
+		{"another process, start not known", engine.Holder{PID: os.Getpid(), Opened: self.Started.Add(-time.Hour)}, stateUnseen},
+		{"no process", engine.Holder{PID: math.MaxInt32, Started: self.Started, Opened: now}, stateUnseen},
 	} {
-		if got := (lockView{}).look(tt.holder).State; got != tt.want {
+		if got := (lockView{}).look(engine.ObservedHandle{Holder: tt.holder}).State; got != tt.want {
 			t.Errorf("%s: %s, want %s", tt.what, got, tt.want)
 		}
 	}

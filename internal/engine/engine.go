@@ -24,6 +24,29 @@ type Engine struct {
 	// counts, if counts is not nil. What is in no file that the engine knows counts.
 	Exists func(name string, counts func(fs.FileInfo) bool) (bool, error)
 	Unlink func(name string) error
+	// Observe reads a semaphore that exists without being one of its users: it claims no
+	// slot, maps no memory, waits for no lock and changes nothing. It is nil where the system
+	// shows a semaphore only to those that have it open.
+	Observe func(name string) (Observation, error)
+}
+
+// An Observation is one picture of a semaphore.
+type Observation struct {
+	Value int         // the free permits
+	File  fs.FileInfo // the semaphore's
+	Path  string
+
+	// Of a semaphore whose permits have owners, what they hold and Value add up to Limit
+	// (unless that was lowered meanwhile, and they hold more).
+	Recoverable bool
+	Limit       int
+	Handles     []ObservedHandle // those that hold or wait
+}
+
+// An ObservedHandle is a living handle.
+type ObservedHandle struct {
+	Holder
+	LockAt int64 // the byte whose lock shows that it lives; 0 if another lock does
 }
 
 var registered []*Engine

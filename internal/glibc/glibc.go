@@ -46,7 +46,8 @@ func init() {
 		Exists: func(name string, counts func(fs.FileInfo) bool) (bool, error) {
 			return store.Exists(Path(name), counts)
 		},
-		Unlink: func(name string) error { return store.Remove(Path(name)) },
+		Unlink:  func(name string) error { return store.Remove(Path(name)) },
+		Observe: observe,
 	})
 }
 
@@ -103,6 +104,25 @@ func open(name string, how engine.How, o *engine.Options) (engine.Backend, error
 	return mapFile(f, name, o)
 }
 
+// observe reads a semaphore's file, and does not map it.
+func observe(name string) (o engine.Observation, err error) {
+	if err := local(); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return o, err
+	}
+	o.Path = Path(name)
+	f, err := store.ReadRegular(o.Path)
+	if err != nil {
+		return o, err
+	}
+	defer f.Close()
+	if o.File, err = f.Stat(); err != nil {
+		return o, err
+	}
+	content, err := read(f)
+	o.Value = int(content.words.Value())
+	return o, err
+}
+
 // local refuses a directory on a filesystem that others see without its memory. Unlike
 // SEMAPHORE_DIR the directory is always the same, so one look that finds it local will do.
 func local() error {
@@ -127,25 +147,31 @@ func (g *file) bytes() []byte { return unsafe.Slice((*byte)(unsafe.Pointer(g)), 
 // CheckFile refuses what is no semaphore of this word size. libc does not
 // look, and dies of SIGBUS later.
 func CheckFile(f *os.File) error {
+	_, err := read(f)
+	return err
+}
+
+// read returns the content of a file that is a semaphore.
+func read(f *os.File) (*file, error) {
+	content := new(file)
 	info, err := f.Stat()
 	if err != nil {
-		return err
+		return content, err
 	}
 	if err := CheckSize(f.Name(), info.Size()); err != nil {
-		return err
+		return content, err
 	}
-	var content file
 	b := content.bytes()
 	if _, err := f.ReadAt(b, 0); err != nil {
-		return err
+		return content, err
 	}
 	if value := content.words.Value(); value > engine.MaxValue {
-		return engine.Because(engine.ErrCorrupt, "%s has the value %d; at most %d is possible", f.Name(), value, engine.MaxValue)
+		return content, engine.Because(engine.ErrCorrupt, "%s has the value %d; at most %d is possible", f.Name(), value, engine.MaxValue)
 	}
 	if private := binary.NativeEndian.Uint32(b[privateAt:]); private != shared {
-		return engine.Because(engine.ErrCorrupt, "%s is not shared as glibc's sem_open would have it (%d in place of %d)", f.Name(), private, shared)
+		return content, engine.Because(engine.ErrCorrupt, "%s is not shared as glibc's sem_open would have it (%d in place of %d)", f.Name(), private, shared)
 	}
-	return nil
+	return content, nil
 }
 
 // CheckSize tells a semaphore of another word size from what is none.

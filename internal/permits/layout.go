@@ -42,6 +42,8 @@ const (
 	// one for the claim, and from SlotByte on one for each slot.
 	ClaimByte = Size
 	SlotByte  = Size + 1
+	// SpareByte is locked by nobody, but for a moment by people who look (proc.LocksOf).
+	SpareByte = SlotByte + MaxSlots
 
 	// MaxName is the longest name in bytes.
 	MaxName = 255

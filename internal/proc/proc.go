@@ -87,10 +87,3 @@ const startDoubt = 2 * time.Second
 func (p Process) StartedAt(t time.Time) bool {
 	return p.Started.Sub(t).Abs() <= startDoubt
 }
-
-// Locks says which processes have which of a file's open-file-description locks. Such a
-// lock belongs to all processes with a descriptor of the description that took it.
-type Locks struct {
-	Owners map[int64][]int // by the first byte that is locked
-	Hidden map[int]bool    // processes whose descriptors we cannot see
-}

@@ -4,7 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io/fs"
+	"io"
 	"os"
 	"slices"
 	"strconv"
@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/shirou/gopsutil/v3/process"
+	"golang.org/x/sys/unix"
 )
 
 // startOf computes the start as package semaphore does, from the start of the system in
@@ -45,58 +46,96 @@ func startOf(p *process.Process) time.Time {
 	return time.Unix(boot, 0).Add(time.Duration(ticks) * time.Second / ticksPerSecond)
 }
 
-// LocksOf returns the locks of a file, as far as processes can be seen.
-func LocksOf(file fs.FileInfo) (*Locks, error) {
-	pids, err := process.Pids()
+// Locks finds the processes that have open-file-description locks of a file. Such a lock
+// belongs to all processes with a descriptor of the description that took it.
+type Locks struct {
+	file string // as lines of locks name it
+}
+
+// LocksOf returns the locks of f, or errors.ErrUnsupported if the kernel does not show any.
+// To learn what name the kernel has for the file, which on some filesystems is not that of
+// stat(2), it takes the lock of the byte mark for a moment, shared: nobody must have a use for
+// that byte. f need not be open for writing.
+func LocksOf(f *os.File, mark int64) (*Locks, error) {
+	lock := unix.Flock_t{Type: unix.F_RDLCK, Whence: io.SeekStart, Start: mark, Len: 1}
+	if err := unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &lock); err != nil {
+		return nil, err
+	}
+	lines := locksIn(os.Getpid(), fmt.Sprint(f.Fd()))
+	lock.Type = unix.F_UNLCK
+	if err := unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &lock); err != nil {
+		return nil, err
+	}
+	for _, l := range lines {
+		if l.at == mark {
+			return &Locks{l.file}, nil
+		}
+	}
+	return nil, errors.ErrUnsupported
+}
+
+// HeldBy returns the bytes whose locks a process has. It looks at descriptors of that process
+// alone, and never at what they are open on, which may be a file of a server that does not
+// answer.
+func (l *Locks) HeldBy(pid int) (bytes []int64, err error) {
+	fds, err := os.ReadDir(fmt.Sprintf("/proc/%d/fdinfo", pid))
 	if err != nil {
 		return nil, err
 	}
-	slices.Sort(pids)
-	l := &Locks{make(map[int64][]int), make(map[int]bool)}
-	for _, pid := range pids {
-		if err := l.add(int(pid), file); errors.Is(err, fs.ErrPermission) {
-			l.Hidden[int(pid)] = true
+	for _, fd := range fds {
+		for _, line := range locksIn(pid, fd.Name()) {
+			if line.file == l.file {
+				bytes = append(bytes, line.at)
+			}
 		}
 	}
-	return l, nil
+	return bytes, nil
 }
 
-func (l *Locks) add(pid int, file fs.FileInfo) error {
-	dir := fmt.Sprintf("/proc/%d/fd", pid)
-	fds, err := os.ReadDir(dir)
+// Owners returns the processes that have locks of the file, by the byte that is locked, as far
+// as processes can be seen. It looks at all processes.
+func (l *Locks) Owners() map[int64][]int {
+	owners := make(map[int64][]int)
+	pids, err := process.Pids()
 	if err != nil {
-		return err
+		return owners
 	}
-	for _, fd := range fds {
-		link := dir + "/" + fd.Name()
-		// The path serves only to tell files from pipes: a file that was created
-		// without a name keeps the path that it had then, and other mount namespaces
-		// have other paths.
-		path, err := os.Readlink(link)
-		if err != nil || !strings.HasPrefix(path, "/") {
-			continue
-		}
-		if info, err := os.Stat(link); err != nil || !os.SameFile(info, file) {
-			continue
-		}
-		// For the description that has the lock, proc_pid_fdinfo(5) shows
-		//	lock:	1: OFDLCK ADVISORY  WRITE -1 00:1b:3048813 835585 835585
-		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/fdinfo/%s", pid, fd.Name()))
-		if err != nil {
-			continue
-		}
-		for line := range strings.Lines(string(text)) {
-			f := strings.Fields(line)
-			if len(f) != 9 || f[0] != "lock:" || f[2] != "OFDLCK" {
-				continue
-			}
-			at, err := strconv.ParseInt(f[7], 10, 64)
-			if err == nil && !slices.Contains(l.Owners[at], pid) {
-				l.Owners[at] = append(l.Owners[at], pid)
+	slices.Sort(pids)
+	for _, pid := range pids {
+		held, _ := l.HeldBy(int(pid))
+		for _, at := range held {
+			if !slices.Contains(owners[at], int(pid)) {
+				owners[at] = append(owners[at], int(pid))
 			}
 		}
 	}
-	return nil
+	return owners
+}
+
+type lockLine struct {
+	file string
+	at   int64
+}
+
+// locksIn returns the locks that a descriptor's description has. For each proc_pid_fdinfo(5)
+// shows
+//
+//	lock:	1: OFDLCK ADVISORY  WRITE -1 00:1b:3048813 835585 835585
+func locksIn(pid int, fd string) (lines []lockLine) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/fdinfo/%s", pid, fd))
+	if err != nil {
+		return nil
+	}
+	for line := range strings.Lines(string(text)) {
+		f := strings.Fields(line)
+		if len(f) != 9 || f[0] != "lock:" || f[2] != "OFDLCK" {
+			continue
+		}
+		if at, err := strconv.ParseInt(f[7], 10, 64); err == nil {
+			lines = append(lines, lockLine{f[6], at})
+		}
+	}
+	return lines
 }
 
 // OwnID returns the id that a process has for itself. If it is in another pid namespace,

@@ -76,19 +76,19 @@ func TestLocksOf(t *testing.T) {
 	}
 	heir := start(f)
 	start(again)
-	info, err := f.Stat()
+	locks, err := proc.LocksOf(again, 2000)
 	if err != nil {
 		t.Fatal(err)
 	}
-	locks, err := proc.LocksOf(info)
-	if err != nil {
-		t.Fatal(err)
-	}
+	owners := locks.Owners()
 	want := []int{os.Getpid(), heir}
 	slices.Sort(want)
-	got := slices.Sorted(slices.Values(locks.Owners[1000]))
-	if len(locks.Owners) != 1 || !slices.Equal(got, want) {
-		t.Errorf("owners %v, want %v of byte 1000", locks.Owners, want)
+	got := slices.Sorted(slices.Values(owners[1000]))
+	if len(owners) != 1 || !slices.Equal(got, want) {
+		t.Errorf("owners %v, want %v of byte 1000", owners, want)
+	}
+	if held, err := locks.HeldBy(heir); err != nil || !slices.Equal(held, []int64{1000}) {
+		t.Errorf("the heir has the locks of %v, %v, want 1000", held, err)
 	}
 	if id := proc.OwnID(heir); id != heir {
 		t.Errorf("process %d sees itself as %d", heir, id)

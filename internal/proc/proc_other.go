@@ -4,7 +4,7 @@ package proc
 
 import (
 	"errors"
-	"io/fs"
+	"os"
 	"time"
 
 	"github.com/shirou/gopsutil/v3/process"
@@ -18,8 +18,14 @@ func startOf(p *process.Process) time.Time {
 	return time.UnixMilli(ms)
 }
 
-// LocksOf returns the locks of a file, as far as processes can be seen.
-func LocksOf(fs.FileInfo) (*Locks, error) { return nil, errors.ErrUnsupported }
+// Locks are not to be seen on this system.
+type Locks struct{}
+
+func LocksOf(*os.File, int64) (*Locks, error) { return nil, errors.ErrUnsupported }
+
+func (*Locks) HeldBy(int) ([]int64, error) { return nil, errors.ErrUnsupported }
+
+func (*Locks) Owners() map[int64][]int { return nil }
 
 // OwnID returns the id that a process has for itself.
 func OwnID(pid int) int { return pid }

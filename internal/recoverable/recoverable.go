@@ -37,7 +37,8 @@ func init() {
 			}
 			return store.Exists(path, counts)
 		},
-		Unlink: unlink,
+		Unlink:  unlink,
+		Observe: observe,
 	})
 }
 

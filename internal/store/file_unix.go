@@ -130,8 +130,13 @@ func create(dir, name string, fill func(*os.File) error, mode fs.FileMode) (*os.
 // OpenRegular opens a regular file without O_CREAT: in a sticky directory Linux
 // refuses that on another user's file even where the mode allows its use
 // (fs.protected_regular). It follows no symbolic link and blocks on nothing.
-func OpenRegular(path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+func OpenRegular(path string) (*os.File, error) { return openRegular(path, os.O_RDWR) }
+
+// ReadRegular is OpenRegular of a file that is only read.
+func ReadRegular(path string) (*os.File, error) { return openRegular(path, os.O_RDONLY) }
+
+func openRegular(path string, access int) (*os.File, error) {
+	f, err := os.OpenFile(path, access|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, engine.ErrNoSuch
 	}

@@ -36,9 +36,16 @@ func CreateFile(path string, access uint32, sa *windows.SecurityAttributes, how 
 
 // OpenRegular opens a regular file, and nothing else.
 func OpenRegular(path string) (*os.File, error) {
+	return openRegular(path, windows.GENERIC_READ|windows.GENERIC_WRITE)
+}
+
+// ReadRegular is OpenRegular of a file that is only read.
+func ReadRegular(path string) (*os.File, error) { return openRegular(path, windows.GENERIC_READ) }
+
+func openRegular(path string, access uint32) (*os.File, error) {
 	var h windows.Handle
 	err := retryShared(func() (err error) {
-		h, err = CreateFile(path, windows.GENERIC_READ|windows.GENERIC_WRITE, nil, windows.OPEN_EXISTING)
+		h, err = CreateFile(path, access, nil, windows.OPEN_EXISTING)
 		return err
 	})
 	if errors.Is(err, fs.ErrNotExist) {

@@ -2,10 +2,17 @@
 
 package store
 
-import "io/fs"
+import (
+	"errors"
+	"io/fs"
+	"os"
+)
 
 // Lock has nothing to lock: there is no engine on such a system.
 func Lock() (unlock func(), err error) { return func() {}, nil }
 
 // CountsBeside: there are no files either.
 func CountsBeside(fs.FileInfo) func(fs.FileInfo) bool { return nil }
+
+// ReadRegular finds none.
+func ReadRegular(string) (*os.File, error) { return nil, errors.ErrUnsupported }

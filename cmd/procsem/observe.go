@@ -1,0 +1,96 @@
+package main
+
+import (
+	"errors"
+	"io/fs"
+	"slices"
+
+	"github.com/procsem/semaphore"
+	"github.com/procsem/semaphore/internal/engine"
+	"github.com/procsem/semaphore/internal/store"
+)
+
+// list, show and value are for looking. They read semaphores without opening them: a
+// process that looks is no user. So it keeps no limit from being changed, needs no slot of a
+// table that is full, gives nobody's permits back, and maps no file that its owner may truncate.
+
+// An observation is a semaphore as it was seen at one moment.
+type observation struct {
+	engine.Observation
+	kind string
+}
+
+var kinds = map[string]string{
+	semaphore.EngineRecoverable.String(): kindRecoverable,
+	semaphore.EngineFlock.String():       kindFlock,
+	semaphore.EngineNative.String():      kindPOSIX,
+}
+
+// observer returns the engine of that name if its semaphores can be observed, or nil.
+func observer(name string) *engine.Engine {
+	all := engine.Registered()
+	if i := slices.IndexFunc(all, func(e *engine.Engine) bool { return e.Name == name && e.Observe != nil }); i >= 0 {
+		return all[i]
+	}
+	return nil
+}
+
+// observe looks at the semaphore of that name, of whatever kind. What some user has put under
+// the name of one kind does not hide a semaphore of another.
+func observe(name string) (observation, error) {
+	var failed error
+	for _, e := range []semaphore.Engine{semaphore.EngineRecoverable, semaphore.EngineNative, semaphore.EngineFlock} {
+		eng := observer(e.String())
+		if eng == nil {
+			continue
+		}
+		o, err := observeIn(eng, name)
+		if err == nil || errors.Is(err, semaphore.ErrKindMismatch) {
+			return o, err
+		}
+		if failed == nil && !errors.Is(err, fs.ErrNotExist) {
+			failed = err
+		}
+	}
+	if failed != nil {
+		return observation{}, failed
+	}
+	// Only those that have them open can see the semaphores of other systems' libcs, and of
+	// Windows. They have no slots.
+	s, err := openExisting(name)
+	if err != nil {
+		return observation{}, err
+	}
+	defer s.Close()
+	n, err := s.Value()
+	return observation{engine.Observation{Value: n}, kindOf(s)}, err
+}
+
+// observeIn looks at the semaphore that an engine has by that name.
+func observeIn(eng *engine.Engine, name string) (observation, error) {
+	o, err := eng.Observe(name)
+	if err == nil {
+		err = alone(eng, name, o.File)
+	}
+	if err != nil {
+		err = &semaphore.Error{Op: "observe", Name: name, Err: err}
+	}
+	return observation{o, kinds[eng.Name]}, err
+}
+
+// alone returns an error if the name is of another kind, too: then nobody can open either.
+func alone(eng *engine.Engine, name string, file fs.FileInfo) error {
+	for _, other := range engine.Registered() {
+		if other.Store == eng.Store {
+			continue
+		}
+		exists, err := other.Exists(name, store.CountsBeside(file))
+		if err != nil {
+			return err
+		}
+		if exists {
+			return engine.Because(semaphore.ErrKindMismatch, "there is also one of that name of engine %v", other.Name)
+		}
+	}
+	return nil
+}

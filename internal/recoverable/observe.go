@@ -1,0 +1,69 @@
+//go:build ((unix && !aix && !filelock_fcntl) || windows) && !mips && !mipsle && (!arm || arm.7)
+
+package recoverable
+
+import (
+	"io"
+	"path/filepath"
+	"time"
+
+	"github.com/procsem/semaphore/internal/engine"
+	"github.com/procsem/semaphore/internal/permits"
+	"github.com/procsem/semaphore/internal/store"
+)
+
+// observe looks at a semaphore through a copy of its file. So whoever looks is not counted as
+// a user, needs no slot, is held up by nobody who has the lock of the claim, and does not
+// die if the file's owner truncates it. Whose file it is does not matter: it is only read.
+func observe(name string) (o engine.Observation, err error) {
+	if err := checkName(name); err != nil {
+		return o, err
+	}
+	if o.Path, err = pathOf(name); err != nil {
+		return o, err
+	}
+	if err := store.CheckLocal(filepath.Dir(o.Path)); err != nil {
+		return o, err
+	}
+	f, err := store.ReadRegular(o.Path)
+	if err != nil {
+		return o, err
+	}
+	defer f.Close()
+	head, err := readHead(f)
+	if err != nil {
+		return o, err
+	}
+	if made := head.Name(); made != name {
+		return o, store.OtherName(f, made)
+	}
+	locks, err := newLocks(head, f, o.Path)
+	if err != nil {
+		return o, err
+	}
+	if o.File, err = f.Stat(); err != nil {
+		return o, err
+	}
+	seen, err := permits.Look(f, locks.alive)
+	if err == io.EOF {
+		err = engine.Because(engine.ErrCorrupt, "%s was truncated", o.Path)
+	}
+	if err != nil {
+		return o, err
+	}
+	o.Recoverable, o.Limit, o.Value = true, seen.Limit, seen.Free()
+	for _, h := range seen.Handles {
+		handle := engine.ObservedHandle{Holder: engine.Holder{
+			PID:     h.PID,
+			Started: startTime(h.Started),
+			Opened:  time.Unix(0, h.Opened),
+			Permits: h.Permits,
+			Waiting: h.Waits,
+		}}
+		if head.Locks() == permits.ByteLocks {
+			handle.LockAt = permits.SlotByte + int64(h.Slot)
+		}
+		o.Handles = append(o.Handles, handle)
+	}
+	return o, nil
+}
