@@ -49,6 +49,9 @@ the new limit if none has. "procsem resize" changes the limit at any time; a
 limit set that way stays, and -n is not used. A --posix semaphore that exists
 keeps its value, and -n is not used. In both cases a notice says so.
 
+At most 4096 processes can have a recoverable semaphore open at a time. run waits
+for one of them to end as it waits for a permit.
+
 A recoverable semaphore of another user is refused, also to root, unless that user
 is root, or --mode lets others write. To share one, both users have to ask for
 it: with --mode 0666, and its creator with a umask that leaves those bits.

@@ -16,6 +16,7 @@ import (
 	"github.com/procsem/semaphore/internal/filelock"
 	"github.com/procsem/semaphore/internal/permits"
 	"github.com/procsem/semaphore/internal/proc"
+	"golang.org/x/sys/unix"
 )
 
 // lineOf returns the line of list about a recoverable semaphore.
@@ -120,6 +121,41 @@ func TestLookingAtAFullTable(t *testing.T) {
 	}
 	if l := lineOf(t, name); l.Error != "" || *l.Holders != 1 {
 		t.Errorf("list: %+v", l)
+	}
+}
+
+// run waits for a slot of a full table as for a permit.
+func TestRunWaitsForASlot(t *testing.T) {
+	name, s := newRecoverable(t, 1)
+	defer s.Close()
+	free := fill(t, name)
+	for _, patience := range []string{"0", "0.1"} {
+		if got := run(t, "run", "-w", patience, name, "--", "true"); got.status != statusTempFail || !strings.Contains(got.stderr, "4096 handles") {
+			t.Errorf("run -w %s: %+v, want status %d", patience, got, statusTempFail)
+		}
+	}
+	// It has to have found the table full before a slot becomes free. Each try opens the file
+	// twice.
+	watch, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
+	if err != nil {
+		t.Fatal(err)
+	}
+	opened := os.NewFile(uintptr(watch), "inotify")
+	defer opened.Close()
+	if _, err := unix.InotifyAddWatch(watch, fileOfName(t, name), unix.IN_OPEN); err != nil {
+		t.Fatal(err)
+	}
+	cmd := procsemCommand(t, "run", "-w", "60", name, "--", "true")
+	start(t, cmd)
+	opened.SetReadDeadline(time.Now().Add(deadline))
+	for opens, event := 0, make([]byte, unix.SizeofInotifyEvent); opens < 5; opens++ {
+		if _, err := opened.Read(event); err != nil {
+			t.Fatalf("run has opened the file %d times: %v", opens, err)
+		}
+	}
+	free()
+	if got := wait(t, cmd); got.status != 0 {
+		t.Errorf("run -w 60, and then a slot becomes free: %+v", got)
 	}
 }
 

@@ -52,7 +52,7 @@ func (inv *invocation) run(_ context.Context, cmd *cli.Command) (err error) {
 		return err
 	}
 	fresh := !o.exists()
-	s, existed, err := o.open()
+	s, existed, p, err := openPatiently(o, p, w)
 	if err != nil {
 		return err
 	}

@@ -25,6 +25,38 @@ func (p patience) exhausted(name string) error {
 	return &failure{p.status, fmt.Errorf("no permit of %q within %v", name, p.limit)}
 }
 
+// openPatiently opens the semaphore, and waits for a slot of a full table as for a permit. It
+// returns what is left of the patience.
+//
+// Nobody is told when a slot becomes free, so it tries again, at growing intervals: a try
+// asks for up to 4096 locks, and keeps others from opening meanwhile.
+func openPatiently(o opener, p patience, w *watcher) (s *semaphore.Semaphore, existed bool, left patience, err error) {
+	const shortest, longest = 10 * time.Millisecond, 250 * time.Millisecond
+	start := time.Now()
+	left = p
+	for pause := shortest; ; pause = min(2*pause, longest) {
+		s, existed, err = o.open()
+		if !errors.Is(err, semaphore.ErrTableFull) {
+			return s, existed, left, err
+		}
+		if p.limit != forEver {
+			left.limit = max(0, p.limit-time.Since(start))
+			if left.limit == 0 {
+				return nil, false, left, &failure{p.status, fmt.Errorf("no permit of %q: %w", o.name, reasonOf(err))}
+			}
+			pause = min(pause, left.limit)
+		}
+		select {
+		case sig := <-w.arrived:
+			if ends(sig) {
+				return nil, false, left, signalled{sig}
+			}
+			w.early = append(w.early, sig)
+		case <-time.After(pause):
+		}
+	}
+}
+
 // take waits for a permit. A signal of endSignals ends the wait with the error
 // signalled, and no permit is held then.
 func take(s *semaphore.Semaphore, p patience, w *watcher) (*semaphore.Permit, error) {
