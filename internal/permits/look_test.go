@@ -1,0 +1,60 @@
+package permits
+
+import (
+	"bytes"
+	"slices"
+	"testing"
+	"unsafe"
+)
+
+// While Look asks for the lock of a holder that it has read, the holder leaves, and another
+// handle gets its slot and so the lock. Look must not take the lock for the first one's; and
+// it changes nothing.
+func TestLookAgainstNextOwner(t *testing.T) {
+	const slot, gen, limit = 3, 5, 2
+	memory := make([]uint64, Size/8)
+	file := unsafe.Slice((*byte)(unsafe.Pointer(&memory[0])), Size)
+	copy(file, NewHead("x", limit, ByteLocks, 1).Bytes())
+	table := At(unsafe.Pointer(&memory[0]))
+	table.slotsMark.Store(slot + 1)
+	own := &table.slots[slot]
+	own.gen.Store(gen)
+	own.state.Store(slotUsed)
+	own.pid.Store(42)
+	table.words[1].Store(ownerWord(slot, gen))
+
+	look := func(alive func(int) (bool, error)) Picture {
+		t.Helper()
+		p, err := Look(bytes.NewReader(file), alive)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	before := slices.Clone(memory)
+	holds := func(lives bool) func(int) (bool, error) {
+		return func(s int) (bool, error) { return lives, nil }
+	}
+	if p := look(holds(true)); p.Free() != 1 || len(p.Handles) != 1 || p.Handles[0].PID != 42 || p.Handles[0].Permits != 1 {
+		t.Errorf("a living holder: %+v", p)
+	}
+	if p := look(holds(false)); p.Free() != limit || len(p.Handles) != 0 {
+		t.Errorf("a dead holder: %+v", p)
+	}
+	if !slices.Equal(before, memory) {
+		t.Error("Look has changed the table")
+	}
+	asked := 0
+	p := look(func(s int) (bool, error) {
+		if asked++; asked == 1 {
+			table.words[1].Store(0)
+			own.gen.Store(gen + 1)
+			own.pid.Store(43)
+			table.words[0].Store(ownerWord(slot, gen+1))
+		}
+		return true, nil
+	})
+	if p.Free() != 1 || len(p.Handles) != 1 || p.Handles[0].PID != 43 || asked < 2 {
+		t.Errorf("the slot has got a new owner meanwhile: %+v, asked %d times", p, asked)
+	}
+}
