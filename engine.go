@@ -32,7 +32,8 @@ const (
 
 	// EngineLibc is the C library's sem_open and its kin: shared with every
 	// program of the same libc. It needs cgo and a Unix system. If it is asked
-	// for by WithEngine, every operation is libc's.
+	// for by WithEngine, every operation is libc's; but with glibc and musl we make
+	// the file, so that no child inherits it and a killed creator leaves nothing.
 	//
 	// libc cannot end a sem_wait from outside. A Wait that is cancelled
 	// returns at once, and the thread that was blocked for it is called back

@@ -18,8 +18,10 @@ import "C"
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"runtime"
 	"strconv"
 	"sync"
@@ -139,6 +141,17 @@ func libcClose(sem C.semaphore_handle) error {
 	return err
 }
 
+// closeAgain closes what this process has opened more than once, with glibc, which counts: the
+// handles share what was opened first.
+func closeAgain(sem C.semaphore_handle) {
+	libcOpen.Lock()
+	defer libcOpen.Unlock()
+	uses := libcOpen.uses[sem]
+	uses.now--
+	uses.opens--
+	C.semaphore_close(sem)
+}
+
 // mostOpens bounds how often sem_open is repeated after an error that goes away.
 const mostOpens = 1000
 
@@ -175,10 +188,48 @@ func openLibc(name string, how engine.How, o *engine.Options) (engine.Backend, e
 	cname := C.CString("/" + name) // POSIX leaves open what a name without the slash means
 	defer C.free(unsafe.Pointer(cname))
 
+	var sem C.semaphore_handle
+	var err error
+	if how != engine.OpenExisting && libcContent != nil && (isMusl || layoutIsKnown()) {
+		sem, err = createLibc(cname, name, how, o)
+	} else {
+		err = errors.ErrUnsupported
+	}
+	if errors.Is(err, errors.ErrUnsupported) {
+		sem, err = callOpen(cname, flags, how, o)
+	}
+	if errors.Is(err, fs.ErrNotExist) && how != engine.OpenExisting {
+		err = engine.Because(ErrUnsupported, "this system's libc finds no directory for its semaphores (glibc, musl: /dev/shm); WithEngine(EngineFlock) can do without")
+	}
+	if err != nil {
+		return nil, err
+	}
+	if !o.Exact && isGlibc && layoutIsKnown() {
+		mapped := false
+		s, err := glibc.New(sem, func() (unsafe.Pointer, func(), error) {
+			mapped = true
+			return C.semaphore_address(sem), func() { libcClose(sem) }, nil
+		}, o)
+		if err != nil {
+			return nil, err
+		}
+		if !mapped {
+			closeAgain(sem)
+		}
+		return s, nil
+	}
+	return &libcSemaphore{sem: sem, opts: o, kick: engine.NewKick()}, nil
+}
+
+// callOpen calls sem_open, and counts what it returns.
+func callOpen(cname *C.char, flags int, how engine.How, o *engine.Options) (C.semaphore_handle, error) {
 	libcOpen.Lock()
 	defer libcOpen.Unlock()
 	var sem C.semaphore_handle
 	var errno C.int
+	if libcPath != nil {
+		flags |= syscall.O_CLOEXEC // glibc passes it on to open(2); musl has it anyway
+	}
 	// EEXIST without O_EXCL is glibc 2.37's bug with concurrent creation;
 	// EINTR comes from the open(2) inside.
 	for range mostOpens {
@@ -187,43 +238,75 @@ func openLibc(name string, how engine.How, o *engine.Options) (engine.Backend, e
 			break
 		}
 	}
-	switch {
-	case syscall.Errno(errno) == syscall.ENOENT && how != engine.OpenExisting:
-		return nil, engine.Because(ErrUnsupported, "this system's libc finds no directory for its semaphores (glibc, musl: /dev/shm); WithEngine(EngineFlock) can do without")
-	case errno != 0:
-		return nil, libcError("sem_open", errno)
+	if errno != 0 {
+		return sem, libcError("sem_open", errno)
 	}
 	uses := libcOpen.uses[sem]
 	if uses == nil {
 		uses = new(libcUses)
 		libcOpen.uses[sem] = uses
 	}
-	if !o.Exact && isGlibc && layoutIsKnown() {
-		mapped := false
-		s, err := glibc.New(sem, func() (unsafe.Pointer, func(), error) {
-			mapped = true
-			uses.now++
-			uses.opens++
-			return C.semaphore_address(sem), func() { libcClose(sem) }, nil
-		}, o)
-		if err != nil {
-			return nil, err
-		}
-		if !mapped {
-			C.semaphore_close(sem) // glibc counts, and the handles share what was opened first
-		}
-		return s, nil
-	}
 	uses.now++
 	uses.opens++
-	return &libcSemaphore{sem: sem, opts: o, kick: engine.NewKick()}, nil
+	return sem, nil
+}
+
+// errUnreadable: the mode, or the umask, lets the creator of a file not open it.
+var errUnreadable = engine.Because(ErrUnsupported, "the owner may not read and write")
+
+// createLibc makes the file as libc would, and has libc open it: while glibc's sem_open
+// creates, a child that is started inherits the descriptor of its temporary file, and a
+// process that is killed leaves that file behind, as with musl.
+//
+// errors.ErrUnsupported, and nothing made, if only the creation itself may open the file.
+func createLibc(cname *C.char, name string, how engine.How, o *engine.Options) (sem C.semaphore_handle, err error) {
+	ours := *o
+	if isMusl {
+		ours.Mode &= 0o666 // src/thread/sem_open.c
+	}
+	path := libcPath(name)
+	fill := func(f *os.File) error {
+		info, err := f.Stat()
+		if err == nil && info.Mode()&0o600 != 0o600 {
+			err = errUnreadable
+		}
+		if err != nil {
+			return err
+		}
+		return store.Filled(libcContent(uint32(o.Value)))(f)
+	}
+	for range mostOpens {
+		f, created, err := store.OpenOrPublish(filepath.Dir(path), filepath.Base(path), how, libcFile, fill, &ours)
+		if err != nil {
+			return sem, err
+		}
+		sem, err = callOpen(cname, 0, engine.OpenExisting, o)
+		gone := false
+		if err == nil && created && how == engine.CreateNew {
+			// Our file exists as long as f is open, and nobody gives it its name again: if
+			// it has the name now it had it when libc opened the name. If not, libc may
+			// have opened one that another process has made since, exclusively too.
+			if gone, err = store.NameGone(f, path); gone || err != nil {
+				libcClose(sem)
+			}
+		}
+		f.Close()
+		if !gone && !errors.Is(err, fs.ErrNotExist) {
+			return sem, err
+		}
+		// The name was removed after we had made or found it.
+	}
+	return sem, fmt.Errorf("%s was removed %d times while it was opened", path, mostOpens)
 }
 
 // Where we know a libc's files, sem_posix_linux.go sets libcPath, which returns the file
-// of a name, and checkLibc, which refuses what is no semaphore of that libc's.
+// of a name, checkLibc and libcFile, which refuse what is no semaphore of that libc's, and
+// libcContent, which returns the content of a new file.
 var (
-	libcPath  func(name string) string
-	checkLibc func(path string) error
+	libcPath    func(name string) string
+	checkLibc   func(path string) error
+	libcFile    func(f *os.File) error
+	libcContent func(value uint32) []byte
 )
 
 // isGlibc and isMusl name the libcs whose files we know.

@@ -18,10 +18,13 @@ import (
 func init() {
 	switch {
 	case isGlibc:
-		libcPath, checkLibc = glibc.Path, checkedBy(glibc.CheckFile)
+		libcPath, libcFile, libcContent = glibc.Path, glibc.CheckFile, glibc.NewFile
 	case isMusl: // src/mman/shm_open.c, __shm_mapname
 		libcPath = func(name string) string { return names.GlibcDir + "/" + name }
-		checkLibc = checkedBy(checkMuslFile)
+		libcFile, libcContent = checkMuslFile, newMuslFile
+	}
+	if libcFile != nil {
+		checkLibc = checkedBy(libcFile)
 	}
 	testhook.Libc.Path = libcPath
 }
@@ -35,6 +38,13 @@ func checkedBy(check func(*os.File) error) func(path string) error {
 		}
 		return f.Close()
 	}
+}
+
+// newMuslFile returns the content of a new file: the value, and no waiters.
+func newMuslFile(value uint32) []byte {
+	content := make([]byte, glibc.Size) // all else is 0
+	binary.NativeEndian.PutUint32(content, value)
+	return content
 }
 
 // checkMuslFile refuses what is no semaphore of musl's, which keeps them without a

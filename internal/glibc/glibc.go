@@ -94,7 +94,7 @@ func open(name string, how engine.How, o *engine.Options) (engine.Backend, error
 	if err := local(); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	f, _, err := store.OpenOrPublish(names.GlibcDir, names.Glibc+name, how, CheckFile, store.Filled(newFile(uint32(o.Value))), o)
+	f, _, err := store.OpenOrPublish(names.GlibcDir, names.Glibc+name, how, CheckFile, store.Filled(NewFile(uint32(o.Value))), o)
 	if how != engine.OpenExisting && errors.Is(err, fs.ErrNotExist) {
 		err = engine.Because(engine.ErrUnsupported, "this system has no %s, where glibc keeps semaphores; WithEngine(EngineFlock) can do without", names.GlibcDir)
 	}
@@ -187,7 +187,8 @@ func CheckSize(path string, size int64) error {
 	return engine.Because(engine.ErrCorrupt, "%s has %d bytes; a semaphore of this word size (%d bits) has %d", path, size, bits, Size)
 }
 
-func newFile(value uint32) []byte {
+// NewFile returns the content of a new file.
+func NewFile(value uint32) []byte {
 	content := new(file)
 	content.words.Init(value)
 	binary.NativeEndian.PutUint32(content.bytes()[privateAt:], shared)
