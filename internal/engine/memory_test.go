@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-type memory struct{ p *int } // with a pointer: the runtime puts it together with no other
+type memory struct{ _ *int } // with a pointer: the runtime puts it together with no other
 
 // fakes are mappings that only count.
 type fakes struct {
