@@ -34,10 +34,12 @@ func (*Semaphore) Words() *Words { return nil }
 func Path(string) string { return "" }
 
 // CheckFile, CheckSize, New and Probe are for builds with glibc.
-func CheckFile(*os.File) error                               { return engine.ErrUnsupported }
-func CheckSize(string, int64) error                          { return engine.ErrUnsupported }
-func New(unsafe.Pointer, func(), *engine.Options) *Semaphore { panic(engine.ErrUnsupported) }
-func Probe(unsafe.Pointer, Probed) bool                      { return false }
+func CheckFile(*os.File) error      { return engine.ErrUnsupported }
+func CheckSize(string, int64) error { return engine.ErrUnsupported }
+func New(any, func() (unsafe.Pointer, func(), error), *engine.Options) (*Semaphore, error) {
+	return nil, engine.ErrUnsupported
+}
+func Probe(unsafe.Pointer, Probed) bool { return false }
 
 // Probed is a libc's operations.
 type Probed struct {
