@@ -5,9 +5,7 @@ package store
 import (
 	"cmp"
 	"errors"
-	"fmt"
 	"io/fs"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -109,19 +107,21 @@ func create(dir, name string, fill func(*os.File) error, mode fs.FileMode) (*os.
 	if !errors.Is(err, errors.ErrUnsupported) {
 		return f, err
 	}
-	// A creator that is killed here leaves its temporary file behind. No process
-	// opens that name, and no other creator uses it.
-	temp := filepath.Join(dir, fmt.Sprintf("tmp.%d.%x", os.Getpid(), rand.Uint64()))
-	f, err = os.OpenFile(temp, os.O_RDWR|os.O_CREATE|os.O_EXCL|syscall.O_NOFOLLOW, mode)
+	f, err = openTemporary(dir, mode)
 	if err != nil {
 		return nil, err
 	}
+	temp := f.Name()
 	if err = fill(f); err == nil {
 		err = os.Link(temp, filepath.Join(dir, name))
 	}
 	os.Remove(temp)
+	if err == nil {
+		// From now on the lock is that of a semaphore's file.
+		err = filelock.Unlock(f)
+	}
 	if err != nil {
-		f.Close()
+		filelock.Close(f)
 		return nil, err
 	}
 	return f, nil

@@ -16,7 +16,7 @@ import (
 	. "github.com/procsem/semaphore/internal/testkit"
 )
 
-func TestMain(m *testing.M) { os.Exit(Main(m, Helpers{})) }
+func TestMain(m *testing.M) { os.Exit(Main(m, Helpers{"create-at": createAt})) }
 
 // A creator that cannot get the lock says which lock it is.
 func TestCreationLockHeldByAnother(t *testing.T) {

@@ -1,0 +1,114 @@
+//go:build unix
+
+package store
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"github.com/procsem/semaphore/internal/filelock"
+)
+
+// tempPrefix is what the names begin with of files that are not yet semaphores, where a file
+// cannot be made without a name. (Versions before, which did not lock these files, had other
+// names: their creators may live.)
+const tempPrefix = "tmp.procsem."
+
+// mostSwept bounds what one creator does for those before it.
+const mostSwept = 64
+
+// openTemporary makes an empty file with a temporary name, which nobody else uses, and locks
+// it. The caller removes the name before it unlocks or closes the file.
+//
+// A creator that is killed leaves that name behind, and a later one removes it, but never a
+// living creator's: the name is removed only by a process that has the lock of its file, and
+// found then that the name is that file's. A creator takes the lock first, and then looks
+// for the name. If a sweeper had the lock before, either the creator does not get it, or the
+// name is gone when it looks, and it starts again: it has written nothing yet. If the creator
+// had it before, no sweeper gets it while the creator lives and needs the name. The kernel
+// drops the lock of a creator that dies. A sweeper that dies leaves the file to the next.
+//
+// No name is used twice (it is random), so the name that a sweeper has found to be its file's
+// is not another one's when it is removed.
+func openTemporary(dir string, mode fs.FileMode) (*os.File, error) {
+	sweep(dir)
+	for {
+		temp := filepath.Join(dir, fmt.Sprintf("%s%d.%x", tempPrefix, os.Getpid(), rand.Uint64()))
+		f, err := os.OpenFile(temp, os.O_RDWR|os.O_CREATE|os.O_EXCL|syscall.O_NOFOLLOW, mode)
+		if err != nil {
+			return nil, err
+		}
+		locked, err := filelock.TryLock(f)
+		if locked && err == nil {
+			if locked, err = hasName(f); locked {
+				return f, nil
+			}
+		}
+		if err != nil {
+			os.Remove(temp)
+		}
+		filelock.Close(f)
+		if err != nil {
+			return nil, err
+		}
+	}
+}
+
+// hasName reports whether the name by which f was opened is still f's. It does not ask for
+// the number of f's names: a filesystem of FUSE keeps an open file under another one.
+func hasName(f *os.File) (bool, error) {
+	named, err := os.Lstat(f.Name())
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	opened, err := f.Stat()
+	return err == nil && os.SameFile(named, opened), err
+}
+
+// sweep removes temporary names of this user's creators that were killed. It may have been
+// after the file had got its final name, too: that file is then as whole as any, and its lock
+// is had for a moment only.
+func sweep(dir string) {
+	d, err := os.Open(dir)
+	if err != nil {
+		return
+	}
+	defer d.Close()
+	entries, _ := d.Readdirnames(-1)
+	swept := 0
+	for _, name := range entries {
+		if !strings.HasPrefix(name, tempPrefix) {
+			continue
+		}
+		if swept++; swept > mostSwept {
+			return
+		}
+		sweepOne(filepath.Join(dir, name))
+	}
+}
+
+func sweepOne(temp string) {
+	if info, err := os.Lstat(temp); err != nil || int(info.Sys().(*syscall.Stat_t).Uid) != os.Geteuid() {
+		return
+	}
+	f, err := OpenRegular(temp)
+	if err != nil {
+		return
+	}
+	defer filelock.Close(f)
+	if locked, err := filelock.TryLock(f); err != nil || !locked {
+		return
+	}
+	if named, err := hasName(f); err == nil && named {
+		os.Remove(temp)
+	}
+}
