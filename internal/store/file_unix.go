@@ -113,7 +113,7 @@ func create(dir, name string, fill func(*os.File) error, mode fs.FileMode) (*os.
 	}
 	temp := f.Name()
 	if err = fill(f); err == nil {
-		err = os.Link(temp, filepath.Join(dir, name))
+		err = giveName(temp, filepath.Join(dir, name))
 	}
 	os.Remove(temp)
 	if err == nil {
@@ -125,6 +125,37 @@ func create(dir, name string, fill func(*os.File) error, mode fs.FileMode) (*os.
 		return nil, err
 	}
 	return f, nil
+}
+
+// giveName gives a whole file its final name, if no file has that. It keeps the temporary
+// one where it can: to rename is for where links are refused. The lock that keeps the
+// temporary name from sweepers is the file's, whatever its name.
+func giveName(temp, path string) error {
+	linkErr := os.Link(temp, path)
+	if linkErr == nil || !refused(linkErr) {
+		return linkErr
+	}
+	err := renameNew(temp, path)
+	if err == nil || errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return engine.Because(engine.ErrUnsupported, "in %s a new file can have its name neither by a link (%w) nor by a rename that replaces nothing (%w); set SEMAPHORE_DIR to a directory on another filesystem", filepath.Dir(path), linkErr, err)
+}
+
+// renameNew renames a file, if there is none of the new name, where the system can do that.
+var renameNew = func(from, to string) error { return errors.ErrUnsupported }
+
+// refused reports whether a system call failed because there is no such thing here: a
+// filter of system calls, a security module or the filesystem (FAT has no links) refuses
+// it, each with an error of its own. That the directory may not be written is another
+// matter, which creating the file there has shown before.
+func refused(err error) bool {
+	for _, errno := range []syscall.Errno{syscall.EPERM, syscall.EACCES, syscall.ENOSYS, syscall.EOPNOTSUPP, syscall.ENOTSUP, syscall.EINVAL} {
+		if errors.Is(err, errno) {
+			return true
+		}
+	}
+	return false
 }
 
 // OpenRegular opens a regular file without O_CREAT: in a sticky directory Linux

@@ -42,7 +42,7 @@ func openTemporary(dir string, mode fs.FileMode) (*os.File, error) {
 		temp := filepath.Join(dir, fmt.Sprintf("%s%d.%x", tempPrefix, os.Getpid(), rand.Uint64()))
 		f, err := os.OpenFile(temp, os.O_RDWR|os.O_CREATE|os.O_EXCL|syscall.O_NOFOLLOW, mode)
 		if err != nil {
-			return nil, err
+			return nil, &os.PathError{Op: "create a file in", Path: dir, Err: errors.Unwrap(err)}
 		}
 		locked, err := filelock.TryLock(f)
 		if locked && err == nil {

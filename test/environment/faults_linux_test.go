@@ -151,6 +151,54 @@ func TestFaults(t *testing.T) {
 	}
 }
 
+// Where links are refused, by a filter of system calls or by the filesystem, a semaphore is
+// made by a rename that replaces nothing, and works like any; where that is refused, too,
+// Open says so, and leaves nothing.
+func TestLinksRefused(t *testing.T) {
+	UseHelper("faults")
+	NeedCallNumbers(t)
+	NeedTool(t, "strace")
+	for _, e := range []semaphore.Engine{semaphore.EngineFlock, semaphore.EngineNative, semaphore.EngineRecoverable} {
+		for _, errno := range []unix.Errno{unix.EPERM, unix.EACCES, unix.EINVAL, unix.ENOSYS, unix.EOPNOTSUPP} {
+			t.Run(fmt.Sprintf("%v/%s", e, unix.ErrnoName(errno)), func(t *testing.T) {
+				NeedEngine(t, e)
+				refuse := func(calls string) []string {
+					return []string{"-f", "-qq", "-o", os.DevNull, "-e", "trace=" + calls, "-e", fmt.Sprintf("inject=%s:error=%d", calls, errno)}
+				}
+				const links, both = "?link,linkat", "?link,linkat,renameat2"
+				doSteps(t, e, true, func(problem string) { t.Error("links refused:", problem) }, refuse(links)...)
+
+				dir := t.TempDir()
+				t.Setenv("SEMAPHORE_DIR", dir)
+				open := func(name, calls string) string {
+					direct := Helper(t, "faults", name, e.String())
+					cmd := exec.Command("strace", append(refuse(calls), direct.Args...)...)
+					cmd.Env = direct.Env
+					a := StartActorCommand(t, "faults", cmd)
+					a.Send("")
+					return a.Answer()
+				}
+				name := UniqueName(t)
+				if got := open(name, links); got != "open <nil>" {
+					t.Errorf("links refused: %s", got)
+				}
+				Must(t, semaphore.Unlink(name))
+				got := open(name, both)
+				where := dir
+				if e == semaphore.EngineNative {
+					where = "/dev/shm"
+				}
+				for _, part := range []string{"not supported here", where, "link", "rename", errno.Error()} {
+					if !strings.Contains(got, part) {
+						t.Errorf("links and renames refused: %s: want it to say %q", got, part)
+					}
+				}
+				checkNothingHalfMade(t, dir, name, e, func(problem string) { t.Error(problem) })
+			})
+		}
+	}
+}
+
 // callsWithoutFault returns the system calls that the operations make, by their names,
 // and which of their kind they are in their thread.
 func callsWithoutFault(t *testing.T, e semaphore.Engine, create bool) map[string][]int {
