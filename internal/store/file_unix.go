@@ -32,7 +32,10 @@ var publishUnnamed = func(dir, name string, fill func(*os.File) error, mode fs.F
 // under which it was made: on some filesystems (FUSE's, with hard links) the kernel takes
 // the two for two files, and the creator would have locks and memory of its own.
 func publish(dir, name string, fill func(*os.File) error, mode fs.FileMode) (*os.File, error) {
-	made, err := create(dir, name, fill, mode)
+	made, err := create(dir, name, func(f *os.File) error {
+		writeInPlace(f)
+		return fill(f)
+	}, mode)
 	if err != nil {
 		return nil, err
 	}

@@ -46,6 +46,7 @@ var faults = map[string][]unix.Errno{
 	"fcntl":           {unix.ENOLCK, unix.EINTR, unix.EINVAL},
 	"flock":           {unix.ENOLCK, unix.EINTR},
 	"fstat":           {unix.ENOMEM, unix.EOVERFLOW},
+	"fstatfs":         {unix.EIO, unix.ENOMEM, unix.EINTR},
 	"ftruncate":       {unix.EIO, unix.EINTR, unix.EPERM, unix.ENOSPC},
 	"get_robust_list": {unix.ENOSYS, unix.EPERM},
 	"set_robust_list": {unix.ENOSYS},

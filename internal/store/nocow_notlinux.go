@@ -1,0 +1,7 @@
+//go:build unix && !linux
+
+package store
+
+import "os"
+
+func writeInPlace(*os.File) {}
