@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/procsem/semaphore/internal/engine"
@@ -122,7 +123,10 @@ func openFlock(name string, how engine.How, o *engine.Options) (engine.Backend, 
 	if err != nil {
 		return nil, err
 	}
-	if err := store.CheckLocks(f, f.Name()); err != nil {
+	if err = store.CheckLocks(f, f.Name()); err == nil {
+		err = tryCalls(f)
+	}
+	if err != nil {
 		filelock.Close(f)
 		if created && errors.Is(err, ErrUnsupported) {
 			store.Remove(f.Name()) // it limits nobody here; otherwise others may use it by now
@@ -130,6 +134,18 @@ func openFlock(name string, how engine.How, o *engine.Options) (engine.Backend, 
 		return nil, err
 	}
 	return newFlock(f, o), nil
+}
+
+// tryCalls makes the calls by which operations read and change the value, without changing
+// it: if a seccomp filter refuses them, Open says so, and not a later Wait.
+func tryCalls(f *os.File) error {
+	if _, err := readFlock(f); err != nil {
+		return err
+	}
+	if _, err := syscall.Pwrite(int(f.Fd()), nil, flockValueAt); err != nil {
+		return &os.PathError{Op: "write", Path: f.Name(), Err: err}
+	}
+	return nil
 }
 
 func newFlock(f *os.File, o *engine.Options) *flockSemaphore {

@@ -12,7 +12,8 @@ import (
 
 func tryLockByte(f *os.File, at int64) (bool, error) {
 	_, err := ofd(f, unix.F_OFD_SETLK, unix.F_WRLCK, at, 1)
-	if err == unix.EAGAIN || err == unix.EACCES {
+	// EACCES, which POSIX allows in place of it, is never Linux's, but that of a filter.
+	if err == unix.EAGAIN {
 		return false, nil
 	}
 	return err == nil, wrap(f, err)

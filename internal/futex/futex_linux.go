@@ -1,6 +1,7 @@
 package futex
 
 import (
+	"os"
 	"runtime"
 	"sync/atomic"
 	"syscall"
@@ -67,6 +68,22 @@ func wake(word *uint32, n int, flag uintptr) (woken int) {
 		return 0
 	}
 	return int(r)
+}
+
+// Check returns an error if a seccomp filter refuses the calls without which nobody could
+// sleep or be woken: waits would hang or fail later, one by one.
+func Check() error {
+	var word uint32
+	_, _, errno := syscall.RawSyscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(&word)), futexWake, 1, 0, 0, 0)
+	if errno == 0 {
+		// The word has another value than the wait wants, so it does not sleep.
+		err := new(Stop).WaitAny([]Word{{&word, 1}}, 0, 0)
+		if err == syscall.EAGAIN {
+			return nil
+		}
+		errno, _ = err.(syscall.Errno)
+	}
+	return os.NewSyscallError("futex", outcome(errno))
 }
 
 // A Word is a word to sleep on as long as it has that value.

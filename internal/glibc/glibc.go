@@ -78,6 +78,9 @@ func New(file any, mapped func() (words unsafe.Pointer, free func(), err error),
 	s := &Semaphore{opts: o}
 	var err error
 	s.mem, s.use, err = mappings.Open(file, func() (*mapping, func(), error) {
+		if err := futex.Check(); err != nil {
+			return nil, nil, err
+		}
 		words, free, err := mapped()
 		if err != nil {
 			return nil, nil, err

@@ -17,6 +17,9 @@ import (
 // mapFile maps the file, with private memory for the robust list's nodes before
 // it: they hold addresses, which no other process may write. free unmaps it.
 func (*sleeper) mapFile(f *os.File, _ *permits.Head) (memory unsafe.Pointer, free func(), err error) {
+	if err := futex.Check(); err != nil {
+		return nil, nil, err
+	}
 	const private = unix.MAP_PRIVATE | unix.MAP_ANONYMOUS | unix.MAP_NORESERVE
 	base, err := unix.MmapPtr(-1, 0, nil, futex.Distance+permits.Size, unix.PROT_READ|unix.PROT_WRITE, private)
 	if err != nil {

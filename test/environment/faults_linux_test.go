@@ -48,6 +48,7 @@ var faults = map[string][]unix.Errno{
 	"fstat":           {unix.ENOMEM, unix.EOVERFLOW},
 	"fstatfs":         {unix.EIO, unix.ENOMEM, unix.EINTR},
 	"ftruncate":       {unix.EIO, unix.EINTR, unix.EPERM, unix.ENOSPC},
+	"futex_waitv":     {unix.ENOSYS, unix.EPERM},
 	"get_robust_list": {unix.ENOSYS, unix.EPERM},
 	"set_robust_list": {unix.ENOSYS},
 	"linkat":          {unix.EIO, unix.EDQUOT, unix.EMLINK, unix.ENOMEM, unix.ENOSPC, unix.EPERM},
