@@ -165,7 +165,7 @@ func TestLinksRefused(t *testing.T) {
 			t.Run(fmt.Sprintf("%v/%s", e, unix.ErrnoName(errno)), func(t *testing.T) {
 				NeedEngine(t, e)
 				refuse := func(calls string) []string {
-					return []string{"-f", "-qq", "-o", os.DevNull, "-e", "trace=" + calls, "-e", fmt.Sprintf("inject=%s:error=%d", calls, errno)}
+					return []string{"-o", os.DevNull, "-e", "trace=" + calls, "-e", fmt.Sprintf("inject=%s:error=%d", calls, errno)}
 				}
 				const links, both = "?link,linkat", "?link,linkat,renameat2"
 				doSteps(t, e, true, func(problem string) { t.Error("links refused:", problem) }, refuse(links)...)
@@ -174,7 +174,7 @@ func TestLinksRefused(t *testing.T) {
 				t.Setenv("SEMAPHORE_DIR", dir)
 				open := func(name, calls string) string {
 					direct := Helper(t, "faults", name, e.String())
-					cmd := exec.Command("strace", append(refuse(calls), direct.Args...)...)
+					cmd := exec.Command("strace", append(append([]string{"-f", "-qq"}, refuse(calls)...), direct.Args...)...)
 					cmd.Env = direct.Env
 					a := StartActorCommand(t, "faults", cmd)
 					a.Send("")
