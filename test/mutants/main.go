@@ -174,10 +174,16 @@ var mutants = []mutant{
 		{"	if alive {\n		f.Unheard =", "	if alive && live&futex.OwnerDied == 0 {\n		f.Unheard ="},
 	}},
 	{"a waiter that noticed an exit looks no sooner", serve, "TestWaiterLooksSoonAfterAnExit", storm, []edit{
+		{"if heard && h.netExited.IsZero()", "if heard && found.Held < 0"},
 		{"if h.netExited.IsZero() && (heard", "if found.Held < 0 && (heard"},
+		{"		unsure      = now", "		unsure      time.Time"},
+	}},
+	{"a waiter that may hear of no exit looks no sooner", serve, "TestNextLookOfOneThatIsUnsure", whole, []edit{
+		{"!unsure.IsZero() && soon", "unsure.IsZero() && soon"},
 	}},
 	{"a waiter relies on the others that it saw when it began to wait", serve, "TestBurstHidesAnExit", storm, []edit{
-		{"		net := nextLook(h.netLooked, h.netExited, found,", "		if first.Others == 0 {\n			first = found\n		}\n		net := nextLook(h.netLooked, time.Time{}, first,"},
+		{"		net := nextLook(h.netLooked, h.netExited, unsure, found,", "		if first.Others == 0 {\n			first = found\n		}\n		net := nextLook(h.netLooked, time.Time{}, unsure, first,"},
+		{"		unsure      = now", "		unsure      time.Time"},
 		{"		found       permits.Findings\n", "		found       permits.Findings\n		first       permits.Findings\n"},
 	}},
 	{"a waiter relies on the kernel although it hears of no exits", serve, "TestNextLookOfOneThatReliesOnNobody", whole, []edit{
