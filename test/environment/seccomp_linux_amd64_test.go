@@ -270,5 +270,7 @@ func isClear(what, name string, errno unix.Errno, call string) bool {
 	if !strings.Contains(what, errno.Error()) && !strings.Contains(what, "not supported") {
 		return false
 	}
-	return slices.ContainsFunc(strings.Fields(call), func(word string) bool { return strings.Contains(what, word) }) || strings.Contains(what, "/")
+	// libc says only that its sem_open failed, and why.
+	said := append(strings.Fields(call), "/", "sem_open")
+	return slices.ContainsFunc(said, func(word string) bool { return strings.Contains(what, word) })
 }
