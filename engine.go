@@ -186,24 +186,14 @@ func openBackend(eng *engine.Engine, name string, o *options) (engine.Backend, e
 }
 
 // otherKind returns ErrKindMismatch if name exists in another store than eng's,
-// or the error that keeps us from knowing. Beside a file of ours that exists not every file
-// counts (store.CountsBeside).
+// or the error that keeps us from knowing.
 func otherKind(eng *engine.Engine, name string, ours fs.FileInfo) error {
-	var counts func(fs.FileInfo) bool
-	if ours != nil {
-		counts = store.CountsBeside(ours)
+	other, err := store.OtherKind(engines(), eng, name, ours)
+	if err != nil {
+		return fmt.Errorf("looking for another semaphore of that name: %w", err)
 	}
-	for _, other := range engines() {
-		if other.Store == eng.Store {
-			continue
-		}
-		exists, err := other.Exists(name, counts)
-		if err != nil {
-			return fmt.Errorf("looking for another semaphore of that name: %w", err)
-		}
-		if exists {
-			return engine.Because(ErrKindMismatch, "it is in use by engine %v, not %v", other.Name, eng.Name)
-		}
+	if other != nil {
+		return engine.Because(ErrKindMismatch, "it is in use by engine %v, not %v", other.Name, eng.Name)
 	}
 	return nil
 }

@@ -67,18 +67,13 @@ func observeFlock(name string) (o engine.Observation, err error) {
 	if o.Path, err = flockPath(name); err != nil {
 		return o, err
 	}
-	if err := store.CheckLocal(filepath.Dir(o.Path)); err != nil {
-		return o, err
-	}
-	f, err := store.ReadRegular(o.Path)
+	f, info, err := store.ReadLocal(o.Path)
 	if err != nil {
 		return o, err
 	}
 	defer filelock.Close(f)
+	o.File = info
 	if err := checkFlockFile(f, name, &engine.Options{}); err != nil {
-		return o, err
-	}
-	if o.File, err = f.Stat(); err != nil {
 		return o, err
 	}
 	value, err := readFlock(f)

@@ -162,7 +162,11 @@ func openLibc(name string, how engine.How, o *engine.Options) (engine.Backend, e
 		// glibc and musl would map what stands there without a look, and die of
 		// SIGBUS at its first use.
 		if libcPath != nil {
-			if err := checkLibc(libcPath(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			f, err := store.OpenChecked(libcPath(name), libcFile)
+			if err == nil {
+				err = f.Close()
+			}
+			if err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return nil, err
 			}
 		}
@@ -300,11 +304,10 @@ func createLibc(cname *C.char, name string, how engine.How, o *engine.Options) (
 }
 
 // Where we know a libc's files, sem_posix_linux.go sets libcPath, which returns the file
-// of a name, checkLibc and libcFile, which refuse what is no semaphore of that libc's, and
-// libcContent, which returns the content of a new file.
+// of a name, libcFile, which refuses what is no semaphore of that libc's, and libcContent,
+// which returns the content of a new file.
 var (
 	libcPath    func(name string) string
-	checkLibc   func(path string) error
 	libcFile    func(f *os.File) error
 	libcContent func(value uint32) []byte
 )

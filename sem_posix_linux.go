@@ -9,7 +9,6 @@ import (
 	"github.com/procsem/semaphore/internal/engine"
 	"github.com/procsem/semaphore/internal/glibc"
 	"github.com/procsem/semaphore/internal/names"
-	"github.com/procsem/semaphore/internal/store"
 	"github.com/procsem/semaphore/internal/testhook"
 )
 
@@ -23,21 +22,7 @@ func init() {
 		libcPath = func(name string) string { return names.GlibcDir + "/" + name }
 		libcFile, libcContent = checkMuslFile, newMuslFile
 	}
-	if libcFile != nil {
-		checkLibc = checkedBy(libcFile)
-	}
 	testhook.Libc.Path = libcPath
-}
-
-// checkedBy returns the check of a path.
-func checkedBy(check func(*os.File) error) func(path string) error {
-	return func(path string) error {
-		f, err := store.OpenChecked(path, check)
-		if err != nil {
-			return err
-		}
-		return f.Close()
-	}
 }
 
 // newMuslFile returns the content of a new file: the value, and no waiters.

@@ -514,7 +514,16 @@ func takeAndKeep(cmd *cli.Command, p patience) error {
 }
 
 func (inv *invocation) post(_ context.Context, cmd *cli.Command) error {
-	return withExisting(cmd, openBare, (*semaphore.Semaphore).Post)
+	name, err := oneName(cmd)
+	if err != nil {
+		return err
+	}
+	s, err := openBare(name)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	return s.Post()
 }
 
 func (inv *invocation) value(_ context.Context, cmd *cli.Command) error {
@@ -542,17 +551,4 @@ func (inv *invocation) unlink(_ context.Context, cmd *cli.Command) error {
 		}
 	}
 	return semaphore.Unlink(name)
-}
-
-func withExisting(cmd *cli.Command, open func(name string) (*semaphore.Semaphore, error), do func(*semaphore.Semaphore) error) error {
-	name, err := oneName(cmd)
-	if err != nil {
-		return err
-	}
-	s, err := open(name)
-	if err != nil {
-		return err
-	}
-	defer s.Close()
-	return do(s)
 }

@@ -34,15 +34,12 @@ type summary struct {
 	Error   string `json:"error,omitempty"`
 }
 
-// stores are the kinds and engines of the semaphores that list finds, by the
-// prefixes of their files' names.
-var stores = map[string]struct {
-	kind   string
-	engine semaphore.Engine
-}{
-	names.Recoverable: {kindRecoverable, semaphore.EngineRecoverable},
-	names.Flock:       {kindFlock, semaphore.EngineFlock},
-	names.Glibc:       {kindPOSIX, semaphore.EngineNative},
+// listed are the engines of the semaphores that list finds, by the prefixes of their
+// files' names.
+var listed = map[string]semaphore.Engine{
+	names.Recoverable: semaphore.EngineRecoverable,
+	names.Flock:       semaphore.EngineFlock,
+	names.Glibc:       semaphore.EngineNative,
 }
 
 func (inv *invocation) list(_ context.Context, cmd *cli.Command) error {
@@ -87,9 +84,9 @@ func (inv *invocation) list(_ context.Context, cmd *cli.Command) error {
 
 // summarize describes the semaphore in a file that has the name of one.
 func summarize(f names.File) (summary, error) {
-	store := stores[f.Prefix]
-	line := summary{Name: f.Name, Base64: base64Of(f.Name), Kind: store.kind}
-	eng := observer(store.engine.String())
+	e := listed[f.Prefix]
+	line := summary{Name: f.Name, Base64: base64Of(f.Name), Kind: kindOfEngine(e)}
+	eng := observer(e)
 	if eng == nil {
 		return line, &failure{statusUnavailable, errors.New("semaphores of this kind are not in this build")}
 	}

@@ -20,16 +20,10 @@ type observation struct {
 	kind string
 }
 
-var kinds = map[string]string{
-	semaphore.EngineRecoverable.String(): kindRecoverable,
-	semaphore.EngineFlock.String():       kindFlock,
-	semaphore.EngineNative.String():      kindPOSIX,
-}
-
-// observer returns the engine of that name if its semaphores can be observed, or nil.
-func observer(name string) *engine.Engine {
+// observer returns an engine if it is in this build and its semaphores can be observed, or nil.
+func observer(e semaphore.Engine) *engine.Engine {
 	all := engine.Registered()
-	if i := slices.IndexFunc(all, func(e *engine.Engine) bool { return e.Name == name && e.Observe != nil }); i >= 0 {
+	if i := slices.IndexFunc(all, func(eng *engine.Engine) bool { return eng.Name == e.String() && eng.Observe != nil }); i >= 0 {
 		return all[i]
 	}
 	return nil
@@ -40,13 +34,13 @@ func observer(name string) *engine.Engine {
 func observe(name string) (observation, error) {
 	var failed error
 	for _, e := range []semaphore.Engine{semaphore.EngineRecoverable, semaphore.EngineNative, semaphore.EngineFlock} {
-		eng := observer(e.String())
+		eng := observer(e)
 		if eng == nil {
 			continue
 		}
 		o, err := observeIn(eng, name)
 		if err == nil || errors.Is(err, semaphore.ErrKindMismatch) {
-			return o, err
+			return observation{o, kindOfEngine(e)}, err
 		}
 		if failed == nil && !errors.Is(err, fs.ErrNotExist) {
 			failed = err
@@ -66,31 +60,19 @@ func observe(name string) (observation, error) {
 	return observation{engine.Observation{Value: n}, kindOf(s)}, err
 }
 
-// observeIn looks at the semaphore that an engine has by that name.
-func observeIn(eng *engine.Engine, name string) (observation, error) {
+// observeIn looks at the semaphore that an engine has by that name. If the name is of another
+// kind, too, that is an error: then nobody can open either.
+func observeIn(eng *engine.Engine, name string) (engine.Observation, error) {
 	o, err := eng.Observe(name)
+	var other *engine.Engine
 	if err == nil {
-		err = alone(eng, name, o.File)
+		other, err = store.OtherKind(engine.Registered(), eng, name, o.File)
+	}
+	if other != nil {
+		err = engine.Because(semaphore.ErrKindMismatch, "there is also one of that name of engine %v", other.Name)
 	}
 	if err != nil {
 		err = &semaphore.Error{Op: "observe", Name: name, Err: err}
 	}
-	return observation{o, kinds[eng.Name]}, err
-}
-
-// alone returns an error if the name is of another kind, too: then nobody can open either.
-func alone(eng *engine.Engine, name string, file fs.FileInfo) error {
-	for _, other := range engine.Registered() {
-		if other.Store == eng.Store {
-			continue
-		}
-		exists, err := other.Exists(name, store.CountsBeside(file))
-		if err != nil {
-			return err
-		}
-		if exists {
-			return engine.Because(semaphore.ErrKindMismatch, "there is also one of that name of engine %v", other.Name)
-		}
-	}
-	return nil
+	return o, err
 }

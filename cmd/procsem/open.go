@@ -21,8 +21,10 @@ const (
 	kindFlock       = "flock" // the rules of POSIX in a file of our own
 )
 
-func kindOf(s *semaphore.Semaphore) string {
-	switch s.Engine() {
+func kindOf(s *semaphore.Semaphore) string { return kindOfEngine(s.Engine()) }
+
+func kindOfEngine(e semaphore.Engine) string {
+	switch e {
 	case semaphore.EngineRecoverable:
 		return kindRecoverable
 	case semaphore.EngineFlock:

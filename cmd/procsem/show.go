@@ -150,12 +150,12 @@ type lockView struct {
 // locksOf finds the locks of the handles of a semaphore; a handle is alive while its lock
 // is held. Where locks cannot be seen the view is empty.
 func locksOf(o observation) lockView {
-	f, err := store.ReadRegular(o.Path)
+	f, info, err := store.ReadRegular(o.Path)
 	if err != nil {
 		return lockView{}
 	}
 	defer f.Close()
-	if info, err := f.Stat(); err != nil || !os.SameFile(info, o.File) {
+	if !os.SameFile(info, o.File) {
 		return lockView{} // it was removed, and another one made
 	}
 	locks, err := proc.LocksOf(f, permits.SpareByte)

@@ -18,8 +18,6 @@ import (
 // The build tag filelock_fcntl selects this variant on systems that have flock, to test
 // it there.
 
-type inode struct{ dev, ino uint64 }
-
 type owner struct {
 	f     *os.File
 	close []*os.File // Close was called while f had the lock
@@ -27,22 +25,13 @@ type owner struct {
 
 var (
 	mu     sync.Mutex
-	owners = make(map[inode]*owner)
+	owners = make(map[Inode]*owner)
 )
-
-func inodeOf(f *os.File) (inode, error) {
-	info, err := f.Stat()
-	if err != nil {
-		return inode{}, err
-	}
-	st := info.Sys().(*syscall.Stat_t)
-	return inode{uint64(st.Dev), uint64(st.Ino)}, nil
-}
 
 func tryLock(f *os.File) (bool, error) {
 	mu.Lock()
 	defer mu.Unlock()
-	i, err := inodeOf(f)
+	i, err := InodeOf(f)
 	if err != nil {
 		return false, err
 	}
@@ -67,7 +56,7 @@ func unlock(f *os.File) error {
 }
 
 func release(f *os.File) error {
-	i, err := inodeOf(f)
+	i, err := InodeOf(f)
 	if err != nil {
 		return err
 	}
@@ -91,7 +80,7 @@ func closeFile(f *os.File) error {
 	if err := release(f); err != nil {
 		return errors.Join(err, abandon(f))
 	}
-	i, err := inodeOf(f)
+	i, err := InodeOf(f)
 	if err != nil {
 		return err
 	}
@@ -104,7 +93,7 @@ func closeFile(f *os.File) error {
 
 // abandon closes f, whose lock could not be released: closing drops it.
 func abandon(f *os.File) error {
-	if i, err := inodeOf(f); err == nil {
+	if i, err := InodeOf(f); err == nil {
 		if o := owners[i]; o != nil && o.f == f {
 			delete(owners, i)
 			for _, late := range o.close {

@@ -14,13 +14,13 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/procsem/semaphore/internal/engine"
+	"github.com/procsem/semaphore/internal/filelock"
 	"github.com/procsem/semaphore/internal/futex"
 	"github.com/procsem/semaphore/internal/names"
 	"github.com/procsem/semaphore/internal/store"
@@ -113,14 +113,12 @@ func observe(name string) (o engine.Observation, err error) {
 		return o, err
 	}
 	o.Path = Path(name)
-	f, err := store.ReadRegular(o.Path)
+	f, info, err := store.ReadRegular(o.Path)
 	if err != nil {
 		return o, err
 	}
 	defer f.Close()
-	if o.File, err = f.Stat(); err != nil {
-		return o, err
-	}
+	o.File = info
 	content, err := read(f)
 	o.Value = int(content.words.Value())
 	return o, err
@@ -201,19 +199,18 @@ func NewFile(value uint32) []byte {
 // A fileID tells files apart. Beside the inode there is the semaphore's name, for a tmpfs on
 // which the inode numbers of 32 bits have begun again.
 type fileID struct {
-	name       string
-	dev, inode uint64
+	name  string
+	inode filelock.Inode
 }
 
 // mapFile maps a file that was checked, and closes it.
 func mapFile(f *os.File, name string, o *engine.Options) (engine.Backend, error) {
 	defer f.Close()
-	info, err := f.Stat()
+	inode, err := filelock.InodeOf(f)
 	if err != nil {
 		return nil, err
 	}
-	stat := info.Sys().(*syscall.Stat_t)
-	s, err := New(fileID{name, uint64(stat.Dev), uint64(stat.Ino)}, func() (unsafe.Pointer, func(), error) {
+	s, err := New(fileID{name, inode}, func() (unsafe.Pointer, func(), error) {
 		memory, err := unix.MmapPtr(int(f.Fd()), 0, nil, Size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
 		if err != nil {
 			return nil, nil, os.NewSyscallError("mmap", err)

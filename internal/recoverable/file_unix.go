@@ -45,15 +45,14 @@ func reopenNamed(f *os.File, path string) (*os.File, error) {
 
 // A fileID tells the files apart that are mapped. Beside the inode there is the semaphore's
 // own number, for filesystems whose inode numbers are not as unique as they should be.
-type fileID struct{ dev, inode, number uint64 }
+type fileID struct {
+	inode  filelock.Inode
+	number uint64
+}
 
 func identify(f *os.File, head *permits.Head) (fileID, error) {
-	info, err := f.Stat()
-	if err != nil {
-		return fileID{}, err
-	}
-	stat := info.Sys().(*syscall.Stat_t)
-	return fileID{uint64(stat.Dev), uint64(stat.Ino), head.ID()}, nil
+	inode, err := filelock.InodeOf(f)
+	return fileID{inode, head.ID()}, err
 }
 
 // mapError names the filesystem of a file that cannot be mapped.

@@ -115,12 +115,8 @@ func (l *fileLocks) unlock() error {
 
 // isAt reports whether f is the file of that name.
 func (l *fileLocks) isAt(f *os.File, path string) bool {
-	a, err := f.Stat()
-	if err != nil {
-		return false
-	}
-	b, err := os.Lstat(path)
-	return err == nil && os.SameFile(a, b)
+	is, _ := store.IsAt(f, path)
+	return is
 }
 
 func (l *fileLocks) alive(slot int) (bool, error) {

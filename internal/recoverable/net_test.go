@@ -37,35 +37,33 @@ func TestNextLookOfOneThatReliesOnNobody(t *testing.T) {
 // A waiter that has noticed an exit looks within half a second, and not later than it
 // would have looked otherwise.
 func TestNextLookAfterAnExit(t *testing.T) {
-	now := time.Now()
-	for _, others := range []int{0, 7, 100, permits.MaxSlots - 1} {
-		for _, ago := range []time.Duration{0, time.Second / 4, time.Second, time.Minute} {
-			found := permits.Findings{Others: others, Before: others / 2}
-			looked := now.Add(-ago)
-			want := nextLook(looked, time.Time{}, time.Time{}, found, true)
-			if soon := now.Add(afterExit); soon.Before(want) {
-				want = soon
-			}
-			if got := nextLook(looked, now, time.Time{}, found, true); !got.Equal(want) {
-				t.Errorf("%d others, last look %v ago: looks after %v, want %v", others, ago, got.Sub(now), want.Sub(now))
-			}
-		}
-	}
+	checkLooksSoon(t, afterExit, func(looked, exited time.Time, found permits.Findings) time.Time {
+		return nextLook(looked, exited, time.Time{}, found, true)
+	})
 }
 
 // A waiter that may hear of no exit looks within a second of when that began, and not
 // later than it would have looked otherwise.
 func TestNextLookOfOneThatIsUnsure(t *testing.T) {
+	checkLooksSoon(t, engine.SafetyNet, func(looked, unsure time.Time, found permits.Findings) time.Time {
+		return nextLook(looked, time.Time{}, unsure, found, true)
+	})
+}
+
+// checkLooksSoon checks that a waiter for which something began now looks after that time at
+// the latest.
+func checkLooksSoon(t *testing.T, after time.Duration, next func(looked, began time.Time, found permits.Findings) time.Time) {
+	t.Helper()
 	now := time.Now()
 	for _, others := range []int{0, 7, 100, permits.MaxSlots - 1} {
 		for _, ago := range []time.Duration{0, time.Second / 4, time.Second, time.Minute} {
 			found := permits.Findings{Others: others, Before: others / 2}
 			looked := now.Add(-ago)
 			want := nextLook(looked, time.Time{}, time.Time{}, found, true)
-			if soon := now.Add(engine.SafetyNet); soon.Before(want) {
+			if soon := now.Add(after); soon.Before(want) {
 				want = soon
 			}
-			if got := nextLook(looked, time.Time{}, now, found, true); !got.Equal(want) {
+			if got := next(looked, now, found); !got.Equal(want) {
 				t.Errorf("%d others, last look %v ago: looks after %v, want %v", others, ago, got.Sub(now), want.Sub(now))
 			}
 		}

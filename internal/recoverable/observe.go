@@ -4,8 +4,6 @@ package recoverable
 
 import (
 	"io"
-	"path/filepath"
-	"time"
 
 	"github.com/procsem/semaphore/internal/engine"
 	"github.com/procsem/semaphore/internal/permits"
@@ -13,7 +11,7 @@ import (
 )
 
 // observe looks at a semaphore through a copy of its file. So whoever looks is not counted as
-// a user, needs no slot, is held up by nobody who has the lock of the claim, and does not
+// a user, needs no slot, does not wait for the lock of the claim, whoever has it, and does not
 // die if the file's owner truncates it. Whose file it is does not matter: it is only read.
 func observe(name string) (o engine.Observation, err error) {
 	if err := checkName(name); err != nil {
@@ -22,14 +20,12 @@ func observe(name string) (o engine.Observation, err error) {
 	if o.Path, err = pathOf(name); err != nil {
 		return o, err
 	}
-	if err := store.CheckLocal(filepath.Dir(o.Path)); err != nil {
-		return o, err
-	}
-	f, err := store.ReadRegular(o.Path)
+	f, info, err := store.ReadLocal(o.Path)
 	if err != nil {
 		return o, err
 	}
 	defer f.Close()
+	o.File = info
 	head, err := readHead(f)
 	if err != nil {
 		return o, err
@@ -41,9 +37,6 @@ func observe(name string) (o engine.Observation, err error) {
 	if err != nil {
 		return o, err
 	}
-	if o.File, err = f.Stat(); err != nil {
-		return o, err
-	}
 	seen, err := permits.Look(f, locks.alive)
 	if err == io.EOF {
 		err = engine.Because(engine.ErrCorrupt, "%s was truncated", o.Path)
@@ -53,13 +46,7 @@ func observe(name string) (o engine.Observation, err error) {
 	}
 	o.Recoverable, o.Limit, o.Value = true, seen.Limit, seen.Free()
 	for _, h := range seen.Handles {
-		handle := engine.ObservedHandle{Holder: engine.Holder{
-			PID:     h.PID,
-			Started: startTime(h.Started),
-			Opened:  time.Unix(0, h.Opened),
-			Permits: h.Permits,
-			Waiting: h.Waits,
-		}}
+		handle := engine.ObservedHandle{Holder: holder(h.Identity, h.Permits, h.Waits)}
 		if head.Locks() == permits.ByteLocks {
 			handle.LockAt = permits.SlotByte + int64(h.Slot)
 		}

@@ -421,15 +421,19 @@ func (h *handle) Holders() ([]engine.Holder, error) {
 		if o.Permits == 0 && !o.Waits {
 			continue
 		}
-		hs = append(hs, engine.Holder{
-			PID:     o.PID,
-			Started: startTime(o.Started),
-			Opened:  time.Unix(0, o.Opened),
-			Permits: o.Permits,
-			Waiting: o.Waits,
-		})
+		hs = append(hs, holder(o.Identity, o.Permits, o.Waits))
 	}
 	return hs, nil
+}
+
+func holder(of permits.Identity, n int, waits bool) engine.Holder {
+	return engine.Holder{
+		PID:     of.PID,
+		Started: startTime(of.Started),
+		Opened:  time.Unix(0, of.Opened),
+		Permits: n,
+		Waiting: waits,
+	}
 }
 
 func (h *handle) LockFile() (*os.File, error) { return h.locks.duplicate() }

@@ -166,8 +166,7 @@ func refused(err error) bool {
 // (fs.protected_regular). It follows no symbolic link and blocks on nothing.
 func OpenRegular(path string) (*os.File, error) { return openRegular(path, os.O_RDWR) }
 
-// ReadRegular is OpenRegular of a file that is only read.
-func ReadRegular(path string) (*os.File, error) { return openRegular(path, os.O_RDONLY) }
+func readRegular(path string) (*os.File, error) { return openRegular(path, os.O_RDONLY) }
 
 func openRegular(path string, access int) (*os.File, error) {
 	f, err := os.OpenFile(path, access|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)

@@ -39,8 +39,7 @@ func OpenRegular(path string) (*os.File, error) {
 	return openRegular(path, windows.GENERIC_READ|windows.GENERIC_WRITE)
 }
 
-// ReadRegular is OpenRegular of a file that is only read.
-func ReadRegular(path string) (*os.File, error) { return openRegular(path, windows.GENERIC_READ) }
+func readRegular(path string) (*os.File, error) { return openRegular(path, windows.GENERIC_READ) }
 
 func openRegular(path string, access uint32) (*os.File, error) {
 	var h windows.Handle
@@ -86,7 +85,7 @@ func publish(dir, name string, fill func(*os.File) error, mode fs.FileMode) (*os
 	}
 	// A creator that is killed here leaves its temporary file behind, for the next
 	// one to remove. No other process opens that name.
-	temp := filepath.Join(dir, fmt.Sprintf("%s%d.%x", tempPrefix, os.Getpid(), rand.Uint64()))
+	temp := tempName(dir)
 	create := func() (windows.Handle, error) {
 		return CreateFile(temp, windows.GENERIC_READ|windows.GENERIC_WRITE, sa, windows.CREATE_NEW)
 	}
@@ -149,11 +148,8 @@ func Duplicate(f *os.File, path string) (*os.File, error) {
 	return os.NewFile(uintptr(again), path), nil
 }
 
-// What the names begin with of files which are not yet, or no more, semaphores.
-const (
-	tempPrefix = "tmp.procsem."
-	GonePrefix = tempPrefix + "gone."
-)
+// GonePrefix is what the names begin with of files which are no more semaphores.
+const GonePrefix = tempPrefix + "gone."
 
 // Remove frees a name, also of a file that others have open. Windows removes it
 // at once, and the file with the last handle; but not if a process has it mapped, nor

@@ -15,4 +15,4 @@ func Lock() (unlock func(), err error) { return func() {}, nil }
 func CountsBeside(fs.FileInfo) func(fs.FileInfo) bool { return nil }
 
 // ReadRegular finds none.
-func ReadRegular(string) (*os.File, error) { return nil, errors.ErrUnsupported }
+func ReadRegular(string) (*os.File, fs.FileInfo, error) { return nil, nil, errors.ErrUnsupported }

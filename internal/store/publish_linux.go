@@ -18,7 +18,7 @@ func init() { publishUnnamed = publishTmpfile }
 // directory that may not be written, the file with a temporary name fails with that error.
 func publishTmpfile(dir, name string, fill func(*os.File) error, mode fs.FileMode) (*os.File, error) {
 	f, err := os.OpenFile(dir, os.O_RDWR|unix.O_TMPFILE, mode)
-	if err != nil && (refused(err) || errors.Is(err, unix.EISDIR)) {
+	if refused(err) || errors.Is(err, unix.EISDIR) {
 		return nil, errors.ErrUnsupported
 	}
 	if err != nil {
@@ -28,7 +28,7 @@ func publishTmpfile(dir, name string, fill func(*os.File) error, mode fs.FileMod
 	if err = fill(f); err == nil {
 		unnamed := fmt.Sprintf("/proc/self/fd/%d", f.Fd())
 		err = unix.Linkat(unix.AT_FDCWD, unnamed, unix.AT_FDCWD, path, unix.AT_SYMLINK_FOLLOW)
-		if err == unix.ENOENT || err != nil && refused(err) {
+		if err == unix.ENOENT || refused(err) {
 			err = errors.ErrUnsupported
 		} else if err != nil {
 			err = &os.PathError{Op: "link", Path: path, Err: err}

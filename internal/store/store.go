@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"time"
@@ -46,6 +47,38 @@ func CheckLocal(dir string) error {
 		return engine.Because(engine.ErrUnsupported, "%s is on a filesystem (%s) that others may see without its locks and memory: other machines, or those that have mounted the same directory elsewhere; set SEMAPHORE_DIR to a directory on a local filesystem", dir, fsys)
 	}
 	return nil
+}
+
+// ReadRegular is OpenRegular of a file that is only read, and its information.
+func ReadRegular(path string) (*os.File, fs.FileInfo, error) {
+	f, err := readRegular(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	info, err := f.Stat()
+	if err != nil {
+		filelock.Close(f)
+		return nil, nil, err
+	}
+	return f, info, nil
+}
+
+// ReadLocal is ReadRegular in a directory that CheckLocal does not refuse.
+func ReadLocal(path string) (*os.File, fs.FileInfo, error) {
+	if err := CheckLocal(filepath.Dir(path)); err != nil {
+		return nil, nil, err
+	}
+	return ReadRegular(path)
+}
+
+// tempPrefix is what the names begin with of files which are not yet, or no more, semaphores.
+// (On Unix earlier versions, which did not lock these files, had other names: their creators
+// may live.)
+const tempPrefix = "tmp.procsem."
+
+// tempName returns a name that nobody else uses.
+func tempName(dir string) string {
+	return filepath.Join(dir, fmt.Sprintf("%s%d.%x", tempPrefix, os.Getpid(), rand.Uint64()))
 }
 
 // OpenChecked is OpenRegular of a file that must pass a check.

@@ -4,9 +4,7 @@ package store
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -14,11 +12,6 @@ import (
 
 	"github.com/procsem/semaphore/internal/filelock"
 )
-
-// tempPrefix is what the names begin with of files that are not yet semaphores, where a file
-// cannot be made without a name. (Versions before, which did not lock these files, had other
-// names: their creators may live.)
-const tempPrefix = "tmp.procsem."
 
 // mostSwept bounds what one creator does for those before it.
 const mostSwept = 64
@@ -39,14 +32,14 @@ const mostSwept = 64
 func openTemporary(dir string, mode fs.FileMode) (*os.File, error) {
 	sweep(dir)
 	for {
-		temp := filepath.Join(dir, fmt.Sprintf("%s%d.%x", tempPrefix, os.Getpid(), rand.Uint64()))
+		temp := tempName(dir)
 		f, err := os.OpenFile(temp, os.O_RDWR|os.O_CREATE|os.O_EXCL|syscall.O_NOFOLLOW, mode)
 		if err != nil {
 			return nil, &os.PathError{Op: "create a file in", Path: dir, Err: errors.Unwrap(err)}
 		}
 		locked, err := filelock.TryLock(f)
 		if locked && err == nil {
-			if locked, err = hasName(f); locked {
+			if locked, err = IsAt(f, temp); locked {
 				return f, nil
 			}
 		}
@@ -60,10 +53,10 @@ func openTemporary(dir string, mode fs.FileMode) (*os.File, error) {
 	}
 }
 
-// hasName reports whether the name by which f was opened is still f's. It does not ask for
-// the number of f's names: a filesystem of FUSE keeps an open file under another one.
-func hasName(f *os.File) (bool, error) {
-	named, err := os.Lstat(f.Name())
+// IsAt reports whether a name is an open file's. It does not ask for the number of the
+// file's names: a filesystem of FUSE keeps an open file under another one.
+func IsAt(f *os.File, path string) (bool, error) {
+	named, err := os.Lstat(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
@@ -108,7 +101,7 @@ func sweepOne(temp string) {
 	if locked, err := filelock.TryLock(f); err != nil || !locked {
 		return
 	}
-	if named, err := hasName(f); err == nil && named {
+	if named, err := IsAt(f, temp); err == nil && named {
 		os.Remove(temp)
 	}
 }
