@@ -212,6 +212,38 @@ func TestShowLooksAtHoldersAlone(t *testing.T) {
 	}
 }
 
+// However many handles a process has, show looks at its descriptors once.
+func TestShowLooksAtAProcessOnce(t *testing.T) {
+	name, s := newRecoverable(t, 3)
+	defer s.Close()
+	for _, err := range []error{s.Wait(), s.Wait()} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	another, err := semaphore.Open(name, semaphore.WithRecovery(true))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer another.Close()
+	if err := another.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	looks := 0
+	locksHeldBy = func(l *proc.Locks, pid int) ([]int64, error) {
+		looks++
+		return l.HeldBy(pid)
+	}
+	defer func() { locksHeldBy = (*proc.Locks).HeldBy }()
+	v, err := viewOf(name)
+	if err != nil || len(v.Holders) != 2 {
+		t.Errorf("%+v, %v", v, err)
+	}
+	if looks > 1 {
+		t.Errorf("it has looked at the process's descriptors %d times", looks)
+	}
+}
+
 // list, show and value wait for no lock of others, whoever they are.
 func TestLookingWaitsForNoLock(t *testing.T) {
 	name, s := newRecoverable(t, 1)

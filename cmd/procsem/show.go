@@ -101,8 +101,11 @@ func viewOf(name string) (view, error) {
 	}
 }
 
-// ownersOf looks at all processes.
-var ownersOf = (*proc.Locks).Owners
+// locksHeldBy looks at one process, and ownersOf at all.
+var (
+	locksHeldBy = (*proc.Locks).HeldBy
+	ownersOf    = (*proc.Locks).Owners
+)
 
 // handlesOf finds the processes of handles. It looks at their own entries in /proc first, and
 // at those of all other processes only for handles whose process is not there but which
@@ -145,6 +148,22 @@ func handlesOf(name string, o observation) (seen []handle, ended bool, err error
 // A lockView says which processes have the lock of a handle.
 type lockView struct {
 	locks *proc.Locks // nil: not known
+	held  map[int]heldLocks
+}
+
+// heldLocks are the locks of a process, which may have many handles.
+type heldLocks struct {
+	bytes []int64
+	err   error
+}
+
+func (l lockView) heldBy(pid int) heldLocks {
+	held, known := l.held[pid]
+	if !known {
+		held.bytes, held.err = locksHeldBy(l.locks, pid)
+		l.held[pid] = held
+	}
+	return held
 }
 
 // locksOf finds the locks of the handles of a semaphore; a handle is alive while its lock
@@ -162,7 +181,7 @@ func locksOf(o observation) lockView {
 	if err != nil {
 		return lockView{}
 	}
-	return lockView{locks}
+	return lockView{locks, make(map[int]heldLocks)}
 }
 
 // look finds the process of a handle under its own id. The id alone proves nothing: ids are
@@ -184,8 +203,8 @@ func (l lockView) look(h engine.ObservedHandle) handle {
 	if l.locks != nil && h.LockAt != 0 {
 		// It is the handle's if it has the lock. If we may not see its descriptors, it is
 		// taken for the handle's.
-		held, err := l.locks.HeldBy(h.PID)
-		if !errors.Is(err, fs.ErrPermission) && !slices.Contains(held, h.LockAt) {
+		held := l.heldBy(h.PID)
+		if !errors.Is(held.err, fs.ErrPermission) && !slices.Contains(held.bytes, h.LockAt) {
 			return seen
 		}
 	}
