@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
 	"github.com/procsem/semaphore"
@@ -210,16 +211,26 @@ func callsWithoutFault(t *testing.T, e semaphore.Engine, create bool) map[string
 	doSteps(t, e, create, func(string) {}, "-o", log)
 	b, err := os.ReadFile(log)
 	Must(t, err)
+	calls := callsAfterMark(string(b))
+	if len(calls) == 0 {
+		t.Fatalf("no system call in\n%s", b)
+	}
+	return calls
+}
+
+// callsAfterMark reads what strace has written of the thread that made the mark, from there on.
+func callsAfterMark(log string) map[string][]int {
+	mark := fmt.Sprintf(" getpriority(PRIO_PROCESS, %d", faultsMark) // the number alone can be that of a thread
 	calls := make(map[string][]int)
 	count := make(map[string]int)
 	var thread string
-	for line := range strings.Lines(string(b)) {
-		if strings.Contains(line, fmt.Sprintf("getpriority(PRIO_PROCESS, %d", faultsMark)) {
+	for line := range strings.Lines(log) {
+		if strings.Contains(line, mark) {
 			thread = strings.Fields(line)[0]
 		}
 	}
 	marked := false
-	for line := range strings.Lines(string(b)) {
+	for line := range strings.Lines(log) {
 		f := strings.Fields(line)
 		name, _, call := strings.Cut(f[1], "(")
 		if f[0] != thread || !call {
@@ -229,12 +240,24 @@ func callsWithoutFault(t *testing.T, e semaphore.Engine, create bool) map[string
 		if marked && !slices.Contains(notOurs, plain(name)) {
 			calls[name] = append(calls[name], count[name])
 		}
-		marked = marked || strings.Contains(line, fmt.Sprint(faultsMark))
-	}
-	if len(calls) == 0 {
-		t.Fatalf("no system call in\n%s", b)
+		marked = marked || strings.Contains(line, mark)
 	}
 	return calls
+}
+
+// A thread may have the number of the mark, and be told of in lines of the one that counts.
+func TestCallsAfterMark(t *testing.T) {
+	log := fmt.Sprintf(`7 clone3({flags=CLONE_VM} => {parent_tid=[%[1]d]}, 88) = %[1]d
+%[1]d pread64(3, "-1\n", 64, 0) = 3
+7 prlimit64(0, RLIMIT_NOFILE, NULL,  <unfinished ...>
+7 <... prlimit64 resumed>{rlim_cur=20000, rlim_max=20000}) = 0
+7 openat(AT_FDCWD, "/dev/null", O_RDONLY) = 3
+7 getpriority(PRIO_PROCESS, %[1]d)  = 20
+7 openat(AT_FDCWD, "/dev/shm/x", O_RDWR) = 3
+`, faultsMark)
+	if diff := cmp.Diff(map[string][]int{"openat": {2}}, callsAfterMark(log)); diff != "" {
+		t.Error(diff)
+	}
 }
 
 func withFault(t *testing.T, e semaphore.Engine, create bool, call string, n int, errno unix.Errno) {
