@@ -36,20 +36,10 @@ const importRuns = 5
 // systemCalls builds a program and returns the system calls that it makes, and in how
 // many runs it made them.
 func systemCalls(t *testing.T, program string) map[string]int {
-	dir := t.TempDir()
-	binary, log := filepath.Join(dir, program), filepath.Join(dir, "strace")
-	run := func(name string, args ...string) {
-		if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
-			t.Fatalf("%s %v: %v\n%s", name, args, err, out)
-		}
-	}
-	run("go", "build", "-o", binary, "./testdata/"+program)
-	if err := exec.Command(binary).Run(); errors.Is(err, fs.ErrNotExist) {
-		t.Skip("not on this system: the C library with which the program is linked")
-	}
+	binary, log := build(t, program), filepath.Join(t.TempDir(), "strace")
 	calls := make(map[string]int)
 	for range importRuns {
-		run("strace", "-f", "-qq", "-o", log, binary)
+		run(t, "strace", "-f", "-qq", "-o", log, binary)
 		b, err := os.ReadFile(log)
 		Must(t, err)
 		seen := make(map[string]bool)
@@ -61,4 +51,20 @@ func systemCalls(t *testing.T, program string) map[string]int {
 		}
 	}
 	return calls
+}
+
+// build returns the file of a program of testdata that it has built.
+func build(t *testing.T, program string) string {
+	binary := filepath.Join(t.TempDir(), program)
+	run(t, "go", "build", "-o", binary, "./testdata/"+program)
+	if err := exec.Command(binary).Run(); errors.Is(err, fs.ErrNotExist) {
+		t.Skip("not on this system: the C library with which the program is linked")
+	}
+	return binary
+}
+
+func run(t *testing.T, name string, args ...string) {
+	if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
+		t.Fatalf("%s %v: %v\n%s", name, args, err, out)
+	}
 }

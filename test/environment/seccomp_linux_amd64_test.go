@@ -62,8 +62,11 @@ var refusables = []refusable{
 	{name: "futex_waitv", number: unix.SYS_FUTEX_WAITV},
 }
 
-// filter lets the call fail with errno.
-func (r refusable) filter(errno unix.Errno) []unix.SockFilter {
+// failing is what a filter does that lets a call fail with errno.
+func failing(errno unix.Errno) uint32 { return unix.SECCOMP_RET_ERRNO | uint32(errno) }
+
+// filter meets the call with an action.
+func (r refusable) filter(action uint32) []unix.SockFilter {
 	const (
 		number = 0 // struct seccomp_data
 		arch   = 4
@@ -80,12 +83,12 @@ func (r refusable) filter(errno unix.Errno) []unix.SockFilter {
 		[]unix.SockFilter{load(arch)}, test(unix.AUDIT_ARCH_X86_64),
 		[]unix.SockFilter{load(number)}, test(r.number),
 		[]unix.SockFilter{load(args + 8*uint32(r.arg)), {Code: unix.BPF_ALU | unix.BPF_AND | unix.BPF_K, K: r.mask}}, test(r.value),
-		[]unix.SockFilter{ret(unix.SECCOMP_RET_ERRNO | uint32(errno))})
+		[]unix.SockFilter{ret(action)})
 }
 
 // refuse installs the filter in all threads.
-func (r refusable) refuse(errno unix.Errno) error {
-	filter := r.filter(errno)
+func (r refusable) refuse(action uint32) error {
+	filter := r.filter(action)
 	program := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
 	// TSYNC passes this on to the other threads.
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
@@ -106,7 +109,7 @@ func seccompMain(args []string) int {
 	var index, errno int
 	fmt.Sscan(args[2], &index)
 	fmt.Sscan(args[3], &errno)
-	if err := refusables[index].refuse(unix.Errno(errno)); err != nil {
+	if err := refusables[index].refuse(failing(unix.Errno(errno))); err != nil {
 		fmt.Println("seccomp", err)
 		return 0
 	}
@@ -159,16 +162,19 @@ func seccompMain(args []string) int {
 	return 0
 }
 
+func needAction(t *testing.T, action uint32) {
+	if _, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_GET_ACTION_AVAIL, 0, uintptr(unsafe.Pointer(&action))); errno != 0 {
+		Missing(t, "seccomp")
+	}
+}
+
 // spinTime is how long a wait lasts in which a thread that spins is seen.
 const spinTime = 200 * time.Millisecond
 
 func TestRefusedCalls(t *testing.T) {
 	UseHelper("seccomp")
 	NeedCallNumbers(t)
-	action := uint32(unix.SECCOMP_RET_ERRNO)
-	if _, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_GET_ACTION_AVAIL, 0, uintptr(unsafe.Pointer(&action))); errno != 0 {
-		Missing(t, "seccomp")
-	}
+	needAction(t, unix.SECCOMP_RET_ERRNO)
 	errnos := []unix.Errno{unix.EPERM, unix.EACCES, unix.EINVAL, unix.ENOSYS, unix.EOPNOTSUPP}
 	for _, e := range []semaphore.Engine{semaphore.EngineFlock, semaphore.EngineNative, semaphore.EngineRecoverable, semaphore.EngineLibc} {
 		t.Run(e.String(), func(t *testing.T) {
