@@ -3,6 +3,7 @@
 package recoverable
 
 import (
+	"io/fs"
 	"os"
 	"sync/atomic"
 	"time"
@@ -43,3 +44,16 @@ func CountLooks(backend any) *atomic.Int64 {
 
 // Age makes the last look of a handle at all owners longer ago than a second.
 func Age(backend any) { backend.(*handle).scanned.Add(-int64(2 * time.Second)) }
+
+// TrustsLockFile reports whether a lock file is trusted that has that owner and group, of a
+// semaphore with the owner, group and mode; byGroup says that a group is evidence.
+func TrustsLockFile(owner, group uint32, mode fs.FileMode, byGroup bool, uid, gid uint32) bool {
+	return sharing{uid: owner, gid: group, mode: mode, byGroup: byGroup}.trusts(uid, gid)
+}
+
+// GroupTells reports whether a lock file's group says that a member of the semaphore's group
+// has made it, of a semaphore in a directory.
+func GroupTells(f *os.File, dir string) (bool, error) {
+	s, err := sharingOf(f, dir)
+	return s.byGroup, err
+}

@@ -123,7 +123,10 @@ func unlink(name string) error {
 	// finds that the name is gone. The file of a dead owner that still holds, or is
 	// counted as a waiter, stays: those that have the semaphore open need it to see
 	// that the owner is dead.
-	locks := &fileLocks{stem: lockStem(head, path)}
+	locks, err := newFileLocks(head, f, path)
+	if err != nil {
+		return nil
+	}
 	if locked, err := locks.lockClaim(f); !locked || err != nil {
 		return nil // the files of dead owners stay
 	}

@@ -3,6 +3,7 @@
 package recoverable
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -39,11 +40,7 @@ func newLocks(head *permits.Head, f *os.File, path string) (slotLocks, error) {
 		}
 		return &byteLocks{f: f, slot: -1}, nil
 	}
-	info, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	return &fileLocks{stem: lockStem(head, path), mode: info.Mode().Perm()}, nil
+	return newFileLocks(head, f, path)
 }
 
 // duplicateLock returns another descriptor of an open file, and so of its locks.
@@ -54,14 +51,143 @@ func duplicateLock(f *os.File) (*os.File, error) { return store.Duplicate(f, f.N
 // An owner that closes removes its file; one that dies leaves it to the slot's next
 // owner.
 type fileLocks struct {
-	stem string
-	mode fs.FileMode // the semaphore's
-	slot int
-	own  *os.File
+	stem    string
+	sharing sharing
+	slot    int
+	own     *os.File
 }
 
-func lockStem(head *permits.Head, path string) string {
-	return filepath.Join(filepath.Dir(path), fmt.Sprintf("rlk.%016x.", head.ID()))
+// newFileLocks returns the locks of the semaphore in f.
+func newFileLocks(head *permits.Head, f *os.File, path string) (*fileLocks, error) {
+	dir := filepath.Dir(path)
+	sharing, err := sharingOf(f, dir)
+	if err != nil {
+		return nil, err
+	}
+	return &fileLocks{stem: filepath.Join(dir, fmt.Sprintf("rlk.%016x.", head.ID())), sharing: sharing}, nil
+}
+
+// sharing says who may write a semaphore's file, and so whose lock files are trusted.
+//
+// A lock file's owner may remove it, or rename it, also in a sticky directory, and put
+// another one there that nobody has locked. Then the slot's owner seems dead, and its
+// permits are given to others while it is inside. Any user who may write the directory can
+// make such a file before a handle needs it. But a user who may write the semaphore's file
+// can free permits without that. So the trusted owners of lock files are exactly those who
+// may write the semaphore's file:
+//
+//   - root, and the semaphore's owner.
+//   - If others may write it (0666), everybody.
+//   - If its group may (0660), its members. Which users these are no system call tells, but
+//     only a member, or root, can give a file to a group. So a lock file that has the
+//     semaphore's group was made by a member; a new one is given that group. It is no
+//     evidence in a directory that itself has the group, for there (with setgid, or on BSD)
+//     a new file may have got its group from the directory, unless only that group and the
+//     directory's owner may write there. (What is left: a file that was moved here from
+//     another directory of the filesystem, if that hands on the same group and everybody
+//     may write there.)
+//
+// A file that is trusted, and has its name in a sticky directory, only such a user has put
+// there: by making it, or, if the system lets users make hard links to files that they may
+// not write, as another name of it. Such a name nobody but the file's owner can remove. It
+// could still make two slots have one lock, so that the dead seem alive: lock takes no file
+// with several names. alive does not ask for that. It would let those users make the state
+// of every owner unknowable, and whoever can have the link for a lock file, because the
+// directory is not sticky, can as well rename another trusted file.
+type sharing struct {
+	uid, gid  uint32
+	mode      fs.FileMode
+	byGroup   bool   // a file's group is evidence
+	directory string // for errors
+}
+
+func sharingOf(f *os.File, dir string) (sharing, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return sharing{}, err
+	}
+	uid, gid := ownerOf(info)
+	s := sharing{uid: uid, gid: gid, mode: info.Mode().Perm(), directory: dir}
+	if s.mode&0o020 != 0 {
+		info, err := os.Stat(dir)
+		if err != nil {
+			return sharing{}, err
+		}
+		_, inherited := ownerOf(info)
+		s.byGroup = inherited != gid || info.Mode()&0o002 == 0
+	}
+	return s, nil
+}
+
+func ownerOf(info fs.FileInfo) (uid, gid uint32) {
+	st := info.Sys().(*syscall.Stat_t)
+	return st.Uid, st.Gid
+}
+
+// trusts reports whether a lock file of that owner and group is trusted.
+func (s sharing) trusts(uid, gid uint32) bool {
+	return uid == 0 || uid == s.uid || s.mode&0o002 != 0 || s.byGroup && gid == s.gid
+}
+
+// check refuses a lock file that is not trusted.
+func (s sharing) check(path string, info fs.FileInfo) error {
+	uid, gid := ownerOf(info)
+	if s.trusts(uid, gid) {
+		return nil
+	}
+	allowed := fmt.Sprintf("root and of user %d, the semaphore's owner", s.uid)
+	switch {
+	case s.byGroup:
+		allowed += fmt.Sprintf(", and those that have its group, %d", s.gid)
+	case s.mode&0o020 != 0:
+		allowed += fmt.Sprintf("; that a file has the semaphore's group says nothing in %s, which everybody may write and which has that group itself", s.directory)
+	}
+	return engine.Because(fs.ErrPermission, "the lock file %s is of user %d and group %d, who could replace it, and so make a holder seem dead; trusted are those of %s. Remove it, or unlink the semaphore, once no process uses that", path, uid, gid, allowed)
+}
+
+// explain is check of a file that could not even be opened: that it is not trusted says more.
+func (s sharing) explain(path string, err error) error {
+	if errors.Is(err, fs.ErrPermission) {
+		if info, statErr := os.Lstat(path); statErr == nil {
+			return cmp.Or(s.check(path, info), err)
+		}
+	}
+	return err
+}
+
+// apply gives a lock file of the caller's to those who share the semaphore, so that they
+// can open it, and trust it: whatever the umask, the caller's group, or that it is root, whose
+// files the semaphore's owner may not open. A claimer that is killed before that leaves a
+// file which it completes the next time that it gets the slot; others take another slot.
+func (s sharing) apply(f *os.File, path string) error {
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	uid, gid := ownerOf(info)
+	newUID, newGID := -1, -1
+	if s.mode&0o002 == 0 {
+		if os.Geteuid() == 0 && uid != s.uid {
+			newUID = int(s.uid)
+		}
+		if s.mode&0o020 != 0 && gid != s.gid {
+			newGID = int(s.gid)
+		}
+	}
+	if newUID >= 0 || newGID >= 0 {
+		if err := f.Chown(newUID, newGID); err != nil {
+			return fmt.Errorf("a lock file needs the semaphore's owner or group (user %d, group %d): %w", s.uid, s.gid, err)
+		}
+	}
+	if info.Mode().Perm() != s.mode {
+		if err := f.Chmod(s.mode); err != nil {
+			return err
+		}
+	}
+	if info, err = f.Stat(); err != nil {
+		return err
+	}
+	return s.check(path, info)
 }
 
 func (l *fileLocks) path(slot int) string { return fmt.Sprint(l.stem, slot) }
@@ -69,21 +195,11 @@ func (l *fileLocks) path(slot int) string { return fmt.Sprint(l.stem, slot) }
 func (l *fileLocks) lock(slot int) (bool, error) {
 	path := l.path(slot)
 	for {
-		// Not O_CREAT on what may be another user's; see store.OpenRegular.
-		f, err := store.OpenRegular(path)
-		if errors.Is(err, fs.ErrNotExist) {
-			f, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL|syscall.O_NOFOLLOW, l.mode)
-			if errors.Is(err, fs.ErrExist) {
-				continue
-			}
-			if err == nil {
-				err = f.Chmod(l.mode) // the umask had its say when the semaphore was made
-			}
+		f, err := l.open(path)
+		if errors.Is(err, fs.ErrExist) {
+			continue
 		}
 		if err != nil {
-			if f != nil {
-				f.Close()
-			}
 			return false, err
 		}
 		locked, err := filelock.TryLock(f)
@@ -97,6 +213,40 @@ func (l *fileLocks) lock(slot int) (bool, error) {
 		}
 		filelock.Close(f) // its owner has removed it since we opened it
 	}
+}
+
+// open opens a slot's file, or makes it.
+func (l *fileLocks) open(path string) (f *os.File, err error) {
+	// Not O_CREAT on what may be another user's; see store.OpenRegular.
+	f, err = store.OpenRegular(path)
+	created := errors.Is(err, fs.ErrNotExist)
+	if created {
+		f, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL|syscall.O_NOFOLLOW, l.sharing.mode)
+	}
+	if err != nil {
+		return nil, l.sharing.explain(path, err)
+	}
+	defer func() {
+		if err != nil {
+			if created {
+				os.Remove(path)
+			}
+			f.Close()
+		}
+	}()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if names := info.Sys().(*syscall.Stat_t).Nlink; names > 1 {
+		return nil, engine.Because(fs.ErrPermission, "the lock file %s has %d names (hard links); only a file with one is used. Remove it once no process uses the semaphore", path, names)
+	}
+	if uid, _ := ownerOf(info); created || int(uid) == os.Geteuid() {
+		err = l.sharing.apply(f, path)
+	} else {
+		err = l.sharing.check(path, info)
+	}
+	return f, err
 }
 
 func (l *fileLocks) unlock() error {
@@ -119,17 +269,23 @@ func (l *fileLocks) isAt(f *os.File, path string) bool {
 	return is
 }
 
+// alive is an error if the slot's file is none that tells: neither an owner that is called
+// dead wrongly, which lets one too many in, nor one that is called alive, which keeps its
+// permits for ever and says nothing, is what someone who puts a file there should get.
 func (l *fileLocks) alive(slot int) (bool, error) {
-	f, err := os.OpenFile(l.path(slot), os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+	path := l.path(slot)
+	f, info, err := store.ReadRegular(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		// A dead owner leaves its file. To take the owner for dead would let one
-		// too many in.
-		return false, engine.Because(engine.ErrCorrupt, "%s was removed, and with it the lock that tells whether a handle lives; unlink the semaphore once no process uses it", l.path(slot))
+		// A dead owner leaves its file.
+		return false, engine.Because(engine.ErrCorrupt, "%s was removed, and with it the lock that tells whether a handle lives; unlink the semaphore once no process uses it", path)
 	}
 	if err != nil {
-		return false, err
+		return false, l.sharing.explain(path, err)
 	}
 	defer f.Close()
+	if err := l.sharing.check(path, info); err != nil {
+		return false, err
+	}
 	return filelock.Locked(f)
 }
 

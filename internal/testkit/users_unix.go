@@ -21,14 +21,21 @@ const OtherUser = 65534
 // AsOther starts an actor of an engine as another user.
 func AsOther(t *testing.T, e semaphore.Engine) *Actor {
 	t.Helper()
-	return startForOthers(t, e, "for-others", 0o755)
+	return startForOthers(t, e, "for-others", 0o755, &syscall.Credential{Uid: OtherUser, Gid: OtherUser})
+}
+
+// AsMember starts an actor of an engine as another user, whose own group has the user's
+// number, and who is a member of a second group.
+func AsMember(t *testing.T, e semaphore.Engine, user, group uint32) *Actor {
+	t.Helper()
+	return startForOthers(t, e, "for-others", 0o755, &syscall.Credential{Uid: user, Gid: user, Groups: []uint32{group}})
 }
 
 // AsSetuid starts an actor of an engine as another user, from a program that is setuid root.
 // It skips where the system does not give such a program its owner's rights.
 func AsSetuid(t *testing.T, e semaphore.Engine) *Actor {
 	t.Helper()
-	a := startForOthers(t, e, "setuid", 0o755|fs.ModeSetuid)
+	a := startForOthers(t, e, "setuid", 0o755|fs.ModeSetuid, &syscall.Credential{Uid: OtherUser, Gid: OtherUser})
 	a.Send("euid")
 	if a.Answer() != "ok 0" {
 		t.Skip("not on this system: setuid programs (nosuid, no_new_privs, an emulator)")
@@ -36,7 +43,7 @@ func AsSetuid(t *testing.T, e semaphore.Engine) *Actor {
 	return a
 }
 
-func startForOthers(t *testing.T, e semaphore.Engine, file string, mode fs.FileMode) *Actor {
+func startForOthers(t *testing.T, e semaphore.Engine, file string, mode fs.FileMode, as *syscall.Credential) *Actor {
 	t.Helper()
 	cmd := Helper(t, "actor", e.String())
 	// Another user cannot enter the directory of the test binary: it gets a copy.
@@ -56,7 +63,7 @@ func startForOthers(t *testing.T, e semaphore.Engine, file string, mode fs.FileM
 	other := exec.Command(path, cmd.Args[1:]...)
 	other.Env = cmd.Env
 	other.Dir = "/"
-	other.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: OtherUser, Gid: OtherUser}}
+	other.SysProcAttr = &syscall.SysProcAttr{Credential: as}
 	return StartActorCommand(t, "another user's "+e.String(), other)
 }
 
