@@ -1,6 +1,8 @@
 package recoverable
 
 import (
+	"os"
+
 	"github.com/procsem/semaphore/internal/engine"
 	"github.com/procsem/semaphore/internal/store"
 )
@@ -29,4 +31,11 @@ func WakeName(backend any) (string, error) {
 		return "", err
 	}
 	return wakeName(f, head)
+}
+
+// SeenThrough returns what Open checks when it has the claim, and at its end, of a handle
+// that is open, and the number of its slot.
+func SeenThrough(backend any, second *os.File) (slot int, claim, seen error) {
+	h := backend.(*handle)
+	return h.owner.Slot(), h.seesClaim(second), h.isSeen(second)
 }

@@ -3,7 +3,10 @@
 package recoverable
 
 import (
+	"cmp"
+	"errors"
 	"io"
+	"io/fs"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -95,4 +98,60 @@ func readHead(f *os.File) (*permits.Head, error) {
 		return nil, engine.Because(engine.ErrCorrupt, "%s: %s", f.Name(), wrong)
 	}
 	return head, nil
+}
+
+// reopenNamed opens the same file once more by its name; it fails with errVanished if the
+// name is gone, or another file's.
+func reopenNamed(f *os.File, path string) (*os.File, error) {
+	again, err := store.OpenRegular(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, errVanished
+	}
+	if err != nil {
+		return nil, err
+	}
+	same, err := store.Same(f, again)
+	if !same {
+		again.Close()
+		return nil, cmp.Or(err, errVanished)
+	}
+	return again, nil
+}
+
+// No filesystem is believed to show to one open file of a name what another one does: there
+// are some on which two users of a semaphore would not see each other, and both be inside.
+// So each Open checks with a second description, opened by the file's name, which it needs for
+// the claim in any case: that the handle's own one sees the claim's lock, taken through the
+// second; that the second sees the lock of the slot; and that memory mapped through the
+// second has what was written into the slot. Permits are words of the same memory.
+
+// seesClaim refuses a file whose lock of the claim, taken through another description, the
+// handle's own does not see. Nothing of the file was changed.
+func (h *handle) seesClaim(second *os.File) error {
+	seen, err := h.locks.seesClaim(h.f)
+	if err != nil || seen {
+		return err
+	}
+	return store.Unseen(h.path, "the locks")
+}
+
+// isSeen refuses a file if the handle, which has just got its slot, is not seen through
+// another description.
+func (h *handle) isSeen(second *os.File) error {
+	seen, err := h.locks.isSeen(second)
+	if err != nil {
+		return err
+	}
+	if !seen {
+		return store.Unseen(h.path, "the locks")
+	}
+	memory, unmap, err := viewOf(second)
+	if err != nil {
+		return err
+	}
+	defer unmap()
+	if !h.owner.In(permits.At(memory)) {
+		return store.Unseen(h.path, "the memory")
+	}
+	return nil
 }

@@ -3,11 +3,10 @@
 package recoverable
 
 import (
-	"cmp"
 	"errors"
-	"io/fs"
 	"os"
 	"syscall"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -23,24 +22,6 @@ func reopen(f *os.File, path string) (*os.File, error) {
 		return again, err
 	}
 	return reopenUnnamed(f) // the name is gone, or another's
-}
-
-// reopenNamed opens the same file once more by its name; it fails with errVanished if the
-// name is gone, or another file's.
-func reopenNamed(f *os.File, path string) (*os.File, error) {
-	again, err := store.OpenRegular(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, errVanished
-	}
-	if err != nil {
-		return nil, err
-	}
-	same, err := store.Same(f, again)
-	if !same {
-		again.Close()
-		return nil, cmp.Or(err, errVanished)
-	}
-	return again, nil
 }
 
 // A fileID tells the files apart that are mapped. Beside the inode there is the semaphore's
@@ -63,42 +44,13 @@ func mapError(f *os.File, err error) error {
 	return os.NewSyscallError("mmap", err)
 }
 
-// No filesystem is believed to show to one open file of a name what another one does: there
-// are some on which two users of a semaphore would not see each other, and both be inside.
-// So each Open checks with a second description, opened by the file's name, which it needs for
-// the claim in any case: that the handle's own one sees the claim's lock, taken through the
-// second; that the second sees the lock of the slot; and that memory mapped through the
-// second has what was written into the slot. Permits are words of the same memory.
-
-// seesClaim refuses a file whose lock of the claim, taken through another description, the
-// handle's own does not see. Nothing of the file was changed.
-func (h *handle) seesClaim(second *os.File) error {
-	seen, err := h.locks.seesClaim(h.f)
-	if err != nil || seen {
-		return err
-	}
-	return store.Unseen(h.path, "the locks")
-}
-
-// isSeen refuses a file if the handle, which has just got its slot, is not seen through
-// another description.
-func (h *handle) isSeen(second *os.File) error {
-	seen, err := h.locks.isSeen(second)
+// viewOf maps a file to look at it once.
+func viewOf(f *os.File) (memory unsafe.Pointer, unmap func(), err error) {
+	memory, err = unix.MmapPtr(int(f.Fd()), 0, nil, permits.Size, unix.PROT_READ, unix.MAP_SHARED)
 	if err != nil {
-		return err
+		return nil, nil, mapError(f, err)
 	}
-	if !seen {
-		return store.Unseen(h.path, "the locks")
-	}
-	memory, err := unix.MmapPtr(int(second.Fd()), 0, nil, permits.Size, unix.PROT_READ, unix.MAP_SHARED)
-	if err != nil {
-		return mapError(second, err)
-	}
-	defer unix.MunmapPtr(memory, permits.Size)
-	if !h.owner.In(permits.At(memory)) {
-		return store.Unseen(h.path, "the memory")
-	}
-	return nil
+	return memory, func() { unix.MunmapPtr(memory, permits.Size) }, nil
 }
 
 // unlink removes the name, and the lock files of the dead.

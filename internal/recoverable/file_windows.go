@@ -4,6 +4,9 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"unsafe"
+
+	"golang.org/x/sys/windows"
 
 	"github.com/procsem/semaphore/internal/permits"
 	"github.com/procsem/semaphore/internal/store"
@@ -30,15 +33,14 @@ func unlink(name string) error {
 
 func goneName(head *permits.Head) string { return fmt.Sprintf("%s%016x", store.GonePrefix, head.ID()) }
 
-// reopenNamed has no name to open: the second handle is one of the same open file, see
-// reopen.
-func reopenNamed(f *os.File, path string) (*os.File, error) { return reopen(f, path) }
-
-// seesClaim and isSeen have nothing to ask: see reopenNamed. Drives of other machines are
-// refused, and those that a process serves count as other machines'.
-func (h *handle) seesClaim(*os.File) error { return nil }
-
-func (h *handle) isSeen(*os.File) error { return nil }
+// viewOf maps a file to look at it once.
+func viewOf(f *os.File) (memory unsafe.Pointer, unmap func(), err error) {
+	memory, err = mapView(f)
+	if err != nil {
+		return nil, nil, err
+	}
+	return memory, func() { windows.UnmapViewOfFile(uintptr(memory)) }, nil
+}
 
 // reopen returns another handle of the same open file, which no other process has: a
 // lock excludes also the handle that has it, so it does for the claim.

@@ -3,9 +3,11 @@
 package recoverable_test
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"testing"
 	"time"
 
@@ -13,6 +15,8 @@ import (
 
 	"github.com/procsem/semaphore"
 	"github.com/procsem/semaphore/internal/engine"
+	"github.com/procsem/semaphore/internal/filelock"
+	"github.com/procsem/semaphore/internal/permits"
 	"github.com/procsem/semaphore/internal/recoverable"
 	"github.com/procsem/semaphore/internal/store"
 	"github.com/procsem/semaphore/internal/testhook"
@@ -78,6 +82,71 @@ func TestUnlinkDuringOpen(t *testing.T) {
 	if left, _ := os.ReadDir(dir); len(left) > 0 {
 		t.Errorf("left: %v", left)
 	}
+}
+
+// A file's name has gone to another file while it was opened.
+func TestReplacedDuringOpen(t *testing.T) {
+	dir := TempDir(t)
+	t.Setenv("SEMAPHORE_DIR", dir)
+	unused(t, "x")
+	err := recoverable.OpenAround(filepath.Join(dir, "rec.x"), func() {
+		Must(t, semaphore.Unlink("x"))
+		unused(t, "x")
+	})
+	WantErr(t, "making a handle", err, recoverable.ErrVanished)
+	Must(t, Open(t, "x", Recoverable).Close())
+}
+
+// A filesystem is not believed: where the lock, or the memory, of one handle is not seen
+// through another one of the same name, here because the second one is of a copy, Open
+// refuses.
+func TestHandlesThatDoNotSeeEachOther(t *testing.T) {
+	dir := TempDir(t)
+	t.Setenv("SEMAPHORE_DIR", dir)
+	s := Open(t, "x", Recoverable)
+	backend := testhook.Inspect(s).Backend
+	open := func(path string) *os.File {
+		f, err := store.OpenRegular(path)
+		Must(t, err)
+		t.Cleanup(func() { f.Close() })
+		return f
+	}
+	wantUnseen := func(err error, what string) {
+		t.Helper()
+		WantErr(t, "unseen "+what, err, semaphore.ErrUnsupported)
+		if err == nil || !strings.Contains(err.Error(), what) || !strings.Contains(err.Error(), dir) {
+			t.Errorf("%v: does not say what is wrong in which directory", err)
+		}
+	}
+	lock := func(f *os.File, at int64) {
+		t.Helper()
+		if locked, err := filelock.TryLockByte(f, at); !locked {
+			t.Fatal(err)
+		}
+	}
+
+	same := open(StoreFile(Recoverable, "x"))
+	slot, claim, seen := recoverable.SeenThrough(backend, same)
+	wantUnseen(claim, "the locks") // for nobody has it
+	Must(t, seen)
+	lock(same, permits.ClaimByte)
+	_, claim, seen = recoverable.SeenThrough(backend, same)
+	Must(t, errors.Join(claim, seen))
+	Must(t, filelock.UnlockByte(same, permits.ClaimByte))
+
+	copied := filepath.Join(dir, "copy")
+	head := make([]byte, 4096)
+	_, err := same.ReadAt(head, 0)
+	Must(t, err)
+	Must(t, os.WriteFile(copied, append(head, make([]byte, permits.Size-len(head))...), 0o600))
+	second := open(copied)
+	lock(second, permits.ClaimByte)
+	_, claim, seen = recoverable.SeenThrough(backend, second)
+	wantUnseen(claim, "the locks")
+	wantUnseen(seen, "the locks")
+	lock(open(copied), permits.SlotByte+int64(slot))
+	_, _, seen = recoverable.SeenThrough(backend, second)
+	wantUnseen(seen, "the memory")
 }
 
 // Tokens in the wake semaphore that are for no waiter, or too many, wake a waiter for

@@ -80,7 +80,9 @@ func Same(f, g *os.File) (bool, error) {
 
 // CheckLocks refuses a file whose lock, taken through one open file, is not seen through a
 // second one that is opened by the file's name. It changes nothing in the file. Where locks
-// are fcntl's they belong to the process, and cannot be checked so.
+// are fcntl's nothing is checked: they belong to the process, which never sees its own
+// (F_GETLK reports only those of others), so that it would take a process to be started
+// for each Open; what keeps the second file out is the table of package filelock.
 func CheckLocks(f *os.File, path string) (err error) {
 	locked, err := filelock.TryLock(f)
 	if !locked {

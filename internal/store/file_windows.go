@@ -290,12 +290,19 @@ func NameGone(f *os.File, path string) (bool, error) {
 	}
 	there := os.NewFile(uintptr(h), path)
 	defer there.Close()
+	same, err := Same(f, there)
+	return err == nil && !same, err
+}
+
+// Same reports whether two open files of one path are one file, as far as their filesystem
+// says.
+func Same(f, g *os.File) (bool, error) {
 	a, err := FileIndex(f)
 	if err != nil {
 		return false, err
 	}
-	b, err := FileIndex(there)
-	return err == nil && a != b, err
+	b, err := FileIndex(g)
+	return err == nil && a == b, err
 }
 
 // FileIndex returns what tells a file from others of its volume. (That is the same if
