@@ -88,8 +88,10 @@
 // read and write. In a directory where all users may write, the owner of a file decides
 // whom it limits. So EngineFlock and EngineRecoverable refuse files of users other than
 // the caller and root with fs.ErrPermission, also if the caller is root, unless it expects
-// files of others: by WithCreate(false), or a WithMode that lets others write. On Windows
-// administrators and the system take the place of root.
+// files of others: by WithCreate(false), or a WithMode that lets others write. And they
+// refuse files that others may write unless WithMode would let them, too: these users can
+// put such a file under any other name. On Windows administrators and the system take the
+// place of root.
 //
 // A program that has more rights than whoever starts it (setuid, setgid, a file's
 // capabilities: AT_SECURE, issetugid) ignores SEMAPHORE_DIR, which would let its user say

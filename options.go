@@ -118,7 +118,11 @@ func WithValue(value int) Option {
 // To EngineFlock and EngineRecoverable a mode that lets others write also says that
 // the caller expects a semaphore which another user has created; else one that belongs
 // neither to root nor to the caller is refused with fs.ErrPermission, also to root,
-// unless the caller uses WithCreate(false).
+// unless the caller uses WithCreate(false). Refused likewise, whoever owns it, is one
+// whose file its group or others may write when this mode would not let them (on
+// Windows: when this mode lets nobody else write). So whoever uses a shared semaphore,
+// its creator too, has to give a mode that shares it. To end the sharing unlink it: a
+// change of the file's mode does not reach links that others have made.
 func WithMode(mode fs.FileMode) Option { return func(o *options) { o.Mode = mode } }
 
 // WithRetryOnEINTR says what a Wait does that a signal has interrupted: go on (true, the

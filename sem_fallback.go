@@ -167,7 +167,7 @@ func checkFlockFile(f *os.File, name string, o *engine.Options) error {
 	if made := string(made[:n]); made != name {
 		return store.OtherName(f, made)
 	}
-	return nil
+	return store.CheckWriters(f, o) // who may have written the name
 }
 
 // readFlock reads the value and checks all else.

@@ -53,8 +53,9 @@ At most 4096 processes can have a recoverable semaphore open at a time. run wait
 for one of them to end as it waits for a permit.
 
 A recoverable semaphore of another user is refused, also to root, unless that user
-is root, or --mode lets others write. To share one, both users have to ask for
-it: with --mode 0666, and its creator with a umask that leaves those bits.
+is root, or --mode lets others write; and so is one, even of root or of your own,
+that others may write and --mode would not let them. To share one, all users have
+to ask for it: with --mode 0666, and its creator with a umask that leaves those bits.
 
 IF PROCSEM IS KILLED:
 

@@ -349,6 +349,8 @@ func TestMessagesSpeakOfFlags(t *testing.T) {
 	check(runCmd(t, cmd).stderr, "must be an absolute path")
 	stranger := &semaphore.Error{Op: "open", Name: name, Err: &engine.Stranger{Owner: "someone"}}
 	check("procsem: "+message(opener{name: name}.advise(stranger))+"\n", "--mode 0666")
+	exposed := &semaphore.Error{Op: "open", Name: name, Err: &engine.Exposed{Mode: 0o660, Asked: 0o600}}
+	check("procsem: "+message(opener{name: name}.advise(exposed))+"\n", "add --mode 0660, and else remove it: procsem unlink "+name)
 
 	// What create has changed: nobody has it open now.
 	s.Close()

@@ -125,6 +125,7 @@ func advice(err error, format string, args ...any) error {
 // the library says speaks of its options and engines.)
 func (o opener) advise(err error) error {
 	var stranger *engine.Stranger
+	var exposed *engine.Exposed
 	switch {
 	case errors.Is(err, semaphore.ErrKindMismatch) && o.posix:
 		if s, other := openExistingPOSIX(o.name); other == nil {
@@ -138,6 +139,8 @@ func (o opener) advise(err error) error {
 		return advice(err, "%s; to change it for all: procsem resize %s %d", message(err), o.name, o.limit)
 	case errors.As(err, &stranger):
 		return advice(err, "%q belongs to user %s, who decides whom it limits; to accept that, and to create one that others may use, add --mode 0666", o.name, stranger.Owner)
+	case errors.As(err, &exposed):
+		return advice(err, "%q may be written by others (its mode is %04o), so any of them may have put it there; if it is to be shared, add --mode %04[2]o, and else remove it: procsem unlink %[3]s", o.name, uint32(exposed.Mode), o.name)
 	case errors.Is(err, semaphore.ErrUnsupported) && o.posix && noGlibcDir():
 		return advice(err, "this system has no %s, where POSIX semaphores are kept; omit --posix for a recoverable one", names.GlibcDir)
 	}

@@ -141,15 +141,21 @@ func TestRunSharesWithOtherUsers(t *testing.T) {
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: user, Gid: user}}
 		return runCmd(t, cmd)
 	}
-	old := syscall.Umask(0)
-	created := as(creator, "run", "--mode", "0666", name, "--", "true")
-	syscall.Umask(old)
-	if created.status != 0 {
-		t.Fatalf("%+v", created)
+	made := func(name, mode string, umask int) {
+		t.Helper()
+		old := syscall.Umask(umask)
+		created := as(creator, "run", "--mode", mode, name, "--", "true")
+		syscall.Umask(old)
+		if created.status != 0 {
+			t.Fatalf("%+v", created)
+		}
 	}
-	for _, user := range []uint32{0, other} {
-		if got := as(user, "run", name, "--", "true"); got.status != statusNoPerm || !strings.Contains(got.stderr, "add --mode 0666") {
-			t.Errorf("user %d: %+v, want status %d and advice without --mode", user, got, statusNoPerm)
+	made(name, "0666", 0)
+	for _, user := range []uint32{0, creator, other} {
+		for _, makes := range [][]string{{"run", name, "--", "true"}, {"create", name}} {
+			if got := as(user, makes...); got.status != statusNoPerm || !strings.Contains(got.stderr, "add --mode 0666") {
+				t.Errorf("user %d's %s: %+v, want status %d and advice without --mode", user, makes[0], got, statusNoPerm)
+			}
 		}
 	}
 	for _, looks := range [][]string{{"list"}, {"show", name}, {"value", name}} {
@@ -157,7 +163,34 @@ func TestRunSharesWithOtherUsers(t *testing.T) {
 			t.Errorf("root's %v: %+v", looks, got)
 		}
 	}
-	if got := as(other, "run", "--mode", "0666", name, "--", "true"); got.status != 0 {
+	for _, user := range []uint32{creator, other} {
+		if got := as(user, "run", "--mode", "0666", name, "--", "true"); got.status != 0 {
+			t.Errorf("user %d: %+v", user, got)
+		}
+	}
+
+	// The bits that the umask took are none of the file's: its creator need not repeat the mode.
+	masked := newName(t)
+	made(masked, "0666", 0o022)
+	if got := as(creator, "run", masked, "--", "true"); got.status != 0 {
+		t.Errorf("under a umask of 022: %+v", got)
+	}
+	// And who shares it with more users than its mode does takes it too.
+	group := newName(t)
+	made(group, "0660", 0)
+	if got := as(creator, "run", group, "--", "true"); got.status != statusNoPerm || !strings.Contains(got.stderr, "add --mode 0660") {
+		t.Errorf("a group's: %+v, want status %d and advice without --mode", got, statusNoPerm)
+	}
+	for _, mode := range []string{"0660", "0666"} {
+		if got := as(creator, "run", "--mode", mode, group, "--", "true"); got.status != 0 {
+			t.Errorf("a group's, with --mode %s: %+v", mode, got)
+		}
+	}
+	// Without one, there is the other thing that the advice names.
+	if got := as(creator, "unlink", group); got.status != 0 {
+		t.Errorf("%+v", got)
+	}
+	if got := as(creator, "run", group, "--", "true"); got.status != 0 {
 		t.Errorf("%+v", got)
 	}
 

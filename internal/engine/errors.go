@@ -62,6 +62,19 @@ func (s *Stranger) Error() string {
 
 func (s *Stranger) Unwrap() error { return fs.ErrPermission }
 
+// An Exposed is the refusal of a file that others may write than the caller shares it with.
+type Exposed struct {
+	Mode  fs.FileMode // the file's
+	Asked fs.FileMode // that the caller would have created it with
+}
+
+func (e *Exposed) Error() string {
+	return fmt.Sprintf("%v: others may write it (its mode is %#o; it would have been created with %#o), so any of them may have put it there under this name; open it with WithCreate(false), or with WithMode(%#[2]o) if it is to be shared, or else unlink it",
+		fs.ErrPermission, uint32(e.Mode), uint32(e.Asked))
+}
+
+func (e *Exposed) Unwrap() error { return fs.ErrPermission }
+
 // Because gives a sentinel its particulars: what was wrong, what is allowed.
 func Because(err error, format string, args ...any) error {
 	return fmt.Errorf("%w: "+format, append([]any{err}, args...)...)

@@ -81,7 +81,7 @@ func check(f *os.File, name string, o *engine.Options) error {
 	if made := head.Name(); made != name {
 		return store.OtherName(f, made)
 	}
-	return nil
+	return store.CheckWriters(f, o) // who may have written the name
 }
 
 // readHead reads and checks a file's head.

@@ -13,10 +13,14 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/windows"
+
 	"github.com/procsem/semaphore"
+	"github.com/procsem/semaphore/internal/engine"
 	files "github.com/procsem/semaphore/internal/names"
 	"github.com/procsem/semaphore/internal/permits"
 	. "github.com/procsem/semaphore/internal/testkit"
+	"github.com/procsem/semaphore/internal/win"
 )
 
 // systemLocks is the kind of locks of a file that Windows can open.
@@ -135,6 +139,37 @@ func TestRecoverableFilesOfWindows(t *testing.T) {
 		Must(t, os.Chmod(path, 0o600))
 	}
 	Must(t, semaphore.Unlink(name))
+}
+
+// A file that others may write may have been put under its name by any of them.
+func TestFileThatOthersMayWrite(t *testing.T) {
+	for _, tt := range []struct {
+		mode    fs.FileMode
+		refused bool
+	}{{0o600, false}, {0o644, false}, {0o666, true}} {
+		name := UniqueName(t)
+		Must(t, Open(t, name, Recoverable, semaphore.WithMode(tt.mode)).Close())
+		if UnderWine() { // which takes the umask of Unix off a new file's access list
+			sa, err := win.SecurityOf(tt.mode)
+			Must(t, err)
+			list, _, err := sa.SecurityDescriptor.DACL()
+			Must(t, err)
+			Must(t, windows.SetNamedSecurityInfo(StoreFile(Recoverable, name), windows.SE_FILE_OBJECT, windows.DACL_SECURITY_INFORMATION, nil, nil, list, nil))
+		}
+		s, err := semaphore.Open(name, semaphore.WithRecovery(true))
+		if err == nil {
+			s.Close()
+		}
+		var exposed *engine.Exposed
+		if errors.As(err, &exposed) != tt.refused || errors.Is(err, fs.ErrPermission) != tt.refused {
+			t.Errorf("mode %#o: %v; to be refused: %v", tt.mode, err, tt.refused)
+		}
+		if tt.refused && (exposed == nil || exposed.Mode&0o002 == 0) {
+			t.Errorf("mode %#o: %v: does not say that everybody may write it", tt.mode, err)
+		}
+		Must(t, Open(t, name, Recoverable, semaphore.WithCreate(false)).Close())
+		Must(t, Open(t, name, Recoverable, semaphore.WithMode(0o666)).Close())
+	}
 }
 
 // While a program has the file open without FILE_SHARE_DELETE, Unlink waits until the

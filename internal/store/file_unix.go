@@ -255,9 +255,24 @@ func CheckOwner(f *os.File, o *engine.Options) error {
 	}
 	owner := int(info.Sys().(*syscall.Stat_t).Uid)
 	me := os.Geteuid()
-	shares := o.Mode&0o022 != 0
+	shares := o.Mode&othersWrite != 0
 	if owner == me || owner == 0 || !o.Create || shares {
 		return nil
 	}
 	return &engine.Stranger{Owner: strconv.Itoa(owner)}
+}
+
+// CheckWriters refuses a file, whoever owns it, that others may write than the caller shares
+// its semaphore with: each of them can give it a further name, by a hard link, and write that
+// name into it. The number of links says nothing: it is 1 again when the owner has unlinked
+// the first one.
+func CheckWriters(f *os.File, o *engine.Options) error {
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if mode := info.Mode().Perm(); o.Create && mode&othersWrite&^o.Mode != 0 {
+		return &engine.Exposed{Mode: mode, Asked: o.Mode}
+	}
+	return nil
 }

@@ -242,7 +242,7 @@ func CountsBeside(fs.FileInfo) func(fs.FileInfo) bool { return nil }
 // CheckOwner refuses a file that another user may have put there for us to
 // find, as it does on Unix: administrators and the system stand for root.
 func CheckOwner(f *os.File, o *engine.Options) error {
-	if !o.Create || o.Mode&0o022 != 0 {
+	if !o.Create || o.Mode&othersWrite != 0 {
 		return nil
 	}
 	sd, err := SecurityOf(f, windows.OWNER_SECURITY_INFORMATION)
@@ -253,18 +253,81 @@ func CheckOwner(f *os.File, o *engine.Options) error {
 	if err != nil {
 		return os.NewSyscallError("GetSecurityDescriptorOwner", err)
 	}
+	trusted, err := trust()
+	if err != nil || trusted(owner) {
+		return err
+	}
+	return &engine.Stranger{Owner: owner.String()}
+}
+
+// CheckWriters refuses a file that others may write, as it does on Unix, to a caller that
+// shares its semaphore with nobody.
+func CheckWriters(f *os.File, o *engine.Options) error {
+	if !o.Create || o.Mode&othersWrite != 0 {
+		return nil
+	}
+	sd, err := SecurityOf(f, windows.DACL_SECURITY_INFORMATION)
+	if err != nil {
+		return err
+	}
+	trusted, err := trust()
+	if err != nil {
+		return err
+	}
+	others, err := writers(sd, trusted)
+	if err != nil || others == 0 {
+		return err
+	}
+	return &engine.Exposed{Mode: 0o600 | others, Asked: o.Mode}
+}
+
+// trust returns who may own our files, and write them: the caller, and those that stand for
+// root.
+func trust() (trusted func(*windows.SID) bool, err error) {
 	me, err := windows.GetCurrentProcessToken().GetTokenUser()
 	if err != nil {
-		return os.NewSyscallError("GetTokenInformation", err)
+		return nil, os.NewSyscallError("GetTokenInformation", err)
 	}
 	admins, err := windows.CreateWellKnownSid(windows.WinBuiltinAdministratorsSid)
 	if err != nil {
-		return os.NewSyscallError("CreateWellKnownSid", err)
+		return nil, os.NewSyscallError("CreateWellKnownSid", err)
 	}
-	if owner.Equals(me.User.Sid) || owner.Equals(admins) || owner.IsWellKnown(windows.WinLocalSystemSid) {
-		return nil
+	return func(sid *windows.SID) bool {
+		return sid.Equals(me.User.Sid) || sid.Equals(admins) || sid.IsWellKnown(windows.WinLocalSystemSid)
+	}, nil
+}
+
+// writers returns the bits of a mode that let those write whom an access list lets, but for
+// the trusted ones: everybody's, or the group's for whoever else it names.
+func writers(sd *windows.SECURITY_DESCRIPTOR, trusted func(*windows.SID) bool) (fs.FileMode, error) {
+	const (
+		group, everybody = 0o060, 0o006
+		write            = windows.GENERIC_ALL | windows.GENERIC_WRITE | windows.FILE_WRITE_DATA | windows.FILE_WRITE_ATTRIBUTES | windows.WRITE_DAC | windows.WRITE_OWNER
+	)
+	list, _, err := sd.DACL()
+	if errors.Is(err, windows.ERROR_OBJECT_NOT_FOUND) || err == nil && list == nil {
+		return group | everybody, nil // no list lets everybody
 	}
-	return &engine.Stranger{Owner: owner.String()}
+	if err != nil {
+		return 0, os.NewSyscallError("GetSecurityDescriptorDacl", err)
+	}
+	var found fs.FileMode
+	for i := range uint32(list.AceCount) {
+		var ace *windows.ACCESS_ALLOWED_ACE
+		if err := windows.GetAce(list, i, &ace); err != nil {
+			return 0, os.NewSyscallError("GetAce", err)
+		}
+		sid := (*windows.SID)(unsafe.Pointer(&ace.SidStart))
+		switch {
+		case ace.Header.AceType != windows.ACCESS_ALLOWED_ACE_TYPE, ace.Header.AceFlags&windows.INHERIT_ONLY_ACE != 0:
+		case ace.Mask&write == 0, trusted(sid):
+		case sid.IsWellKnown(windows.WinWorldSid):
+			found |= everybody
+		default:
+			found |= group
+		}
+	}
+	return found, nil
 }
 
 // SecurityOf returns what a file's security descriptor says.

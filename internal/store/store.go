@@ -23,6 +23,9 @@ import (
 // is stopped in that time must not hang all other processes without a word.
 var Patience = 10 * time.Second
 
+// othersWrite are the bits of a mode that let others than the owner write.
+const othersWrite = 0o022
+
 // Dir is the directory of this package's own files.
 func Dir() (string, error) {
 	dir, err := names.Dir()

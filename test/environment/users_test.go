@@ -145,6 +145,88 @@ func TestHardLinkOfASharedOne(t *testing.T) {
 	})
 }
 
+// And it can write the other name into the file, too, before root makes the semaphore of that
+// name. So who would make one for itself takes none that others may write, whoever owns it, and
+// also when the link is the file's only name; one that would share it does.
+func TestHardLinkWithTheName(t *testing.T) {
+	UseHelper("actor")
+	NeedRoot(t)
+	NeedSeteuid(t)
+	EachEngine(t, func(t *testing.T, e semaphore.Engine) {
+		if e != semaphore.EngineFlock && !Owns(e) {
+			return // libc's own rules
+		}
+		nameAt := int64(16) // of a flock-counter's file
+		if Owns(e) {
+			nameAt = 320
+		}
+		const third = 12345
+		old := syscall.Umask(0)
+		public := Open(t, UniqueName(t), e, semaphore.WithMode(0o666))
+		syscall.Umask(old)
+		private := UniqueName(t)
+		path := StoreFile(e, private)
+		as := func(user int, f func()) {
+			t.Helper()
+			Must(t, syscall.Seteuid(user))
+			defer syscall.Seteuid(0)
+			f()
+		}
+		as(OtherUser, func() {
+			Must(t, os.Link(StoreFile(e, public.Name()), path))
+			f, err := os.OpenFile(path, os.O_RDWR, 0)
+			Must(t, err)
+			defer f.Close()
+			made := private + strings.Repeat("\x00", max(0, len(public.Name())-len(private)))
+			_, err = f.WriteAt([]byte(made), nameAt)
+			Must(t, err)
+			if !Owns(e) {
+				Must(t, f.Truncate(nameAt+int64(len(private))))
+			}
+		})
+		opens := func(what string, opts ...semaphore.Option) {
+			t.Helper()
+			s, err := semaphore.Open(private, append(opts, semaphore.WithEngine(e))...)
+			if err != nil {
+				t.Errorf("%s: %v", what, err)
+				return
+			}
+			Must(t, s.Close())
+		}
+		refused := func(what string, mode fs.FileMode) {
+			t.Helper()
+			unchanged := Unchanging(t, e, private)
+			s, err := semaphore.Open(private, semaphore.WithEngine(e), semaphore.WithMode(mode))
+			if err == nil {
+				s.Close()
+			}
+			WantErr(t, what, err, fs.ErrPermission)
+			if err == nil || !strings.Contains(err.Error(), private) || !strings.Contains(err.Error(), "WithMode(0666)") {
+				t.Errorf("%s: %v: does not say which file is refused, and what would be allowed", what, err)
+			}
+			unchanged(what)
+		}
+		all := func(when string) {
+			t.Helper()
+			refused("root's Open "+when, 0o600)
+			refused("root's Open for a group "+when, 0o660)
+			as(third, func() { refused("a third user's Open "+when, 0o600) })
+			opens("Open without create "+when, semaphore.WithCreate(false))
+			opens("Open with a mode that shares "+when, semaphore.WithMode(0o666))
+		}
+		all("of a link")
+		Must(t, semaphore.Unlink(public.Name(), semaphore.WithEngine(e)))
+		all("of the only name")
+		Must(t, os.Chown(path, third, third)) // it was a third user's that is shared
+		as(third, func() { refused("the owner's own Open", 0o600) })
+
+		Must(t, semaphore.Unlink(private, semaphore.WithEngine(e)))
+		s := Open(t, private, e)
+		AsOther(t, e).Expect("EACCES", "open /%s", private)
+		Must(t, s.Wait())
+	})
+}
+
 // What any user can put under the name of another kind of semaphore keeps nobody else from a
 // semaphore that exists; what root, the user itself or the semaphore's owner has there does.
 func TestStrangersFileOfAnotherKind(t *testing.T) {
@@ -184,7 +266,7 @@ func TestStrangersFileOfAnotherKind(t *testing.T) {
 			if out, err := cmd.CombinedOutput(); err != nil {
 				t.Fatalf("%v: %s", err, out)
 			}
-			opens(what, nil)
+			opens(what, nil, semaphore.WithMode(0o666))
 			opens(what+", without create", nil, semaphore.WithCreate(false))
 			a := AsOther(t, e)
 			if what == "a file" {
