@@ -106,9 +106,11 @@ func WithValue(value int) Option {
 }
 
 // WithMode sets the permission bits of a semaphore that is created, subject
-// to the umask: 0666 under a umask of 022 is 0644, and others can't post.
-// The default is 0600. Using a semaphore takes the right to read and to
-// write. A recoverable semaphore's mode must give its owner both.
+// to the umask. The default is 0600. Using a semaphore takes the right to read and to
+// write, so the file's group, and others, get both or neither: 0644, and 0666 under a
+// umask of 022, is 0600. (A user that may only read could keep others from opening by locks.
+// Where libc's sem_open makes the file, elsewhere than on Linux, the umask may leave
+// such a right.) A recoverable semaphore's mode must give its owner both.
 //
 // On Windows there is no umask, and the creator, administrators and the system have
 // every right. The group of the bits is the primary group of the creator's token;

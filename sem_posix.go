@@ -194,13 +194,14 @@ func openLibc(name string, how engine.How, o *engine.Options) (engine.Backend, e
 
 	var sem C.semaphore_handle
 	var err error
+	asked := *o
 	if how != engine.OpenExisting && libcContent != nil && (isMusl || layoutIsKnown()) {
-		sem, err = createLibc(cname, name, how, o)
+		sem, err = createLibc(cname, name, how, &asked)
 	} else {
 		err = errors.ErrUnsupported
 	}
 	if errors.Is(err, errors.ErrUnsupported) {
-		sem, err = callOpen(cname, flags, how, o)
+		sem, err = callOpen(cname, flags, how, &asked)
 	}
 	if errors.Is(err, fs.ErrNotExist) && how != engine.OpenExisting {
 		err = engine.Because(ErrUnsupported, "this system's libc finds no directory for its semaphores (glibc, musl: /dev/shm); WithEngine(EngineFlock) can do without")
@@ -237,7 +238,7 @@ func callOpen(cname *C.char, flags int, how engine.How, o *engine.Options) (C.se
 	// EEXIST without O_EXCL is glibc 2.37's bug with concurrent creation;
 	// EINTR comes from the open(2) inside.
 	for range mostOpens {
-		errno = C.semaphore_open(&sem, cname, C.int(flags), C.uint(o.Mode), C.uint(o.Value))
+		errno = C.semaphore_open(&sem, cname, C.int(flags), C.uint(engine.BothOrNeither(o.Mode)), C.uint(o.Value))
 		if e := syscall.Errno(errno); e != syscall.EINTR && (e != syscall.EEXIST || how != engine.OpenOrCreate) {
 			break
 		}
@@ -263,6 +264,8 @@ var errUnreadable = engine.Because(ErrUnsupported, "the owner may not read and w
 // process that is killed leaves that file behind, as with musl.
 //
 // errors.ErrUnsupported, and nothing made, if only the creation itself may open the file.
+// Then o.Mode becomes what the umask leaves of it, for libc to create the file with: of that
+// the umask takes nothing more, so that nobody gets the right to read alone.
 func createLibc(cname *C.char, name string, how engine.How, o *engine.Options) (sem C.semaphore_handle, err error) {
 	ours := *o
 	if isMusl {
@@ -272,6 +275,7 @@ func createLibc(cname *C.char, name string, how engine.How, o *engine.Options) (
 	fill := func(f *os.File) error {
 		info, err := f.Stat()
 		if err == nil && info.Mode()&0o600 != 0o600 {
+			o.Mode = info.Mode().Perm()
 			err = errUnreadable
 		}
 		if err != nil {

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/procsem/semaphore"
+	"github.com/procsem/semaphore/internal/engine"
 	"github.com/procsem/semaphore/internal/permits"
 	"github.com/urfave/cli/v3"
 )
@@ -56,6 +57,7 @@ A recoverable semaphore of another user is refused, also to root, unless that us
 is root, or --mode lets others write; and so is one, even of root or of your own,
 that others may write and --mode would not let them. To share one, all users have
 to ask for it: with --mode 0666, and its creator with a umask that leaves those bits.
+(Of a mode that lets others only read, or only write, they get nothing.)
 
 IF PROCSEM IS KILLED:
 
@@ -295,7 +297,7 @@ func timeout() cli.Flag {
 }
 
 func mode() cli.Flag {
-	return &cli.StringFlag{Name: modeFlag, Value: "0600", Usage: "permission bits in `OCTAL`, less the umask, of a new one; users that share it need to read and write it"}
+	return &cli.StringFlag{Name: modeFlag, Value: "0600", Usage: "permission bits in `OCTAL`, less the umask, of a new one; group and others get the rights to read and write only together"}
 }
 
 func conflictStatus() cli.Flag {
@@ -429,18 +431,22 @@ func currentLimit(name string) int {
 	return o.Limit // 0 of a bare count
 }
 
-// noticeMode prints a notice if the umask has left less of a new semaphore's mode than was
-// asked for.
+// noticeMode prints a notice if a new semaphore's mode is less than was asked for: the umask
+// has its part, and a class of users that would be left with one right of two gets none.
 func (inv *invocation) noticeMode(cmd *cli.Command, s *semaphore.Semaphore, mode fs.FileMode) {
-	if runtime.GOOS == "darwin" && s.Engine() == semaphore.EngineLibc {
-		return // its sem_open does not heed the umask
-	}
 	if !cmd.IsSet(modeFlag) {
 		return
 	}
 	mask := umask()
-	if left := mode &^ mask; left != mode {
-		complain(inv.stderr, "%s: the umask, %04o, has left %04o of the mode %04o; \"umask 0\" before procsem leaves all of it", s.Name(), mask, left, mode)
+	if runtime.GOOS == "darwin" && s.Engine() == semaphore.EngineLibc {
+		mask = 0 // its sem_open does not heed it
+	}
+	whole := engine.BothOrNeither(mode)
+	if whole != mode {
+		complain(inv.stderr, "%s: of the mode %04o it has %04o at most: the group, and others, get the rights to read and to write only together", s.Name(), mode, whole)
+	}
+	if left := engine.BothOrNeither(whole &^ mask); left != whole {
+		complain(inv.stderr, "%s: the umask, %04o, has left %04o of the mode %04o; \"umask 0\" before procsem leaves all of it", s.Name(), mask, left, whole)
 	}
 }
 

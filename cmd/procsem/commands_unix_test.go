@@ -84,13 +84,16 @@ func TestUmaskNotice(t *testing.T) {
 		umask, command string
 		says           string
 	}{
-		{"022", "create --mode 0666", "has left 0644 of the mode 0666"},
-		{"022", "create --posix --mode 0666", "has left 0644 of the mode 0666"},
-		{"022", "run --mode 0666 -c exit", "has left 0644 of the mode 0666"},
-		{"022", "run --posix --mode 0666 -c exit", "has left 0644 of the mode 0666"},
+		{"022", "create --mode 0666", "has left 0600 of the mode 0666"},
+		{"022", "create --posix --mode 0666", "has left 0600 of the mode 0666"},
+		{"022", "run --mode 0666 -c exit", "has left 0600 of the mode 0666"},
+		{"022", "run --posix --mode 0666 -c exit", "has left 0600 of the mode 0666"},
 		{"0", "create --mode 0666", ""},
 		{"0", "run --mode 0666 -c exit", ""},
 		{"077", "create --mode 0600", ""},
+		{"022", "create --mode 0644", "of the mode 0644 it has 0600 at most"},
+		{"022", "create --posix --mode 0644", "of the mode 0644 it has 0600 at most"},
+		{"002", "create --mode 0666", "has left 0660 of the mode 0666"},
 	} {
 		t.Run(tt.umask+" "+tt.command, func(t *testing.T) {
 			name := newName(t)

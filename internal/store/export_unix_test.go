@@ -16,3 +16,5 @@ func NoUnnamed() (restore func()) {
 	}
 	return func() { publishUnnamed = before }
 }
+
+var OpenNarrowed = openNarrowed

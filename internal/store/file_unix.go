@@ -132,6 +132,35 @@ func create(dir, name string, fill func(*os.File) error, mode fs.FileMode) (*os.
 	return f, nil
 }
 
+// openNarrowed opens a new file by open, which gives it a mode less the umask, such that each of
+// its group and others may read and write it or do neither (engine.BothOrNeither). What the
+// umask leaves is only seen on a file. One that came out otherwise is dropped, and another
+// made: by a temporary name others may have opened it, and a chmod would not take that away.
+//
+// Some filesystems (FAT) give all files a mode of their own, whatever is asked for. That is
+// seen at the second file, which is used: who mounted it has decided who may read.
+func openNarrowed(mode fs.FileMode, open func(fs.FileMode) (*os.File, error), drop func(*os.File)) (*os.File, error) {
+	mode = engine.BothOrNeither(mode)
+	for {
+		f, err := open(mode)
+		if err != nil {
+			return nil, err
+		}
+		info, err := f.Stat()
+		if err != nil {
+			drop(f)
+			return nil, err
+		}
+		left := info.Mode().Perm()
+		narrowed := engine.BothOrNeither(left)
+		if narrowed == left || narrowed == mode {
+			return f, nil
+		}
+		drop(f)
+		mode = narrowed
+	}
+}
+
 // giveName gives a whole file its final name, if no file has that. It keeps the temporary
 // one where it can: to rename is for where links are refused. The lock that keeps the
 // temporary name from sweepers is the file's, whatever its name.

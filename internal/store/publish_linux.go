@@ -17,7 +17,9 @@ func init() { publishUnnamed = publishTmpfile }
 // filesystem has no such files, /proc is not mounted, or a call is refused. If it is the
 // directory that may not be written, the file with a temporary name fails with that error.
 func publishTmpfile(dir, name string, fill func(*os.File) error, mode fs.FileMode) (*os.File, error) {
-	f, err := os.OpenFile(dir, os.O_RDWR|unix.O_TMPFILE, mode)
+	f, err := openNarrowed(mode, func(mode fs.FileMode) (*os.File, error) {
+		return os.OpenFile(dir, os.O_RDWR|unix.O_TMPFILE, mode)
+	}, func(f *os.File) { f.Close() })
 	if refused(err) || errors.Is(err, unix.EISDIR) {
 		return nil, errors.ErrUnsupported
 	}

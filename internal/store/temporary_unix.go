@@ -31,6 +31,15 @@ const mostSwept = 64
 // is not another one's when it is removed.
 func openTemporary(dir string, mode fs.FileMode) (*os.File, error) {
 	sweep(dir)
+	return openNarrowed(mode, func(mode fs.FileMode) (*os.File, error) {
+		return openTemporaryAs(dir, mode)
+	}, func(f *os.File) {
+		os.Remove(f.Name())
+		filelock.Close(f)
+	})
+}
+
+func openTemporaryAs(dir string, mode fs.FileMode) (*os.File, error) {
 	for {
 		temp := tempName(dir)
 		f, err := os.OpenFile(temp, os.O_RDWR|os.O_CREATE|os.O_EXCL|syscall.O_NOFOLLOW, mode)

@@ -58,15 +58,26 @@ func TestModeThatKeepsTheCreatorOut(t *testing.T) {
 		if Owns(e) {
 			return // the mode has to give the owner both rights
 		}
+		NeedFile(t, e)
 		Must(t, syscall.Seteuid(OtherUser))
 		defer syscall.Seteuid(0)
-		name := UniqueName(t)
-		s, err := semaphore.Open(name, semaphore.WithEngine(e), semaphore.WithMode(0o400))
-		Must(t, err)
-		defer s.Unlink()
-		Must(t, s.Wait())
-		Must(t, s.Post())
-		Must(t, s.Close())
+		for _, tt := range []struct {
+			umask int
+			mode  fs.FileMode
+		}{{0, 0o400}, {0o222, 0o666}} {
+			name := UniqueName(t)
+			old := syscall.Umask(tt.umask)
+			s, err := semaphore.Open(name, semaphore.WithEngine(e), semaphore.WithMode(tt.mode))
+			syscall.Umask(old)
+			Must(t, err)
+			defer s.Unlink()
+			if info, err := os.Stat(StoreFile(e, name)); err != nil || info.Mode() != 0o400 {
+				t.Errorf("umask %#o, mode %#o: %v, %v; want 0400", tt.umask, uint32(tt.mode), info.Mode(), err)
+			}
+			Must(t, s.Wait())
+			Must(t, s.Post())
+			Must(t, s.Close())
+		}
 	})
 }
 
@@ -365,7 +376,11 @@ func TestConformanceMode(t *testing.T) {
 		for _, tt := range []struct {
 			umask      int
 			mode, want fs.FileMode
-		}{{0o022, 0o666, 0o644}, {0, 0o666, 0o666}, {0o077, 0o660, 0o600}} {
+		}{
+			{0o022, 0o666, 0o600}, {0, 0o666, 0o666}, {0o077, 0o660, 0o600},
+			// Nobody gets the right to read, or to write, alone: by umask or by mode.
+			{0o002, 0o666, 0o660}, {0o024, 0o666, 0o600}, {0, 0o644, 0o600}, {0o022, 0o644, 0o600}, {0, 0o622, 0o600},
+		} {
 			name := UniqueName(t)
 			old := syscall.Umask(tt.umask)
 			s, err := semaphore.Open(name, semaphore.WithEngine(e), semaphore.WithMode(tt.mode))
@@ -382,6 +397,42 @@ func TestConformanceMode(t *testing.T) {
 		Open(t, name, e)
 		if info, err := os.Stat(StoreFile(e, name)); err != nil || info.Mode() != 0o600 {
 			t.Errorf("default mode: %v, %v; want 0600", info.Mode(), err)
+		}
+	})
+}
+
+// A user that may only read a file could lock it, or bytes of it, and so keep others from
+// opening and giving. Neither a mode nor an umask makes one that another user may only read,
+// or only write.
+func TestNobodyMayOnlyRead(t *testing.T) {
+	UseHelper("actor")
+	NeedRoot(t)
+	EachEngine(t, func(t *testing.T, e semaphore.Engine) {
+		NeedFile(t, e)
+		for _, tt := range []struct {
+			umask int
+			mode  fs.FileMode
+			may   bool
+		}{{0, 0o666, true}, {0o022, 0o666, false}, {0o044, 0o666, false}, {0, 0o644, false}, {0, 0o622, false}} {
+			old := syscall.Umask(tt.umask)
+			s := Open(t, UniqueName(t), e, semaphore.WithMode(tt.mode))
+			syscall.Umask(old)
+			for _, opens := range []string{`: <"$1"`, `: >>"$1"`} {
+				cmd := exec.Command("/bin/sh", "-c", opens, "sh", StoreFile(e, s.Name()))
+				cmd.Dir = "/"
+				cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: OtherUser, Gid: OtherUser}}
+				out, err := cmd.CombinedOutput()
+				if (err == nil) != tt.may {
+					t.Errorf("umask %#o, mode %#o: another user's %s: %v (%s); want it allowed: %v", tt.umask, uint32(tt.mode), opens, err, out, tt.may)
+				}
+			}
+			if tt.may {
+				continue
+			}
+			a := AsOther(t, e)
+			a.Expect("EACCES", "open /%s", s.Name())
+			Must(t, s.Wait())
+			Must(t, s.Post())
 		}
 	})
 }
