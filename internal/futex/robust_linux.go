@@ -159,7 +159,13 @@ func startRobustThread() (thread uint32) {
 		registered <- uint32(thread)
 		var word uint32
 		for {
-			syscall.Syscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(&word)), futexWaitBitset|futexPrivate, 0, 0, 0, matchAny)
+			_, _, errno := syscall.Syscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(&word)), futexWaitBitset|futexPrivate, 0, 0, 0, matchAny)
+			if errno != 0 && errno != syscall.EINTR {
+				// A seccomp filter refuses the call. The runtime can put a thread to
+				// sleep without it, if the thread has to wait for its goroutine.
+				runtime.LockOSThread()
+				select {}
+			}
 		}
 	}()
 	return <-registered

@@ -59,6 +59,8 @@ var refusables = []refusable{
 	{name: "set_robust_list", number: unix.SYS_SET_ROBUST_LIST},
 	{name: "futex FUTEX_WAKE", number: unix.SYS_FUTEX, arg: 1, mask: 1<<32 - 1, value: 1},
 	{name: "futex FUTEX_WAIT_BITSET", number: unix.SYS_FUTEX, arg: 1, mask: 0xff, value: 9},
+	// Go's runtime sleeps without a bitset, also where nothing is shared.
+	{name: "futex FUTEX_WAIT_BITSET_PRIVATE", number: unix.SYS_FUTEX, arg: 1, mask: 1<<32 - 1, value: 9 | 128},
 	{name: "futex_waitv", number: unix.SYS_FUTEX_WAITV},
 }
 
@@ -145,7 +147,7 @@ func seccompMain(args []string) int {
 		return 0
 	}
 	unix.Getrusage(unix.RUSAGE_SELF, &after)
-	if used := time.Duration(after.Utime.Nano() + after.Stime.Nano() - before.Utime.Nano() - before.Stime.Nano()); used > spinTime/2 {
+	if used := time.Duration(after.Utime.Nano() + after.Stime.Nano() - before.Utime.Nano() - before.Stime.Nano()); used > spinTime/8 {
 		fmt.Printf("waittimeout used %v of processor time\n", used)
 	}
 	served := InBackground(func() error { return other.WaitContext(context.Background()) })
@@ -168,7 +170,9 @@ func needAction(t *testing.T, action uint32) {
 	}
 }
 
-// spinTime is how long a wait lasts in which a thread that spins is seen.
+// spinTime is how long a wait lasts in which a thread that spins is seen. A process that does not
+// spin uses about a millisecond of processor time in it; one that spins used 34 to 179 beside
+// seven others on two processors.
 const spinTime = 200 * time.Millisecond
 
 func TestRefusedCalls(t *testing.T) {
