@@ -5,6 +5,7 @@ package semaphore
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -270,8 +271,6 @@ const (
 	// unlockPatience is how long an operation tries to unlock the file when the system
 	// reports errors.
 	unlockPatience = 100 * time.Millisecond
-	// forEver is for Post, which must not fail for such a reason.
-	forEver = 1<<63 - 1
 )
 
 func take(value uint32) (uint32, error) {
@@ -301,14 +300,19 @@ func (s *flockSemaphore) Serve(t engine.Turn) {
 
 func (s *flockSemaphore) Interrupt() { s.kick.Send() }
 
+// Post gives up where the creation of a semaphore does: whoever may open the file can lock
+// it and keep the lock. Its permit is then not given, and the caller may try again.
 func (s *flockSemaphore) Post() error {
-	_, err := s.update(forEver, func(value uint32) (uint32, error) {
+	done, err := s.update(store.Patience, func(value uint32) (uint32, error) {
 		if value == MaxValue {
 			return 0, ErrOverflow
 		}
 		return value + 1, nil
 	})
 	s.Interrupt() // our own waiters need not wait for the next try
+	if !done && err == nil {
+		err = fmt.Errorf("nothing was posted: %s has been locked by others for %v", s.f.Name(), store.Patience)
+	}
 	return err
 }
 

@@ -244,7 +244,9 @@ func (s *Semaphore) undo() (kept bool) {
 // this handle, by whichever goroutine.
 //
 // Errors: ErrClosed, ErrOverflow if the value is MaxValue, ErrNotHeld on a
-// strict handle, or on one of a recoverable semaphore, that holds nothing to give.
+// strict handle, or on one of a recoverable semaphore, that holds nothing to give. Of a
+// semaphore of EngineFlock also if others keep its file locked for ten seconds; then
+// nothing was posted.
 func (s *Semaphore) Post() error {
 	if s.words != nil && s.queue.Idle() && !s.closed() {
 		s.race.release()

@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -99,6 +100,48 @@ func claimed(t *testing.T, name string) {
 		t.Error("Open beside another's claim")
 	}
 	unchanged("another's claim")
+}
+
+// A user who may open a flock-counter's file can lock it and keep the lock. That holds up a
+// Post and a Release for a while, not for ever: they fail, change nothing, and can be
+// repeated.
+func TestPostBesideAKeptLock(t *testing.T) {
+	name := UniqueName(t)
+	s := Open(t, name, semaphore.EngineFlock, semaphore.WithValue(1))
+	p, err := s.Acquire(t.Context())
+	Must(t, err)
+	f, err := os.OpenFile(StoreFile(semaphore.EngineFlock, name), os.O_RDWR, 0)
+	Must(t, err)
+	defer filelock.Close(f)
+	if locked, err := filelock.TryLock(f); !locked {
+		t.Fatal("the counter's lock: ", err)
+	}
+	old := store.Patience
+	store.Patience = 10 * time.Millisecond
+	defer func() { store.Patience = old }()
+	for _, op := range []struct {
+		name string
+		call func() error
+	}{{"Post", s.Post}, {"Release", p.Release}} {
+		call := make(chan error, 1)
+		go func() { call <- op.call() }()
+		select {
+		case err := <-call:
+			if err == nil || !strings.Contains(err.Error(), "nothing was posted") {
+				t.Errorf("%s beside a kept lock: got %v, want that nothing was posted", op.name, err)
+			}
+		case <-time.After(Hang):
+			t.Fatalf("%s waits for a lock that another keeps", op.name)
+		}
+		if n, err := s.Value(); n != 0 || err != nil {
+			t.Errorf("after %s: value %d, %v; want 0", op.name, n, err)
+		}
+	}
+	Must(t, filelock.Unlock(f))
+	Must(t, p.Release())
+	if n, err := s.Value(); n != 1 || err != nil {
+		t.Errorf("after the second Release: value %d, %v; want 1", n, err)
+	}
 }
 
 // outOfDescriptors opens with none left, with one left, and so on until Open succeeds: so
