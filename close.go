@@ -29,7 +29,9 @@ const closedBit = 1 << 62 // of Semaphore.life
 // with its Permit. WithRecovery and WithCloseOnExit change both: Close then gives back
 // all that was taken through the handle, the permits of Acquire too. It returns after
 // that, also if another goroutine was first to call it; WithCloseOnExit after
-// calls in progress have given back what they were taking.
+// calls in progress have given back what they were taking. (Of a semaphore of EngineFlock
+// whose file others keep locked, what Close cannot give in ten seconds is given in the
+// background, as long as the process lives.)
 func (s *Semaphore) Close() error {
 	defer s.stayIfDying()
 	first := s.shut()
@@ -107,9 +109,10 @@ func (s *Semaphore) settle() {
 // that counts its permit after the swap sees the closed bit, which was set before, and
 // gives it back itself.
 func (s *Semaphore) giveAllBack() (permits int) {
-	n := s.held.Swap(0)
-	for range n {
-		s.giveBack(0, true)
+	for range s.held.Swap(0) {
+		if s.giveBack(0, true) {
+			permits++
+		}
 	}
 	s.permitsMu.Lock()
 	all := make([]*Permit, 0, len(s.permits))
@@ -118,9 +121,13 @@ func (s *Semaphore) giveAllBack() (permits int) {
 	}
 	s.permitsMu.Unlock()
 	for _, p := range all {
-		p.release()
+		if s.owed.Load() == 0 && p.release() == nil {
+			permits++
+		} else {
+			p.abandon()
+		}
 	}
-	return int(n) + len(all)
+	return permits
 }
 
 // enter makes the caller one that Close has to reckon with.

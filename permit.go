@@ -136,15 +136,20 @@ func (p *Permit) release() error {
 	return nil
 }
 
-// abandon counts a permit as released that could not be given back, and that no code has.
+// abandon counts a permit as released that could not be given back, and that is not the
+// caller's any more. If it can be given later, the handle gives it. The caller is inside (enter).
 func (p *Permit) abandon() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if !p.released {
-		p.released = true
-		p.s.forget(p)
-		p.s.leave()
+	if p.released {
+		return
 	}
+	p.released = true
+	if p.s.traits.PostCanFail {
+		p.s.owe(1)
+	}
+	p.s.forget(p)
+	p.s.leave()
 }
 
 // forget takes a permit off those that Close gives back.

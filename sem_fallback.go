@@ -292,7 +292,7 @@ func (s *flockSemaphore) TryWait(final bool) error {
 	return err
 }
 
-func (s *flockSemaphore) Traits() engine.Traits { return engine.Traits{Polls: true} }
+func (s *flockSemaphore) Traits() engine.Traits { return engine.Traits{Polls: true, PostCanFail: true} }
 
 func (s *flockSemaphore) Serve(t engine.Turn) {
 	t.Poll(s.kick, func() { s.nameWatch.Look(s.f, s.f.Name(), s.opts) })

@@ -51,6 +51,8 @@ type Semaphore struct {
 	// permits are the Permits that Close has to give back (close-on-exit).
 	permitsMu sync.Mutex
 	permits   map[*Permit]struct{}
+
+	owed atomic.Int64 // permits that repay gives back; it runs if there are any
 }
 
 // Open opens the semaphore of that name, and creates it if it does not exist,
@@ -289,6 +291,10 @@ func (s *Semaphore) post() (err error) {
 	if err := s.give(nil); err != nil {
 		if counted {
 			s.held.Add(1)
+			// Close may have swept what the handle holds before that.
+			if s.opts.closeOnExit && s.closed() && s.uncount() {
+				s.owe(1)
+			}
 		}
 		if s.traits.Recoverable != nil && s.closed() {
 			err = ErrClosed // which has given it back under us

@@ -361,17 +361,68 @@ func (s *Semaphore) give(p *Permit) error {
 }
 
 // giveBack gives a permit that no caller will give: one of the handle's (mine), or that
-// of a Permit to be, by its number.
-func (s *Semaphore) giveBack(got int, mine bool) {
+// of a Permit to be, by its number. It reports false if that has not succeeded yet. The caller
+// is inside (enter).
+func (s *Semaphore) giveBack(got int, mine bool) (given bool) {
 	var p *Permit
 	if !mine {
 		p = &Permit{s: s, got: got}
+	}
+	if s.owed.Load() > 0 {
+		s.owe(1) // nor could it be given now
+		return false
 	}
 	err := s.give(p)
 	if s.traits.Recoverable != nil && s.closed() {
 		err = nil // Close has given it back, or will
 	}
-	if err != nil {
+	if err == nil {
+		return true
+	}
+	if s.mayStillGive(err) {
+		s.opts.Warn("a permit could not be given back yet", "error", err)
+		s.owe(1)
+	} else {
 		s.opts.Warn("a permit could not be given back", "error", err)
+	}
+	return false
+}
+
+// mayStillGive reports whether a permit can be given although giving it has failed.
+func (s *Semaphore) mayStillGive(err error) bool {
+	return s.traits.PostCanFail && !errors.Is(err, ErrOverflow) && !errors.Is(err, ErrCorrupt)
+}
+
+// owe has n permits given back as soon as that succeeds, which no caller will give. The caller
+// is inside (enter). The backend stays open meanwhile, also if the handle is closed; but a
+// process that ends takes them along.
+func (s *Semaphore) owe(n int64) {
+	if s.owed.Add(n) == n {
+		s.life.Add(1)
+		go s.repay()
+	}
+}
+
+// repayPause is how long repay pauses after a Post that has failed, which tries for a while itself.
+const repayPause = 100 * time.Millisecond
+
+// repay gives back what is owed. It ends by the change of owed to 0, so that the next owe
+// starts another one.
+func (s *Semaphore) repay() {
+	defer s.leave()
+	for {
+		err := s.give(nil)
+		if err != nil && s.mayStillGive(err) {
+			time.Sleep(repayPause)
+			continue
+		}
+		if err != nil {
+			s.opts.Warn("a permit could not be given back", "error", err)
+		} else {
+			s.opts.Debug("posted")
+		}
+		if s.owed.Add(-1) == 0 {
+			return
+		}
 	}
 }

@@ -95,6 +95,9 @@ type Traits struct {
 	// TakesUnasked: Serve may take a permit when no goroutine waits any more, which it
 	// then gives back.
 	TakesUnasked bool
+	// PostCanFail: Post may fail although nothing is wrong with the semaphore, and succeed
+	// later. A permit that no caller will give is then given by the handle, later.
+	PostCanFail bool
 	// Recoverable is the backend itself if its permits have owners, else nil.
 	Recoverable Recoverable
 }

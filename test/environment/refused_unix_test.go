@@ -6,6 +6,7 @@
 package environment_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -22,6 +23,7 @@ import (
 	"github.com/procsem/semaphore/internal/filelock"
 	"github.com/procsem/semaphore/internal/permits"
 	"github.com/procsem/semaphore/internal/store"
+	"github.com/procsem/semaphore/internal/testhook"
 	. "github.com/procsem/semaphore/internal/testkit"
 )
 
@@ -102,6 +104,20 @@ func claimed(t *testing.T, name string) {
 	unchanged("another's claim")
 }
 
+// keepLock takes a flock-counter's lock, which only the function that it returns drops, and
+// makes operations that need it give up soon.
+func keepLock(t *testing.T, name string) (drop func()) {
+	f, err := os.OpenFile(StoreFile(semaphore.EngineFlock, name), os.O_RDWR, 0)
+	Must(t, err)
+	if locked, err := filelock.TryLock(f); !locked {
+		t.Fatal("the counter's lock: ", err)
+	}
+	old := store.Patience
+	store.Patience = 10 * time.Millisecond
+	t.Cleanup(func() { store.Patience = old })
+	return func() { Must(t, filelock.Close(f)) }
+}
+
 // A user who may open a flock-counter's file can lock it and keep the lock. That holds up a
 // Post and a Release for a while, not for ever: they fail, change nothing, and can be
 // repeated.
@@ -110,38 +126,99 @@ func TestPostBesideAKeptLock(t *testing.T) {
 	s := Open(t, name, semaphore.EngineFlock, semaphore.WithValue(1))
 	p, err := s.Acquire(t.Context())
 	Must(t, err)
-	f, err := os.OpenFile(StoreFile(semaphore.EngineFlock, name), os.O_RDWR, 0)
-	Must(t, err)
-	defer filelock.Close(f)
-	if locked, err := filelock.TryLock(f); !locked {
-		t.Fatal("the counter's lock: ", err)
-	}
-	old := store.Patience
-	store.Patience = 10 * time.Millisecond
-	defer func() { store.Patience = old }()
+	drop := keepLock(t, name)
 	for _, op := range []struct {
 		name string
 		call func() error
 	}{{"Post", s.Post}, {"Release", p.Release}} {
-		call := make(chan error, 1)
-		go func() { call <- op.call() }()
-		select {
-		case err := <-call:
-			if err == nil || !strings.Contains(err.Error(), "nothing was posted") {
-				t.Errorf("%s beside a kept lock: got %v, want that nothing was posted", op.name, err)
-			}
-		case <-time.After(Hang):
-			t.Fatalf("%s waits for a lock that another keeps", op.name)
+		if err := Result(t, InBackground(op.call)); err == nil || !strings.Contains(err.Error(), "nothing was posted") {
+			t.Errorf("%s beside a kept lock: got %v, want that nothing was posted", op.name, err)
 		}
 		if n, err := s.Value(); n != 0 || err != nil {
 			t.Errorf("after %s: value %d, %v; want 0", op.name, n, err)
 		}
 	}
-	Must(t, filelock.Unlock(f))
+	drop()
 	Must(t, p.Release())
 	if n, err := s.Value(); n != 1 || err != nil {
 		t.Errorf("after the second Release: value %d, %v; want 1", n, err)
 	}
+}
+
+// Permits that no caller gives are given once the lock is dropped, and only once: those that
+// a Close gives back, with a Post that fails beside it, and one that came as its Wait ended.
+func TestGivingBackBesideAKeptLock(t *testing.T) {
+	const all = 4
+	setup := func(t *testing.T, opts ...semaphore.Option) (s, other *semaphore.Semaphore) {
+		name := UniqueName(t)
+		other = Open(t, name, semaphore.EngineFlock, semaphore.WithValue(all))
+		return Open(t, name, semaphore.EngineFlock, opts...), other
+	}
+	comesBack := func(t *testing.T, s, other *semaphore.Semaphore, drop func()) {
+		if n, err := other.Value(); n == all || err != nil {
+			t.Errorf("beside the kept lock: value %d, %v", n, err)
+		}
+		drop()
+		WaitFor(t, "the end of the giving back", func() bool { return testhook.Inspect(s).Inside == 0 })
+		if n, err := other.Value(); n != all || err != nil {
+			t.Errorf("value %d, %v; want %d", n, err, all)
+		}
+	}
+	t.Run("Close", func(t *testing.T) {
+		s, other := setup(t, semaphore.WithCloseOnExit(true))
+		Must(t, s.Wait())
+		Must(t, s.Wait())
+		for range 2 {
+			_, err := s.Acquire(t.Context())
+			Must(t, err)
+		}
+		drop := keepLock(t, s.Name())
+		Must(t, Result(t, InBackground(s.Close)))
+		comesBack(t, s, other, drop)
+	})
+	t.Run("Post and Close", func(t *testing.T) {
+		s, other := setup(t, semaphore.WithCloseOnExit(true))
+		Must(t, s.Wait())
+		drop := keepLock(t, s.Name())
+		store.Patience = 200 * time.Millisecond
+		posted := InBackground(s.Post)
+		WaitFor(t, "the Post", func() bool { return testhook.Inspect(s).Inside == 1 })
+		Must(t, Result(t, InBackground(s.Close)))
+		if err := Result(t, posted); err == nil {
+			t.Error("Post beside the kept lock: nil")
+		}
+		comesBack(t, s, other, drop)
+	})
+	t.Run("WaitContext", func(t *testing.T) {
+		s, other := setup(t)
+		ctx := &endsAtTaking{Context: t.Context(), taken: func() bool {
+			n, err := other.Value()
+			return n < all && err == nil
+		}}
+		var drop func()
+		ctx.ending = func() { drop = keepLock(t, s.Name()) }
+		WantErr(t, "WaitContext", Result(t, InBackground(func() error { return s.WaitContext(ctx) })), context.Canceled)
+		comesBack(t, s, other, drop)
+	})
+}
+
+// endsAtTaking is a context that ends in the moment in which a permit was taken.
+type endsAtTaking struct {
+	context.Context
+	taken  func() bool
+	ending func()
+	ended  bool
+}
+
+func (c *endsAtTaking) Err() error {
+	if !c.ended && c.taken() {
+		c.ended = true
+		c.ending()
+	}
+	if c.ended {
+		return context.Canceled
+	}
+	return nil
 }
 
 // outOfDescriptors opens with none left, with one left, and so on until Open succeeds: so
