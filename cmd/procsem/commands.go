@@ -345,14 +345,15 @@ func oneName(cmd *cli.Command) (string, error) {
 		}
 		name = string(b)
 	}
-	return name, checkName(cmd, name)
+	return cleanName(cmd, name)
 }
 
-func checkName(cmd *cli.Command, name string) error {
+// cleanName checks a name, and returns it without the leading slash that it may have.
+func cleanName(cmd *cli.Command, name string) (string, error) {
 	if err := semaphore.CheckName(name); err != nil {
-		return usageError(cmd.FullName(), "the name %s", message(err))
+		return "", usageError(cmd.FullName(), "the name %s", message(err))
 	}
-	return nil
+	return strings.TrimPrefix(name, "/"), nil
 }
 
 // parsed returns the value that parse reads from a flag's text.
@@ -472,14 +473,15 @@ func (inv *invocation) resize(_ context.Context, cmd *cli.Command) error {
 	if len(args) != 2 {
 		return usageError(cmd.FullName(), "%d arguments; NAME and N are needed", len(args))
 	}
-	if err := checkName(cmd, args[0]); err != nil {
+	name, err := cleanName(cmd, args[0])
+	if err != nil {
 		return err
 	}
 	n, err := parseValue(0, permits.MaxPermits)("N", args[1])
 	if err != nil {
 		return usageError(cmd.FullName(), "%w", err)
 	}
-	s, err := openWithOwners(args[0])
+	s, err := openWithOwners(name)
 	if err != nil {
 		return err
 	}

@@ -38,6 +38,23 @@ func TestRoundTrip(t *testing.T) {
 	})
 }
 
+// A leading slash means nothing, to any command.
+func TestLeadingSlash(t *testing.T) {
+	name := newName(t)
+	roundTrip(t, "/"+name, []step{
+		{"create -n 4", 0, "", ""},
+		{"create -n 5", 0, "", name + " exists: its limit was 4 and is 5 now"},
+		{"value", 0, "5\n", ""},
+		{"show", 0, "name   " + name + "\nkind   recoverable\nlimit  5\nfree   5\n", ""},
+		{"run --mode 0600 -c exit", 0, "", ""},
+	})
+	if got := run(t, "resize", "/"+name, "6"); got.status != 0 {
+		t.Errorf("resize: %+v", got)
+	}
+	roundTrip(t, name, []step{{"value", 0, "6\n", ""}})
+	roundTrip(t, "/"+name, []step{{"unlink", 0, "", ""}, {"show", 66, "", "no such semaphore"}})
+}
+
 func TestRoundTripOfPOSIX(t *testing.T) {
 	var name string
 	if posixLasts {
