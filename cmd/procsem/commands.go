@@ -148,7 +148,8 @@ when procsem ends.`
 const resizeHelp = `The limit becomes N, 0 to 65535, at once and for all processes. Raising it lets
 waiters take the new permits at once. Lowering it takes no permit from its holder:
 no waiter gets a permit until fewer than N are held. With 0 no waiter gets one. The
-limit stays, whatever -n says, until the next resize or unlink.`
+limit stays, whatever -n says, until the next resize or unlink. resize takes no
+slot: it works also while 4096 processes have the semaphore open.`
 
 const waitHelp = `The permit stays taken when procsem ends; post adds one. If SIGINT, SIGTERM,
 SIGHUP or SIGQUIT ends the wait, no permit was taken. Signals that were ignored
@@ -397,7 +398,13 @@ func (inv *invocation) create(_ context.Context, cmd *cli.Command) error {
 	exists := errors.Is(err, fs.ErrExist) || o.posix && errors.Is(err, semaphore.ErrKindMismatch)
 	if exists && !cmd.Bool(exclusiveFlag) {
 		before := currentLimit(name)
-		if s, _, err = o.open(); err != nil {
+		s, _, err = o.open()
+		if errors.Is(err, semaphore.ErrTableFull) {
+			// Its limit is the one that was asked for, or stands in any case.
+			inv.noticeExists(name, before, before)
+			return nil
+		}
+		if err != nil {
 			return err
 		}
 		defer s.Close()
@@ -409,11 +416,7 @@ func (inv *invocation) create(_ context.Context, cmd *cli.Command) error {
 		if err != nil {
 			return err
 		}
-		if before != 0 && before != limit {
-			complain(inv.stderr, "%s exists: its limit was %d and is %d now, and its mode stands", s.Name(), before, limit)
-		} else {
-			complain(inv.stderr, "%s exists: its limit is %d, and its mode stands", s.Name(), limit)
-		}
+		inv.noticeExists(s.Name(), before, limit)
 		return nil
 	}
 	if err != nil {
@@ -421,6 +424,15 @@ func (inv *invocation) create(_ context.Context, cmd *cli.Command) error {
 	}
 	inv.noticeMode(cmd, s, o.mode)
 	return s.Close()
+}
+
+// noticeExists prints what create has changed of a recoverable semaphore.
+func (inv *invocation) noticeExists(name string, before, limit int) {
+	if before != 0 && before != limit {
+		complain(inv.stderr, "%s exists: its limit was %d and is %d now, and its mode stands", name, before, limit)
+	} else {
+		complain(inv.stderr, "%s exists: its limit is %d, and its mode stands", name, limit)
+	}
 }
 
 // currentLimit returns the limit of a recoverable semaphore, 0 if it is not known.
@@ -481,12 +493,7 @@ func (inv *invocation) resize(_ context.Context, cmd *cli.Command) error {
 	if err != nil {
 		return usageError(cmd.FullName(), "%w", err)
 	}
-	s, err := openWithOwners(name)
-	if err != nil {
-		return err
-	}
-	defer s.Close()
-	return s.SetLimit(n)
+	return setLimit(name, n)
 }
 
 func (inv *invocation) wait(_ context.Context, cmd *cli.Command) error {

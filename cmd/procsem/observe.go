@@ -20,11 +20,19 @@ type observation struct {
 	kind string
 }
 
+// registered returns an engine if it is in this build, or nil.
+func registered(e semaphore.Engine) *engine.Engine {
+	all := engine.Registered()
+	if i := slices.IndexFunc(all, func(eng *engine.Engine) bool { return eng.Name == e.String() }); i >= 0 {
+		return all[i]
+	}
+	return nil
+}
+
 // observer returns an engine if it is in this build and its semaphores can be observed, or nil.
 func observer(e semaphore.Engine) *engine.Engine {
-	all := engine.Registered()
-	if i := slices.IndexFunc(all, func(eng *engine.Engine) bool { return eng.Name == e.String() && eng.Observe != nil }); i >= 0 {
-		return all[i]
+	if eng := registered(e); eng != nil && eng.Observe != nil {
+		return eng
 	}
 	return nil
 }

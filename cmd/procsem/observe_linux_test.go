@@ -124,6 +124,77 @@ func TestLookingAtAFullTable(t *testing.T) {
 	}
 }
 
+// What takes no permit needs no slot of a full table. Most of all resize: where all 4096 wait
+// for a permit, a higher limit may be what makes a slot free.
+func TestCommandsOnAFullTable(t *testing.T) {
+	name, s := newRecoverable(t, 1)
+	defer s.Close()
+	fill(t, name)
+	if err := s.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	waiting := make(chan error, 1)
+	go func() { waiting <- s.Wait() }()
+	for start := time.Now(); len(shown(t, name).Waiters) == 0; {
+		if time.Since(start) > deadline {
+			t.Fatal("nobody waits")
+		}
+	}
+	roundTrip(t, name, []step{
+		{"create", 0, "", "exists: its limit is 1,"},
+		{"create -n 1", 0, "", "exists: its limit is 1,"},
+		{"create -n 2", statusConfig, "", "procsem resize"},
+		{"create -x", statusCantCreate, "", "exists"},
+		{"run -n 2 -c exit", statusConfig, "", "procsem resize"},
+		{"create --posix", statusDataErr, "", "omit --posix"},
+		{"post", statusDataErr, "", "recoverable semaphore"},
+		{"try", statusDataErr, "", "recoverable semaphore"},
+	})
+	if got := run(t, "resize", name, "2"); got.status != 0 {
+		t.Errorf("resize: %+v", got)
+	}
+	select {
+	case err := <-waiting:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(deadline):
+		t.Fatal("the waiter was not notified of the higher limit")
+	}
+	if limit, err := s.Limit(); limit != 2 || err != nil {
+		t.Errorf("limit %d, %v, after resize to 2", limit, err)
+	}
+	roundTrip(t, name, []step{
+		{"create -n 1", 0, "", "exists: its limit is 2,"}, // resize's stands
+		{"unlink", 0, "", ""},
+		{"show", statusNoInput, "", "no such semaphore"},
+	})
+}
+
+// resize is no user of the semaphore: beside it run -n may change the limit of an idle one.
+func TestResizeClaimsNoSlot(t *testing.T) {
+	name, s := newRecoverable(t, 3)
+	s.Close()
+	before, err := os.ReadFile(fileOfName(t, name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := run(t, "resize", name, "2"); got.status != 0 {
+		t.Fatalf("resize: %+v", got)
+	}
+	after, err := os.ReadFile(fileOfName(t, name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const slots, limit, limitEnd = 4096, 64, 72 // docs/recovery.md
+	if bytes.Equal(before[limit:limitEnd], after[limit:limitEnd]) {
+		t.Error("the limit is what it was")
+	}
+	if !bytes.Equal(before[slots:], after[slots:]) {
+		t.Error("resize has changed the slots or the permits")
+	}
+}
+
 // run waits for a slot of a full table as for a permit.
 func TestRunWaitsForASlot(t *testing.T) {
 	name, s := newRecoverable(t, 1)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -12,6 +13,7 @@ import (
 	"github.com/procsem/semaphore"
 	"github.com/procsem/semaphore/internal/engine"
 	"github.com/procsem/semaphore/internal/names"
+	"github.com/procsem/semaphore/internal/store"
 )
 
 // The kinds of semaphores, as list and show print them.
@@ -208,11 +210,28 @@ func openBare(name string) (*semaphore.Semaphore, error) {
 	return s, missing(name, err)
 }
 
-// openWithOwners opens an existing recoverable semaphore.
-func openWithOwners(name string) (*semaphore.Semaphore, error) {
-	s, err := semaphore.Open(name, semaphore.WithCreate(false), semaphore.WithRecovery(true))
-	if errors.Is(err, semaphore.ErrKindMismatch) {
-		err = advice(err, "%q is a POSIX semaphore, and only recoverable semaphores have a limit: a POSIX one has just a count that post raises", name)
+// setLimit changes the limit of an existing recoverable semaphore.
+func setLimit(name string, n int) error {
+	eng := registered(semaphore.EngineRecoverable)
+	if eng == nil {
+		return &failure{statusUnavailable, errors.New("recoverable semaphores, which have a limit, are not in this build")}
 	}
-	return s, err
+	alone := func(ours fs.FileInfo) error {
+		other, err := store.OtherKind(engine.Registered(), eng, name, ours)
+		if other != nil {
+			err = semaphore.ErrKindMismatch
+		}
+		return err
+	}
+	err := eng.SetLimit(name, n, &engine.Options{Alone: alone})
+	if errors.Is(err, fs.ErrNotExist) {
+		err = cmp.Or(alone(nil), err)
+	}
+	if errors.Is(err, semaphore.ErrKindMismatch) {
+		return advice(err, "%q is a POSIX semaphore, and only recoverable semaphores have a limit: a POSIX one has just a count that post raises", name)
+	}
+	if err != nil {
+		err = &semaphore.Error{Op: "setlimit", Name: name, Err: err}
+	}
+	return err
 }

@@ -28,6 +28,9 @@ type Engine struct {
 	// slot, maps no memory, waits for no lock and changes nothing. It is nil where the system
 	// shows a semaphore only to those that have it open.
 	Observe func(name string) (Observation, error)
+	// SetLimit changes the limit of a semaphore that exists without being one of its users:
+	// it claims no slot. It is nil if semaphores of the engine have no limit.
+	SetLimit func(name string, n int, o *Options) error
 }
 
 // An Observation is one picture of a semaphore.

@@ -93,22 +93,46 @@ func (t *Table) Limit() (n int, set bool) {
 // one; if it dies before it has woken the waiters for which there is room now, their
 // safety net finds that out.
 func (o *Owner) SetLimit(n int, set bool) error {
-	mark := o.permitsInUse()
+	if n < limitOf(o.limit.Load()) {
+		defer o.do(o.do(Shrinking))
+	}
+	more, err := o.setLimit(o.host, n, set)
+	o.Notify(more)
+	return err
+}
+
+// Resize is an operator's SetLimit for a process without a slot. It needs none: a slot
+// tells others whose permits to give back and whom to watch, and whoever sets the limit
+// neither holds nor waits. So nobody would look at its slot if it died in here.
+//
+// It notifies as Notify does, but for what that does when it has woken nobody. Then no
+// waiter slept: those that live look after the limit was set, for they read the event
+// before they look; and to give back what the dead held, and to correct the number of
+// waiters, can be left to the owners.
+func (t *Table) Resize(host Host, n int) error {
+	more, err := t.setLimit(host, n, true)
+	if more > 0 && t.Waiters() > 0 {
+		t.event.Add(1)
+		host.Wake(t.Event(), more)
+	}
+	return err
+}
+
+// setLimit returns by how much the limit has grown: for so many waiters there is room.
+func (t *Table) setLimit(host Host, n int, set bool) (more int, err error) {
+	mark := t.permitsInUse()
 	if n > mark {
-		if err := o.host.Allocate(wordRange(mark, n)); err != nil {
-			return err
+		if err := host.Allocate(wordRange(mark, n)); err != nil {
+			return 0, err
 		}
-		o.permitsMark.Store(uint32(n)) // before the limit: words below the limit have storage
+		t.permitsMark.Store(uint32(n)) // before the limit: words below the limit have storage
 		mark = n
 	}
-	old := o.limit.Load()
+	old := t.limit.Load()
 	// After the mark: a taker that clears one of these bits from now on has searched
 	// the new words too. And each time, because an earlier SetLimit may have died here.
 	for g := groupOf(limitOf(old)); g <= groupOf(n); g++ {
-		o.setBit(g)
-	}
-	if n < limitOf(old) {
-		defer o.do(o.do(Shrinking))
+		t.setBit(g)
 	}
 	now := uint64(n) | (old&^(limitMask|limitSet)+limitVersion)&^shrinking
 	if set {
@@ -117,7 +141,6 @@ func (o *Owner) SetLimit(n int, set bool) error {
 	if mark > n {
 		now |= shrinking
 	}
-	o.limit.Store(now)
-	o.Notify(n - limitOf(old))
-	return nil
+	t.limit.Store(now)
+	return n - limitOf(old), nil
 }

@@ -804,6 +804,9 @@ func TestReapingNotifies(t *testing.T) {
 		"SetLimit, which makes room": func(_ *world, o *Owner) {
 			o.SetLimit(5, true)
 		},
+		"Resize, which makes room": func(w *world, _ *Owner) {
+			w.table.Resize(&process{w}, 5)
+		},
 		"GiveAll": func(_ *world, o *Owner) { o.GiveAll() },
 	} {
 		w := newWorld(t, 4)
@@ -817,7 +820,7 @@ func TestReapingNotifies(t *testing.T) {
 		w.slept = 2
 		want := 2
 		switch how {
-		case "SetLimit, which makes room":
+		case "SetLimit, which makes room", "Resize, which makes room":
 			want = 1
 		case "Reap", "Claim":
 			w.dies(dead)

@@ -37,8 +37,9 @@ func init() {
 			}
 			return store.Exists(path, counts)
 		},
-		Unlink:  unlink,
-		Observe: observe,
+		Unlink:   unlink,
+		Observe:  observe,
+		SetLimit: setLimit,
 	})
 }
 
@@ -69,6 +70,30 @@ func open(name string, how engine.How, o *engine.Options) (engine.Backend, error
 	if o.Mode&0o600 != 0o600 {
 		return nil, engine.Because(engine.ErrInvalidOption, "mode %#o; a recoverable semaphore's owner needs the right to read and to write", uint32(o.Mode))
 	}
+	h, err := find(name, how, o, (*handle).join)
+	if err != nil {
+		return nil, err
+	}
+	return h, nil
+}
+
+// setLimit changes the limit without a slot, of which there may be none; see
+// permits.Table.Resize.
+func setLimit(name string, n int, o *engine.Options) error {
+	if err := checkLimit(n, 0); err != nil {
+		return err
+	}
+	h, err := find(name, engine.OpenExisting, o, func(h *handle, _ *os.File) error { return h.table.Resize(h, n) })
+	if err != nil {
+		return err
+	}
+	h.use.Discard()
+	return h.f.Close()
+}
+
+// find opens the semaphore's file, or makes it, as how says, and returns a handle of it once
+// use has succeeded; see newHandle.
+func find(name string, how engine.How, o *engine.Options, use func(h *handle, second *os.File) error) (*handle, error) {
 	if err := checkName(name); err != nil {
 		return nil, err
 	}
@@ -87,11 +112,11 @@ func open(name string, how engine.How, o *engine.Options) (engine.Backend, error
 		if err != nil {
 			return nil, err
 		}
-		b, err := newHandle(f, path, o)
+		h, err := newHandle(f, path, o, use)
 		// Unlinked since we opened it: then we make a new one, or find none.
 		switch err {
 		case nil:
-			return b, nil
+			return h, nil
 		case errVanished:
 			if tries == mostTries {
 				return nil, store.Unseen(path, "the inode")
@@ -117,8 +142,10 @@ func checkLimit(n, least int) error {
 	return nil
 }
 
-// newHandle makes a handle of an open file, which it closes if that fails.
-func newHandle(f *os.File, path string, o *engine.Options) (_ *handle, err error) {
+// newHandle makes a handle of an open file, which it closes if that fails. When the file is
+// mapped it calls use, under the lock of the claim, with another description of the file;
+// that gives the handle a slot if it is to have one (join).
+func newHandle(f *os.File, path string, o *engine.Options, use func(h *handle, second *os.File) error) (_ *handle, err error) {
 	h := &handle{f: f, path: path, opts: o, kick: engine.NewKick()}
 	var unlock func()
 	defer func() {
@@ -176,17 +203,26 @@ func newHandle(f *os.File, path string, o *engine.Options) (_ *handle, err error
 			return nil, err
 		}
 	}
+	return h, use(h, second)
+}
+
+// join makes the handle an owner.
+func (h *handle) join(second *os.File) (err error) {
 	if h.owner, err = h.table.Claim(h, permits.Identity{PID: os.Getpid(), Started: ownStart(), Opened: time.Now().UnixNano()}); err == permits.ErrFull {
-		return nil, engine.Because(engine.ErrTableFull, "%d handles are open; no more are possible", permits.MaxSlots)
+		// All owners live, so an error that another limit is need not wait for a slot.
+		if _, err := h.otherLimit(true); err != nil {
+			return err
+		}
+		return engine.Because(engine.ErrTableFull, "%d handles are open; no more are possible", permits.MaxSlots)
 	} else if err != nil {
-		return nil, err
+		return err
 	}
 	if err := h.isSeen(second); err != nil {
-		return nil, err
+		return err
 	}
 	h.reportExit()
 	h.name.Start()
-	return h, h.begin()
+	return h.begin()
 }
 
 // tables are the tables that this process has mapped.
@@ -217,14 +253,14 @@ func (h *handle) begin() error {
 	if err != nil {
 		return err
 	}
-	limit, set := h.table.Limit()
-	if n := h.opts.Value; h.opts.ValueSet && !set && n != limit {
-		if lives {
-			return engine.Because(engine.ErrLimitMismatch, "it has a limit of %d and is in use; %d was asked for", limit, n)
-		}
+	other, err := h.otherLimit(lives)
+	if err != nil {
+		return err
+	}
+	if other {
 		// Before all else: if there is no room for more permits, nothing has changed.
 		// If we die after it, the next one to open finds the dead owners that we left.
-		if err := h.owner.SetLimit(n, false); err != nil {
+		if err := h.owner.SetLimit(h.opts.Value, false); err != nil {
 			return err
 		}
 	}
@@ -232,6 +268,20 @@ func (h *handle) begin() error {
 		h.owner.Inherit()
 	}
 	return nil
+}
+
+// otherLimit reports whether another limit was asked for, and an operator has set none. That
+// is an error if other owners live.
+func (h *handle) otherLimit(lives bool) (bool, error) {
+	limit, set := h.table.Limit()
+	n := h.opts.Value
+	if !h.opts.ValueSet || set || n == limit {
+		return false, nil
+	}
+	if lives {
+		return true, engine.Because(engine.ErrLimitMismatch, "it has a limit of %d and is in use; %d was asked for", limit, n)
+	}
+	return true, nil
 }
 
 // lockClaim takes the lock under which slots are claimed and limits are set. It

@@ -148,7 +148,10 @@ var mutants = []mutant{
 		{"		freed = max(freed, 1)\n	}\n	o.Notify(freed)", "	}\n	o.Notify(freed)"},
 	}},
 	{"SetLimit notifies no waiter", limit, "TestReapingNotifies", unit, []edit{
-		{"	o.Notify(n - limitOf(old))\n", ""},
+		{"	o.Notify(more)\n", "	_ = more\n"},
+	}},
+	{"a resize without a slot wakes no waiter", limit, "TestReapingNotifies", unit, []edit{
+		{"		host.Wake(t.Event(), more)\n", ""},
 	}},
 	{"GiveAll notifies no waiter", owner, "TestReapingNotifies", unit, []edit{
 		{"	o.Notify(n)\n	return n\n", "	return n\n"},
@@ -243,13 +246,13 @@ var mutants = []mutant{
 		{"	unlock, err := h.lockClaim()\n	if err != nil {\n		return err\n	}\n	defer unlock()\n	defer h.kick.Send()\n", "	defer h.kick.Send()\n"},
 	}},
 	{"Open sets another limit while other owners live", engine, "TestLimitOfAnExistingOne", whole, []edit{
-		{"		if lives {\n			return engine.Because", "		if lives && n < 0 {\n			return engine.Because"},
+		{"	if lives {\n		return true, engine.Because", "	if lives && n < 0 {\n		return true, engine.Because"},
 	}},
 	{"an owner that lives on as another program does not count as living", owner, "TestExecKeepsTheLimit", whole, []edit{
 		{"s != o.slot && slot.state.Load() == slotUsed &&", "s != o.slot && slot.live.Load()&futex.OwnerDied == 0 && slot.state.Load() == slotUsed &&"},
 	}},
 	{"Open replaces a limit that SetLimit has set", engine, "TestLimitOfAnExistingOne", whole, []edit{
-		{"h.opts.ValueSet && !set && n", "h.opts.ValueSet && (set || n > 0) && n"},
+		{"!h.opts.ValueSet || set || n", "!h.opts.ValueSet || set && n < 0 || n"},
 	}},
 
 	// Mutants that the storms must find by themselves.

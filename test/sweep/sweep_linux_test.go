@@ -122,6 +122,23 @@ func sweptOpener(opts ...semaphore.Option) func(name string) func() error {
 	}
 }
 
+// sweptResizer changes the limit as procsem does, which has no handle; that of another semaphore
+// first.
+func sweptResizer(limit int) func(name string) func() error {
+	resize := func(name string) error {
+		all := engine.Registered()
+		i := slices.IndexFunc(all, func(e *engine.Engine) bool { return e.SetLimit != nil })
+		return all[i].SetLimit(name, limit, &engine.Options{})
+	}
+	return func(name string) func() error {
+		other := name + ".other"
+		sweepMust(sweptHandle(other).Close())
+		sweepMust(resize(other))
+		sweepMust(semaphore.Unlink(other))
+		return func() error { return resize(name) }
+	}
+}
+
 // sweptOperations returns the operations on a handle with those options.
 func sweptOperations() []*swept {
 	var ops []*swept
@@ -213,6 +230,8 @@ func sweptOperations() []*swept {
 			sweepMust(s.TryWait())
 			return func() error { return s.SetLimit(1) }
 		})},
+		&swept{name: "resize without a slot, raised", long: true, limit: 1, held: 1, limits: []int{1, 3}, net: true, wait: fromStart, work: sweptResizer(3)},
+		&swept{name: "resize without a slot, lowered", long: true, limit: 3, held: 3, limits: []int{3, 1}, work: sweptResizer(1)},
 		&swept{name: "TryWait that finds a dead owner", limit: 2, dead: 2, work: plain(func(s *semaphore.Semaphore) func() error { return s.TryWait })},
 		&swept{name: "Wait that finds a dead owner", listed: true, yields: true, limit: 2, dead: 2, work: served},
 		&swept{name: "Value that finds a dead owner", limit: 2, dead: 2, work: plain(func(s *semaphore.Semaphore) func() error {
