@@ -163,7 +163,6 @@ func newRoot(inv *invocation) *cli.Command {
 		Description: rootHelp,
 		Version:     version(),
 		Reader:      inv.stdin,
-		Writer:      inv.stdout,
 		ErrWriter:   inv.stderr,
 		// Otherwise the parser exits by itself on errors of its own.
 		ExitErrHandler: func(context.Context, *cli.Command, error) {},
@@ -483,7 +482,7 @@ func openerOf(cmd *cli.Command, name string, leastPOSIX int) (o opener, err erro
 func (inv *invocation) resize(_ context.Context, cmd *cli.Command) error {
 	args := cmd.Args().Slice()
 	if len(args) != 2 {
-		return usageError(cmd.FullName(), "%d arguments; NAME and N are needed", len(args))
+		return usageError(cmd.FullName(), "arguments: %d; NAME and N are needed", len(args))
 	}
 	name, err := cleanName(cmd, args[0])
 	if err != nil {

@@ -29,3 +29,22 @@ func TestNoDirectoryForPOSIX(t *testing.T) {
 		})
 	}
 }
+
+// Whatever a command prints, it does not succeed if that cannot be written.
+func TestOutputThatIsFull(t *testing.T) {
+	name, _ := newRecoverable(t, 1)
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer full.Close()
+	for _, command := range []string{"--help", "help", "help run", "run --help", "--version", "list", "list --json", "show " + name, "show --json " + name, "value " + name} {
+		cmd := procsemCommand(t, strings.Fields(command)...)
+		var stderr strings.Builder
+		cmd.Stdout, cmd.Stderr = full, &stderr
+		start(t, cmd)
+		if got := wait(t, cmd); got.status != statusOSErr || !isOneLine(stderr.String()) || !strings.Contains(stderr.String(), "no space left") {
+			t.Errorf("%s: %+v, stderr %q, want status %d and one line", command, got, stderr.String(), statusOSErr)
+		}
+	}
+}

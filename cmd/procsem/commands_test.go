@@ -289,6 +289,12 @@ func TestDamagedSemaphoreIsDataError(t *testing.T) {
 		if got := runCmd(t, cmd); got.status != 65 || !isOneLine(got.stderr) {
 			t.Errorf("%s: got %+v, want status 65 and a line on stderr", prefix, got)
 		}
+		// list's line about it has no name of a package either.
+		cmd = procsemCommand(t, "list")
+		cmd.Env = append(cmd.Env, "SEMAPHORE_DIR="+dir)
+		if got := runCmd(t, cmd); got.status != 0 || !strings.Contains(got.stdout, "-  not a semaphore") {
+			t.Errorf("%s: list prints %+v", prefix, got)
+		}
 	}
 }
 

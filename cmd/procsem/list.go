@@ -120,7 +120,9 @@ func number(n *int) string {
 
 // reason is the text of an error without the operation and the semaphore's name: the
 // error's line in the list begins with the name.
-func reason(err error) string { return reasonOf(err).Error() }
+func reason(err error) string {
+	return strings.TrimPrefix(inWords.Replace(reasonOf(err).Error()), "semaphore: ")
+}
 
 func reasonOf(err error) error {
 	var e *semaphore.Error

@@ -20,7 +20,12 @@ func main() {
 func procsem(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	args, command := splitCommand(args)
 	root := newRoot(&invocation{command: command, stdin: stdin, stdout: stdout, stderr: stderr})
+	printed := &printer{to: stdout}
+	root.Writer = printed
 	err := root.Run(context.Background(), args)
+	if err == nil {
+		err = printed.err
+	}
 	if exit, ok := err.(cli.ExitCoder); ok { // an error of the parser itself: no such help topic
 		err = usageError(root.Name, "%v", exit)
 	}
@@ -33,6 +38,21 @@ type invocation struct {
 	command        []string // what follows the "--" of run, nil if there is none
 	stdin          io.Reader
 	stdout, stderr io.Writer
+}
+
+// A printer remembers that writing has failed: the parser, which prints help and the version,
+// does not look.
+type printer struct {
+	to  io.Writer
+	err error
+}
+
+func (p *printer) Write(b []byte) (int, error) {
+	n, err := p.to.Write(b)
+	if p.err == nil {
+		p.err = err
+	}
+	return n, err
 }
 
 // splitCommand splits the arguments of "procsem run" into procsem's own and the

@@ -176,7 +176,7 @@ func startError(name string, err error) error {
 	switch {
 	case isShortage(err):
 		return fmt.Errorf("%q could not be started: %w", name, reason)
-	case errors.Is(err, exec.ErrNotFound) && !isThere(name):
+	case name == "" || errors.Is(err, exec.ErrNotFound) && !isThere(name):
 		return &failure{statusNotFound, fmt.Errorf("%q: command not found", name)}
 	case errors.Is(err, fs.ErrNotExist):
 		return &failure{statusNotFound, fmt.Errorf("%q: %w", name, reason)}

@@ -54,6 +54,7 @@ func TestRunPassesStatusThrough(t *testing.T) {
 		statusTest{"failure", append([]string{"--"}, helperCommand(t, "exit", "3")...), 3},
 		statusTest{"shell line", []string{"-c", "exit 4"}, 4},
 		statusTest{"not found in PATH", []string{"--", "procsem-no-such-command"}, 127},
+		statusTest{"empty", []string{"--", ""}, 127},
 		statusTest{"no such file", []string{"--", filepath.Join(dir, "none")}, 127},
 		statusTest{"not executable", []string{"--", notExecutable}, 126},
 		statusTest{"not executable in PATH", []string{"--", "procsem-test-noexec"}, 126},
