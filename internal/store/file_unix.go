@@ -211,7 +211,7 @@ func openRegular(path string, access int) (*os.File, error) {
 		info, err = seen, nil // the reason why it could not be opened
 	}
 	if err == nil && !info.Mode().IsRegular() {
-		err = engine.Because(engine.ErrCorrupt, "%s is no regular file but %v", path, info.Mode().Type())
+		err = engine.Because(engine.ErrCorrupt, "%s is %s, no regular file", path, typeOf(info))
 	}
 	if err != nil {
 		if f != nil {

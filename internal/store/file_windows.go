@@ -53,7 +53,7 @@ func openRegular(path string, access uint32) (*os.File, error) {
 	if err != nil {
 		// A directory can't be opened so.
 		if seen, statErr := os.Lstat(path); statErr == nil && !seen.Mode().IsRegular() {
-			err = engine.Because(engine.ErrCorrupt, "%s is no regular file but %v", path, seen.Mode().Type())
+			err = engine.Because(engine.ErrCorrupt, "%s is %s, no regular file", path, typeOf(seen))
 		}
 		return nil, err
 	}

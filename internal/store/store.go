@@ -151,6 +151,21 @@ func OtherName(f *os.File, made string) error {
 // filesystemOf names the filesystem that dir is on, for errors.
 var filesystemOf = func(dir string) string { return "a filesystem" }
 
+// typeOf says what a file is that is no regular one.
+func typeOf(info fs.FileInfo) string {
+	switch info.Mode().Type() {
+	case fs.ModeDir:
+		return "a directory"
+	case fs.ModeSymlink:
+		return "a symbolic link"
+	case fs.ModeNamedPipe:
+		return "a named pipe"
+	case fs.ModeSocket:
+		return "a socket"
+	}
+	return "a device"
+}
+
 // Exists reports whether there is a file of whatever type, if counts is nil, or else one
 // that counts.
 func Exists(path string, counts func(fs.FileInfo) bool) (bool, error) {
