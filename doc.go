@@ -59,12 +59,13 @@
 // # Guarantees
 //
 // Wait returns nil only with a permit. TryWait and Post don't block, with one
-// exception: if another process is stopped in the microseconds in which it has the
-// file of an EngineFlock semaphore locked, TryWait tries for a second, and Post until
-// it succeeds. The waiters of one handle are served in order of arrival, and TryWait
-// does not overtake them; there is no order between handles or processes. However many
-// goroutines wait on a handle, at most one thread is blocked for them. A cancelled Wait
-// returns at once, costs other waiters nothing and loses no permit.
+// exception: if another process keeps the file of an EngineFlock semaphore locked, or is
+// stopped in the microseconds in which it has that lock, TryWait tries for a second, and
+// Post for ten, after which it fails, with nothing posted. The waiters of one handle are
+// served in order of arrival, and TryWait does not overtake them; there is no order between
+// handles or processes. However many goroutines wait on a handle, at most one thread is
+// blocked for them. A cancelled Wait returns at once, costs other waiters nothing and
+// loses no permit.
 //
 // What happened before a Post happens before the return of the Wait that it
 // let through, in the sense of the Go memory model, between goroutines and
