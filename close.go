@@ -359,7 +359,34 @@ func giveBackAndDie(sig os.Signal) {
 		handles.Lock()
 		handles.dying = true
 		handles.Unlock()
-		closeEach(openHandles(func(s *Semaphore) bool { return s.opts.closeOnExit }))
+		all := openHandles(func(s *Semaphore) bool { return s.opts.closeOnExit })
+		closeEach(all)
+		warnOfLoss(all)
 		os.Exit(exitsignal.Die(sig))
 	})
 }
+
+// warnOfLoss says of which handles the dying process did not give back all in the time of
+// awaitEnd: no goroutine of it will. A log handler that hangs keeps it from dying no longer
+// than warnPatience.
+func warnOfLoss(all []*Semaphore) {
+	warned := make(chan struct{})
+	go func() {
+		defer close(warned)
+		for _, s := range all {
+			select {
+			case <-s.ended:
+			default:
+				if s.traits.Recoverable == nil { // whose permits come back by themselves
+					s.opts.Warn("the process dies before all permits were given back")
+				}
+			}
+		}
+	}()
+	select {
+	case <-warned:
+	case <-time.After(warnPatience):
+	}
+}
+
+const warnPatience = 100 * time.Millisecond

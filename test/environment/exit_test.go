@@ -9,6 +9,7 @@ import (
 	"context"
 	"fmt"
 	"log"
+	"log/slog"
 	"os"
 	"os/signal"
 	"syscall"
@@ -29,6 +30,9 @@ func exitMain(args []string) int {
 	opts := []semaphore.Option{semaphore.WithEngine(engine), semaphore.WithCloseOnExit(args[2] != "plain")}
 	if args[2] == "listening" {
 		signal.Notify(make(chan os.Signal, 1), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	}
+	if args[2] == "logging" {
+		opts = append(opts, semaphore.WithLogger(slog.New(slog.NewTextHandler(os.Stdout, &slog.HandlerOptions{Level: slog.LevelWarn}))))
 	}
 	s, err := semaphore.Open(args[0], opts...)
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -44,11 +45,11 @@ func end(t *testing.T, a *Actor, how exit) {
 }
 
 // A process dies of a signal even if it cannot give back, because another process keeps
-// the file's lock.
+// the file's lock; it says what that may have cost.
 func TestCloseOnExitDiesThoughItCannotGiveBack(t *testing.T) {
 	UseHelper("exit")
 	s := Open(t, UniqueName(t), semaphore.EngineFlock, semaphore.WithValue(5))
-	a := StartActorCommand(t, "exit", Helper(t, "exit", s.Name(), fmt.Sprint(int(semaphore.EngineFlock)), "idle", ""))
+	a := StartActorCommand(t, "exit", Helper(t, "exit", s.Name(), fmt.Sprint(int(semaphore.EngineFlock)), "logging", ""))
 	if got := a.Answer(); got != "ready" {
 		t.Fatal(got)
 	}
@@ -59,6 +60,9 @@ func TestCloseOnExitDiesThoughItCannotGiveBack(t *testing.T) {
 		t.Fatalf("the lock was not free: %v", err)
 	}
 	Must(t, a.Cmd.Process.Signal(syscall.SIGTERM))
+	if got, want := a.Answer(), "dies before all permits were given back"; !strings.Contains(got, want) {
+		t.Errorf("it says %q, want that it %s", got, want)
+	}
 	died := InBackground(a.Cmd.Wait)
 	if err := Result(t, died); err == nil || a.Cmd.ProcessState.Sys().(syscall.WaitStatus).Signal() != syscall.SIGTERM {
 		t.Errorf("%v, want it to die of SIGTERM", err)
