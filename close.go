@@ -389,4 +389,4 @@ func warnOfLoss(all []*Semaphore) {
 	}
 }
 
-const warnPatience = 100 * time.Millisecond
+const warnPatience = time.Second
