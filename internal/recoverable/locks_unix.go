@@ -87,11 +87,12 @@ func newFileLocks(head *permits.Head, f *os.File, path string) (*fileLocks, erro
 //     another directory of the filesystem, if that hands on the same group and everybody
 //     may write there.)
 //
-// A file that is trusted, and has its name in a sticky directory, only such a user has put
-// there: by making it, or, if the system lets users make hard links to files that they may
-// not write, as another name of it. Such a name nobody but the file's owner can remove. It
-// could still make two slots have one lock, so that the dead seem alive: lock takes no file
-// with several names. alive does not ask for that. It would let those users make the state
+// A file that is trusted, and has its name in a sticky directory, only its owner (or root) can
+// remove or replace there, so a holder does not seem dead. But anybody may have put it there:
+// by moving it from a directory that it may write, or, if the system lets users
+// make hard links to files that they may not write, as another name of it. So lock makes a new
+// file where it can, and takes none with several names, which could make two slots have one lock. alive does not ask
+// for that. It would let such users make the state
 // of every owner unknowable, and whoever can have the link for a lock file, because the
 // directory is not sticky, can as well rename another trusted file.
 type sharing struct {
@@ -155,10 +156,9 @@ func (s sharing) explain(path string, err error) error {
 	return err
 }
 
-// apply gives a lock file of the caller's to those who share the semaphore, so that they
+// apply gives a lock file that the caller has just made to those who share the semaphore, so that they
 // can open it, and trust it: whatever the umask, the caller's group, or that it is root, whose
-// files the semaphore's owner may not open. A claimer that is killed before that leaves a
-// file which it completes the next time that it gets the slot; others take another slot.
+// files the semaphore's owner may not open.
 func (s sharing) apply(f *os.File, path string) error {
 	info, err := f.Stat()
 	if err != nil {
@@ -192,61 +192,97 @@ func (s sharing) apply(f *os.File, path string) error {
 
 func (l *fileLocks) path(slot int) string { return fmt.Sprint(l.stem, slot) }
 
+// lock makes a new file for the slot wherever it may. It changes nothing of a file that it
+// finds: a user who may write some other directory of the filesystem can have moved any file from
+// there to this name, a private one of the caller's too, or one that it has open and can lock. (A
+// hard link it cannot make of such a file, if the system protects them.) Only the file of
+// another user that is trusted, and that a sticky directory keeps us from replacing, is used
+// as it is. In that case someone who has moved it here and has it open can keep a dead owner's
+// permits taken.
+//
+// The new file is opened by its name, as others open it: on some filesystems that is another
+// inode. The old one stays locked until the new one has its place. Between that and the new one's lock
+// nobody else claims, and whoever finds either file unlocked has read the slot's earlier
+// generation. A claimer that is killed leaves the old file or the new one, and perhaps a temporary
+// name, which the next claimer, or creator of a semaphore, of the same user removes.
 func (l *fileLocks) lock(slot int) (bool, error) {
 	path := l.path(slot)
-	for {
-		f, err := l.open(path)
-		if errors.Is(err, fs.ErrExist) {
-			continue
-		}
+	for made := false; ; {
+		f, mine, err := l.open(path)
 		if err != nil {
 			return false, err
 		}
-		locked, err := filelock.TryLock(f)
-		if !locked {
-			f.Close()
-			return false, err
+		if f != nil {
+			locked, err := filelock.TryLock(f)
+			if !locked {
+				f.Close()
+				return false, err
+			}
+			if !l.isAt(f, path) {
+				filelock.Close(f) // its owner has removed it since we opened it
+				continue
+			}
 		}
-		if l.isAt(f, path) {
+		if f == nil || !made {
+			err = l.make(path)
+			made = err == nil
+			if errors.Is(err, fs.ErrPermission) && f != nil && !mine {
+				err, made = nil, true // it has to do
+			} else if f != nil {
+				filelock.Close(f)
+				f = nil
+			}
+			if err != nil {
+				return false, err
+			}
+		}
+		if f != nil {
 			l.slot, l.own = slot, f
 			return true, nil
 		}
-		filelock.Close(f) // its owner has removed it since we opened it
 	}
 }
 
-// open opens a slot's file, or makes it.
-func (l *fileLocks) open(path string) (f *os.File, err error) {
+// open opens the file that a slot has already, if any, and reports whether it is the caller's.
+func (l *fileLocks) open(path string) (f *os.File, mine bool, err error) {
 	// Not O_CREAT on what may be another user's; see store.OpenRegular.
 	f, err = store.OpenRegular(path)
-	created := errors.Is(err, fs.ErrNotExist)
-	if created {
-		f, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL|syscall.O_NOFOLLOW, l.sharing.mode)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, false, nil
 	}
 	if err != nil {
-		return nil, l.sharing.explain(path, err)
+		return nil, false, l.sharing.explain(path, err)
 	}
 	defer func() {
 		if err != nil {
-			if created {
-				os.Remove(path)
-			}
 			f.Close()
 		}
 	}()
 	info, err := f.Stat()
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	if names := info.Sys().(*syscall.Stat_t).Nlink; names > 1 {
-		return nil, engine.Because(fs.ErrPermission, "the lock file %s has %d names (hard links); only a file with one is used. Remove it once no process uses the semaphore", path, names)
+		return nil, false, engine.Because(fs.ErrPermission, "the lock file %s has %d names (hard links); only a file with one is used. Remove it once no process uses the semaphore", path, names)
 	}
-	if uid, _ := ownerOf(info); created || int(uid) == os.Geteuid() {
-		err = l.sharing.apply(f, path)
-	} else {
-		err = l.sharing.check(path, info)
+	uid, _ := ownerOf(info)
+	return f, int(uid) == os.Geteuid(), l.sharing.check(path, info)
+}
+
+// make makes a slot's file, in place of the one that is there, if any. The caller has the lock of the
+// claim, so no other process makes one.
+func (l *fileLocks) make(path string) error {
+	f, err := store.OpenTemporary(filepath.Dir(path), l.sharing.mode)
+	if err != nil {
+		return err
 	}
-	return f, err
+	if err = l.sharing.apply(f, path); err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		os.Remove(f.Name())
+	}
+	return cmp.Or(err, filelock.Close(f))
 }
 
 func (l *fileLocks) unlock() error {

@@ -175,6 +175,79 @@ func TestLockFileWithSeveralNames(t *testing.T) {
 	}
 }
 
+// moveThere has another user move a file of root's, from a directory that the user may write, to
+// a lock file's name. It returns the file, open.
+func moveThere(t *testing.T, dir, path string) *os.File {
+	t.Helper()
+	home := filepath.Join(dir, "home")
+	Must(t, os.Mkdir(home, 0o700))
+	Must(t, os.Chown(home, OtherUser, OtherUser))
+	moved, err := os.OpenFile(filepath.Join(home, "file"), os.O_RDWR|os.O_CREATE, 0o600)
+	Must(t, err)
+	t.Cleanup(func() { moved.Close() })
+	asStranger(t, "mv "+moved.Name()+" $0", path)
+	return moved
+}
+
+// A private file that another user has moved to a lock file's name is not given to those who
+// share the semaphore.
+func TestMovedFileStaysPrivate(t *testing.T) {
+	NeedRoot(t)
+	defer Portable()()
+	for _, tt := range []struct {
+		mode  fs.FileMode
+		owner int
+		opt   semaphore.Option
+	}{
+		{0o666, 0, semaphore.WithMode(0o666)},
+		{0o666, OtherUser, semaphore.WithMode(0o666)},
+		{0o600, OtherUser, semaphore.WithCreate(false)},
+	} {
+		t.Run(fmt.Sprintf("%#o of user %d", tt.mode, tt.owner), func(t *testing.T) {
+			dir := commonDir(t, 0o777|fs.ModeSticky)
+			old := syscall.Umask(0)
+			Open(t, "x", Recoverable, semaphore.WithMode(tt.mode))
+			syscall.Umask(old)
+			Must(t, os.Chown(StoreFile(Recoverable, "x"), tt.owner, tt.owner))
+			path := fmt.Sprintf(lockFiles(t, dir), 1)
+			moved := moveThere(t, dir, path)
+			second := Open(t, "x", Recoverable, tt.opt)
+			info, err := moved.Stat()
+			Must(t, err)
+			if st := info.Sys().(*syscall.Stat_t); st.Uid != 0 || st.Gid != 0 || info.Mode() != 0o600 {
+				t.Errorf("the private file has user %d, group %d, mode %v", st.Uid, st.Gid, info.Mode())
+			}
+			s := Open(t, "x", Recoverable, tt.opt)
+			Must(t, second.Wait())
+			Becomes(t, s, 0)
+			WantErr(t, "TryWait beside a holder", s.TryWait(), semaphore.ErrWouldBlock)
+			Must(t, second.Close())
+			Becomes(t, s, 1)
+		})
+	}
+}
+
+// Who has moved a file to a lock file's name, and has it open, cannot make a dead holder seem
+// alive by it.
+func TestMovedFileLocksNoSlot(t *testing.T) {
+	UseHelper("actor")
+	NeedRoot(t)
+	defer Portable()()
+	dir := commonDir(t, 0o777|fs.ModeSticky)
+	s := Open(t, "x", Recoverable)
+	moved := moveThere(t, dir, fmt.Sprintf(lockFiles(t, dir), 1))
+	holder := AsMember(t, Recoverable, 0, 0)
+	holder.OK("open /x")
+	holder.OK("waits 1")
+	Becomes(t, s, 0)
+	if locked, err := tryLockFile(moved); !locked {
+		t.Fatalf("the file that was moved: %v, %v", locked, err)
+	}
+	Must(t, holder.Cmd.Process.Kill())
+	holder.Cmd.Wait()
+	Becomes(t, s, 1)
+}
+
 // Members of a group share a semaphore of mode 0660, whatever their own groups are, also
 // beside lock files that strangers have made; and root uses what is another user's.
 func TestLockFilesOfAGroup(t *testing.T) {

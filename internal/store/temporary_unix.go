@@ -16,7 +16,7 @@ import (
 // mostSwept bounds what one creator does for those before it.
 const mostSwept = 64
 
-// openTemporary makes an empty file with a temporary name, which nobody else uses, and locks
+// OpenTemporary makes an empty file with a temporary name, which nobody else uses, and locks
 // it. The caller removes the name before it unlocks or closes the file.
 //
 // A creator that is killed leaves that name behind, and a later one removes it, but never a
@@ -29,7 +29,7 @@ const mostSwept = 64
 //
 // No name is used twice (it is random), so the name that a sweeper has found to be its file's
 // is not another one's when it is removed.
-func openTemporary(dir string, mode fs.FileMode) (*os.File, error) {
+func OpenTemporary(dir string, mode fs.FileMode) (*os.File, error) {
 	sweep(dir)
 	return openNarrowed(mode, func(mode fs.FileMode) (*os.File, error) {
 		return openTemporaryAs(dir, mode)
