@@ -62,6 +62,7 @@ func newOptions(opts []Option) (options, error) {
 		o.engine = EngineRecoverable
 	}
 	o.Exact = o.engine != EngineAuto
+	o.Mode = engine.BothOrNeither(o.Mode) // also where it says whose files are expected
 	return o, nil
 }
 

@@ -106,7 +106,11 @@ func TestFileOfAnotherOwner(t *testing.T) {
 			Must(t, Open(t, name, e, semaphore.WithCreate(false)).Close())
 			Must(t, Open(t, name, e, semaphore.WithMode(0o666)).Close())
 		}
-		refused() // also as root
+		refused()                                                 // also as root
+		for _, mode := range []fs.FileMode{0o622, 0o620, 0o602} { // which share nothing: see engine.BothOrNeither
+			_, err := semaphore.Open(name, semaphore.WithEngine(e), semaphore.WithMode(mode))
+			WantErr(t, fmt.Sprintf("Open with mode %#o", mode), err, fs.ErrPermission)
+		}
 
 		NeedSeteuid(t)
 		Must(t, syscall.Seteuid(OtherUser))
