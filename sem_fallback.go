@@ -311,7 +311,7 @@ func (s *flockSemaphore) Post() error {
 	})
 	s.Interrupt() // our own waiters need not wait for the next try
 	if !done && err == nil {
-		err = fmt.Errorf("nothing was posted: %s has been locked by others for %v", s.f.Name(), store.Patience)
+		err = fmt.Errorf("nothing was posted: %s has been locked for %v", s.f.Name(), store.Patience)
 	}
 	return err
 }

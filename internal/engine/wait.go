@@ -49,13 +49,16 @@ func (k Kick) Send() {
 //
 // The locks that engines take are tried in this way and never waited for in the
 // kernel: a process that is stopped (SIGSTOP, a debugger) while it holds one must not
-// hang a thread of another.
+// hang a thread of another. A process that was stopped itself meanwhile has not tried for
+// that time, so no turn counts for more than ten of the longest pauses.
 func Retry(patience, first, most time.Duration, try func() (done bool, err error)) (done bool, err error) {
-	start := time.Now()
+	var tried time.Duration
 	for pause := first; ; pause = min(2*pause, most) {
-		if done, err = try(); done || err != nil || time.Since(start) >= patience {
+		start := time.Now()
+		if done, err = try(); done || err != nil || tried >= patience {
 			return done, err
 		}
-		time.Sleep(pause)
+		time.Sleep(min(pause, patience-tried))
+		tried += min(time.Since(start), 10*most)
 	}
 }
