@@ -30,8 +30,8 @@ const closedBit = 1 << 62 // of Semaphore.life
 // all that was taken through the handle, the permits of Acquire too. It returns after
 // that, also if another goroutine was first to call it; WithCloseOnExit after
 // calls in progress have given back what they were taking. (Of a semaphore of EngineFlock
-// whose file others keep locked, what Close cannot give in ten seconds is given in the
-// background, as long as the process lives.)
+// whose file others keep locked, Close tries for some ten seconds; what it cannot give is
+// given in the background, as long as the process lives.)
 func (s *Semaphore) Close() error {
 	defer s.stayIfDying()
 	first := s.shut()
@@ -228,12 +228,16 @@ func openHandles(want func(*Semaphore) bool) []*Semaphore {
 }
 
 // CloseAll closes every handle that this process has open; handles opened with
-// WithCloseOnExit or WithRecovery give back what they hold. It is for main, in a
+// WithCloseOnExit or WithRecovery give back what they hold. It waits a second at most; if
+// others keep the file of a semaphore of EngineFlock locked for longer, WithLogger's logger is
+// warned that permits are still out. It is for main, in a
 // defer and before os.Exit: a library must not call it, for it closes the
 // handles of other packages too.
 func CloseAll() error {
-	closeEach(openHandles(func(*Semaphore) bool { return true }))
+	all := openHandles(func(*Semaphore) bool { return true })
+	closeEach(all)
 	stayIfDying(true)
+	warnOfLoss(all, "not all permits were given back yet; a process that ends now loses them")
 	return nil
 }
 
@@ -361,15 +365,15 @@ func giveBackAndDie(sig os.Signal) {
 		handles.Unlock()
 		all := openHandles(func(s *Semaphore) bool { return s.opts.closeOnExit })
 		closeEach(all)
-		warnOfLoss(all)
+		warnOfLoss(all, "the process dies before all permits were given back")
 		os.Exit(exitsignal.Die(sig))
 	})
 }
 
-// warnOfLoss says of which handles the dying process did not give back all in the time of
-// awaitEnd: no goroutine of it will. A log handler that hangs keeps it from dying no longer
-// than warnPatience.
-func warnOfLoss(all []*Semaphore) {
+// warnOfLoss says of which handles that close on exit not all was given back in the time of
+// awaitEnd. A log handler that hangs keeps the process from dying no longer than
+// warnPatience.
+func warnOfLoss(all []*Semaphore, loss string) {
 	warned := make(chan struct{})
 	go func() {
 		defer close(warned)
@@ -377,8 +381,8 @@ func warnOfLoss(all []*Semaphore) {
 			select {
 			case <-s.ended:
 			default:
-				if s.traits.Recoverable == nil { // whose permits come back by themselves
-					s.opts.Warn("the process dies before all permits were given back")
+				if s.opts.closeOnExit && s.traits.Recoverable == nil { // else they come back by themselves
+					s.opts.Warn(loss)
 				}
 			}
 		}

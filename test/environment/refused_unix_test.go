@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -200,6 +201,24 @@ func TestGivingBackBesideAKeptLock(t *testing.T) {
 		WantErr(t, "WaitContext", Result(t, InBackground(func() error { return s.WaitContext(ctx) })), context.Canceled)
 		comesBack(t, s, other, drop)
 	})
+}
+
+// CloseAll waits a second for what it gives back, and says if that does not suffice.
+func TestCloseAllBesideAKeptLock(t *testing.T) {
+	var log SyncBuffer
+	s := Open(t, UniqueName(t), semaphore.EngineFlock, semaphore.WithCloseOnExit(true),
+		semaphore.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
+	Must(t, s.Wait())
+	drop := keepLock(t, s.Name())
+	Must(t, Result(t, InBackground(semaphore.CloseAll)))
+	if want := "not all permits were given back yet"; !strings.Contains(log.String(), want) {
+		t.Errorf("it says %q, want that %s", log.String(), want)
+	}
+	drop()
+	WaitFor(t, "the end of the giving back", func() bool { return testhook.Inspect(s).Inside == 0 })
+	if n, err := Open(t, s.Name(), semaphore.EngineFlock).Value(); n != 1 || err != nil {
+		t.Errorf("value %d, %v; want 1", n, err)
+	}
 }
 
 // endsAtTaking is a context that ends in the moment in which a permit was taken.
