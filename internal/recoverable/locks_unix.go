@@ -40,7 +40,11 @@ func newLocks(head *permits.Head, f *os.File, path string) (slotLocks, error) {
 		}
 		return &byteLocks{f: f, slot: -1}, nil
 	}
-	return newFileLocks(head, f, path)
+	locks, err := newFileLocks(head, f, path)
+	if err != nil {
+		return nil, err // no slotLocks, rather than one that is a nil pointer
+	}
+	return locks, nil
 }
 
 // duplicateLock returns another descriptor of an open file, and so of its locks.
@@ -260,10 +264,10 @@ func (l *fileLocks) open(path string) (f *os.File, mine bool, err error) {
 	}()
 	info, err := f.Stat()
 	if err != nil {
-		return nil, false, err
+		return f, false, err
 	}
 	if names := info.Sys().(*syscall.Stat_t).Nlink; names > 1 {
-		return nil, false, engine.Because(fs.ErrPermission, "the lock file %s has %d names (hard links); only a file with one is used. Remove it once no process uses the semaphore", path, names)
+		return f, false, engine.Because(fs.ErrPermission, "the lock file %s has %d names (hard links); only a file with one is used. Remove it once no process uses the semaphore", path, names)
 	}
 	uid, _ := ownerOf(info)
 	return f, int(uid) == os.Geteuid(), l.sharing.check(path, info)
