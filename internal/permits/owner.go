@@ -79,6 +79,13 @@ func (t *Table) Claim(host Host, id Identity) (*Owner, error) {
 	mark := t.slotsInUse()
 	trouble := ErrFull // why no slot could be taken
 	try := func(s int) bool {
+		// A lock that cannot be asked for (its file is gone) may be a living owner's.
+		if slot := &t.slots[s]; slot.state.Load() == slotUsed && slot.reaped.Load() != uint32(slot.gen.Load()) {
+			if _, err := host.Alive(s); err != nil {
+				trouble = err
+				return false
+			}
+		}
 		locked, err := host.Lock(s)
 		if err != nil {
 			trouble = err

@@ -17,6 +17,7 @@ import (
 
 	"github.com/procsem/semaphore"
 	"github.com/procsem/semaphore/internal/recoverable"
+	"github.com/procsem/semaphore/internal/testhook"
 	. "github.com/procsem/semaphore/internal/testkit"
 )
 
@@ -119,6 +120,25 @@ func TestLockFileReplacedByAStranger(t *testing.T) {
 			wantStranger(t, "Value", err, fmt.Sprintf(slot, 1))
 		})
 	}
+}
+
+// If the lock file of a living holder is gone nobody gets its slot, also where exits are not
+// reported.
+func TestRemovedLockFile(t *testing.T) {
+	defer Portable()()
+	testhook.NoRobustList.Store(true)
+	defer testhook.NoRobustList.Store(false)
+	dir := commonDir(t, 0o700)
+	s := Open(t, "x", Recoverable)
+	Must(t, s.Wait())
+	Must(t, os.Remove(fmt.Sprintf(lockFiles(t, dir), 0)))
+	second, err := semaphore.Open("x", semaphore.WithRecovery(true))
+	WantErr(t, "Open", err, semaphore.ErrCorrupt)
+	if err == nil {
+		WantErr(t, "TryWait beside a holder", second.TryWait(), semaphore.ErrWouldBlock)
+		second.Close()
+	}
+	Must(t, s.Post())
 }
 
 // What is no regular file tells nothing, whoever has put it in a lock file's place. A pipe
