@@ -276,7 +276,8 @@ func (l *fileLocks) open(path string) (f *os.File, mine bool, err error) {
 // make makes a slot's file, in place of the one that is there, if any. The caller has the lock of the
 // claim, so no other process makes one.
 func (l *fileLocks) make(path string) error {
-	f, err := store.OpenTemporary(filepath.Dir(path), l.sharing.mode)
+	// Until it has its group and owner only we may open it: an open file keeps what it may.
+	f, err := store.OpenTemporary(filepath.Dir(path), l.sharing.mode&0o700)
 	if err != nil {
 		return err
 	}
