@@ -228,7 +228,7 @@ func openHandles(want func(*Semaphore) bool) []*Semaphore {
 }
 
 // CloseAll closes every handle that this process has open; handles opened with
-// WithCloseOnExit or WithRecovery give back what they hold. It waits a second at most; if
+// WithCloseOnExit or WithRecovery give back what they hold. It waits for about a second; if
 // others keep the file of a semaphore of EngineFlock locked for longer, WithLogger's logger is
 // warned that permits are still out. It is for main, in a
 // defer and before os.Exit: a library must not call it, for it closes the
