@@ -200,7 +200,7 @@ func (l *fileLocks) path(slot int) string { return fmt.Sprint(l.stem, slot) }
 // finds: a user who may write some other directory of the filesystem can have moved any file from
 // there to this name, a private one of the caller's too, or one that it has open and can lock. (A
 // hard link it cannot make of such a file, if the system protects them.) Only the file of
-// another user that is trusted, and that a sticky directory keeps us from replacing, is used
+// another user that is trusted, and that we may not replace (in a sticky directory, say), is used
 // as it is. In that case someone who has moved it here and has it open can keep a dead owner's
 // permits taken.
 //
