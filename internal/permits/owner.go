@@ -80,7 +80,7 @@ func (t *Table) Claim(host Host, id Identity) (*Owner, error) {
 	trouble := ErrFull // why no slot could be taken
 	try := func(s int) bool {
 		// A lock that cannot be asked for (its file is gone) may be a living owner's.
-		if slot := &t.slots[s]; slot.state.Load() == slotUsed && slot.reaped.Load() != uint32(slot.gen.Load()) {
+		if t.mayLive(s) {
 			if _, err := host.Alive(s); err != nil {
 				trouble = err
 				return false
@@ -131,15 +131,19 @@ func (t *Table) Claim(host Host, id Identity) (*Owner, error) {
 
 // occupied reports whether a slot has an owner that is not known to be dead.
 func (t *Table) occupied(s int) bool {
-	slot := &t.slots[s]
-	return slot.state.Load() == slotUsed && slot.live.Load()&futex.OwnerDied == 0 && slot.reaped.Load() != uint32(slot.gen.Load())
+	return t.mayLive(s) && t.slots[s].live.Load()&futex.OwnerDied == 0
 }
 
 // Occupied reports whether a slot other than the owner's own may have a living owner.
 // An owner whose exit the kernel has reported may live on as another program (exec).
 func (o *Owner) Occupied(s int) bool {
-	slot := &o.slots[s]
-	return s != o.slot && slot.state.Load() == slotUsed && slot.reaped.Load() != uint32(slot.gen.Load())
+	return s != o.slot && o.mayLive(s)
+}
+
+// mayLive reports whether a slot has an owner that was not found dead.
+func (t *Table) mayLive(s int) bool {
+	slot := &t.slots[s]
+	return slot.state.Load() == slotUsed && slot.reaped.Load() != uint32(slot.gen.Load())
 }
 
 // Inherit frees all slots except the owner's own. The caller has the lock of the claim,

@@ -264,8 +264,7 @@ func (o *Owner) reapOwner(s int, gen, waits uint64) (freed int) {
 // It looks at no permit, so it is quick in a large table.
 func (o *Owner) Suspects() bool {
 	for s := range o.slotsInUse() {
-		slot := &o.slots[s]
-		if s != o.slot && slot.state.Load() == slotUsed && !exitWillBeReported(slot.live.Load()) && slot.reaped.Load() != uint32(slot.gen.Load()) {
+		if o.Occupied(s) && !exitWillBeReported(o.slots[s].live.Load()) {
 			return true
 		}
 	}

@@ -249,7 +249,7 @@ var mutants = []mutant{
 		{"	if lives {\n		return true, engine.Because", "	if lives && n < 0 {\n		return true, engine.Because"},
 	}},
 	{"an owner that lives on as another program does not count as living", owner, "TestExecKeepsTheLimit", whole, []edit{
-		{"s != o.slot && slot.state.Load() == slotUsed &&", "s != o.slot && slot.live.Load()&futex.OwnerDied == 0 && slot.state.Load() == slotUsed &&"},
+		{"s != o.slot && o.mayLive(s)", "s != o.slot && o.occupied(s)"},
 	}},
 	{"Open replaces a limit that SetLimit has set", engine, "TestLimitOfAnExistingOne", whole, []edit{
 		{"!h.opts.ValueSet || set || n", "!h.opts.ValueSet || set && n < 0 || n"},
