@@ -238,7 +238,7 @@ func callOpen(cname *C.char, flags int, how engine.How, o *engine.Options) (C.se
 	// EEXIST without O_EXCL is glibc 2.37's bug with concurrent creation;
 	// EINTR comes from the open(2) inside.
 	for range mostOpens {
-		errno = C.semaphore_open(&sem, cname, C.int(flags), C.uint(engine.BothOrNeither(o.Mode)), C.uint(o.Value))
+		errno = C.semaphore_open(&sem, cname, C.int(flags), C.uint(o.Mode), C.uint(o.Value))
 		if e := syscall.Errno(errno); e != syscall.EINTR && (e != syscall.EEXIST || how != engine.OpenOrCreate) {
 			break
 		}
