@@ -95,10 +95,10 @@ func newFileLocks(head *permits.Head, f *os.File, path string) (*fileLocks, erro
 // remove or replace there, so a holder does not seem dead. But anybody may have put it there:
 // by moving it from a directory that it may write, or, if the system lets users
 // make hard links to files that they may not write, as another name of it. So lock makes a new
-// file where it can, and takes none with several names, which could make two slots have one lock. alive does not ask
-// for that. It would let such users make the state
-// of every owner unknowable, and whoever can have the link for a lock file, because the
-// directory is not sticky, can as well rename another trusted file.
+// file where it can, and takes none with several names, which could make two slots have one
+// lock. alive does not ask for that. It would let such users make the state of every owner
+// unknowable, and whoever can have the link for a lock file, because the directory is not
+// sticky, can as well rename another trusted file.
 type sharing struct {
 	uid, gid  uint32
 	mode      fs.FileMode
