@@ -50,7 +50,8 @@ func (k Kick) Send() {
 // The locks that engines take are tried in this way and never waited for in the
 // kernel: a process that is stopped (SIGSTOP, a debugger) while it holds one must not
 // hang a thread of another. A process that was stopped itself meanwhile has not tried for
-// that time, so no turn counts for more than ten of the longest pauses.
+// that time, so no turn counts for more than ten of the longest pauses. On a machine so busy
+// that turns do take longer, patience is longer, too.
 func Retry(patience, first, most time.Duration, try func() (done bool, err error)) (done bool, err error) {
 	var tried time.Duration
 	for pause := first; ; pause = min(2*pause, most) {

@@ -57,6 +57,7 @@ func duplicateLock(f *os.File) (*os.File, error) { return store.Duplicate(f, f.N
 type fileLocks struct {
 	stem    string
 	sharing sharing
+	swept   bool
 	slot    int
 	own     *os.File
 }
@@ -140,14 +141,19 @@ func (s sharing) check(path string, info fs.FileInfo) error {
 	if s.trusts(uid, gid) {
 		return nil
 	}
-	allowed := fmt.Sprintf("root and of user %d, the semaphore's owner", s.uid)
+	return engine.Because(fs.ErrPermission, "the lock file %s is of user %d and group %d, who could replace it, and so make a holder seem dead; trusted are those of %s. Remove it, or unlink the semaphore, once no process uses that", path, uid, gid, s.trusted())
+}
+
+// trusted says for errors which lock files are.
+func (s sharing) trusted() string {
+	trusted := fmt.Sprintf("root and of user %d, the semaphore's owner", s.uid)
 	switch {
 	case s.byGroup:
-		allowed += fmt.Sprintf(", and those that have its group, %d", s.gid)
+		trusted += fmt.Sprintf(", and those that have its group, %d", s.gid)
 	case s.mode&0o020 != 0:
-		allowed += fmt.Sprintf("; that a file has the semaphore's group says nothing in %s, which everybody may write and which has that group itself", s.directory)
+		trusted += fmt.Sprintf("; that a file has the semaphore's group says nothing in %s, which everybody may write and which has that group itself", s.directory)
 	}
-	return engine.Because(fs.ErrPermission, "the lock file %s is of user %d and group %d, who could replace it, and so make a holder seem dead; trusted are those of %s. Remove it, or unlink the semaphore, once no process uses that", path, uid, gid, allowed)
+	return trusted
 }
 
 // explain is check of a file that could not even be opened: that it is not trusted says more.
@@ -163,7 +169,7 @@ func (s sharing) explain(path string, err error) error {
 // apply gives a lock file that the caller has just made to those who share the semaphore, so that they
 // can open it, and trust it: whatever the umask, the caller's group, or that it is root, whose
 // files the semaphore's owner may not open.
-func (s sharing) apply(f *os.File, path string) error {
+func (s sharing) apply(f *os.File) error {
 	info, err := f.Stat()
 	if err != nil {
 		return err
@@ -191,7 +197,10 @@ func (s sharing) apply(f *os.File, path string) error {
 	if info, err = f.Stat(); err != nil {
 		return err
 	}
-	return s.check(path, info)
+	if uid, gid := ownerOf(info); !s.trusts(uid, gid) {
+		return engine.Because(fs.ErrPermission, "a new lock file in %s has user %d and group %d; trusted are those of %s", s.directory, uid, gid, s.trusted())
+	}
+	return nil
 }
 
 func (l *fileLocks) path(slot int) string { return fmt.Sprint(l.stem, slot) }
@@ -200,8 +209,8 @@ func (l *fileLocks) path(slot int) string { return fmt.Sprint(l.stem, slot) }
 // finds: a user who may write some other directory of the filesystem can have moved any file from
 // there to this name, a private one of the caller's too, or one that it has open and can lock. (A
 // hard link it cannot make of such a file, if the system protects them.) Only the file of
-// another user that is trusted, and that we may not replace (in a sticky directory, say), is used
-// as it is. In that case someone who has moved it here and has it open can keep a dead owner's
+// another user that is trusted, and in whose place we may put none (in a sticky directory, say), is
+// used as it is. In that case someone who has moved it here and has it open can keep a dead owner's
 // permits taken.
 //
 // The new file is opened by its name, as others open it: on some filesystems that is another
@@ -211,7 +220,12 @@ func (l *fileLocks) path(slot int) string { return fmt.Sprint(l.stem, slot) }
 // name, which the next claimer, or creator of a semaphore, of the same user removes.
 func (l *fileLocks) lock(slot int) (bool, error) {
 	path := l.path(slot)
-	for made := false; ; {
+	if !l.swept {
+		store.Sweep(filepath.Dir(path))
+		l.swept = true
+	}
+	made := false
+	for range mostTurns {
 		f, mine, err := l.open(path)
 		if err != nil {
 			return false, err
@@ -227,25 +241,32 @@ func (l *fileLocks) lock(slot int) (bool, error) {
 				continue
 			}
 		}
-		if f == nil || !made {
-			err = l.make(path)
+		use := f != nil && made
+		if !use {
+			refused, err := l.make(path)
 			made = err == nil
-			if errors.Is(err, fs.ErrPermission) && f != nil && !mine {
-				err, made = nil, true // it has to do
-			} else if f != nil {
-				filelock.Close(f)
-				f = nil
-			}
-			if err != nil {
+			use = refused && f != nil && !mine // it has to do
+			if !use && err != nil {
+				if f != nil {
+					filelock.Close(f)
+				}
 				return false, err
 			}
 		}
-		if f != nil {
+		if use {
 			l.slot, l.own = slot, f
 			return true, nil
 		}
+		if f != nil {
+			filelock.Close(f)
+		}
 	}
+	return false, store.Unseen(path, "the inode")
 }
+
+// mostTurns is how often a lock file may have gone before it is locked: more only if the
+// filesystem shows an open file's inode otherwise than that of its name.
+const mostTurns = 100
 
 // open opens the file that a slot has already, if any, and reports whether it is the caller's.
 func (l *fileLocks) open(path string) (f *os.File, mine bool, err error) {
@@ -273,21 +294,23 @@ func (l *fileLocks) open(path string) (f *os.File, mine bool, err error) {
 	return f, int(uid) == os.Geteuid(), l.sharing.check(path, info)
 }
 
-// make makes a slot's file, in place of the one that is there, if any. The caller has the lock of the
-// claim, so no other process makes one.
-func (l *fileLocks) make(path string) error {
+// make makes a slot's file, in place of the one that is there, if any. The caller has the lock of
+// the claim, so no other process makes one. It reports whether it was refused to have a new file
+// there.
+func (l *fileLocks) make(path string) (refused bool, err error) {
 	// Until it has its group and owner only we may open it: an open file keeps what it may.
 	f, err := store.OpenTemporary(filepath.Dir(path), l.sharing.mode&0o700)
 	if err != nil {
-		return err
+		return errors.Is(err, fs.ErrPermission), err
 	}
-	if err = l.sharing.apply(f, path); err == nil {
+	if err = l.sharing.apply(f); err == nil {
 		err = os.Rename(f.Name(), path)
+		refused = errors.Is(err, fs.ErrPermission)
 	}
 	if err != nil {
 		os.Remove(f.Name())
 	}
-	return cmp.Or(err, filelock.Close(f))
+	return refused, cmp.Or(err, filelock.Close(f))
 }
 
 func (l *fileLocks) unlock() error {

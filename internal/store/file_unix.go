@@ -112,6 +112,7 @@ func create(dir, name string, fill func(*os.File) error, mode fs.FileMode) (*os.
 	if !errors.Is(err, errors.ErrUnsupported) {
 		return f, err
 	}
+	Sweep(dir)
 	f, err = OpenTemporary(dir, mode)
 	if err != nil {
 		return nil, err

@@ -16,6 +16,10 @@ import (
 // mostSwept bounds what one creator does for those before it.
 const mostSwept = 64
 
+// mostLost is how often a creator may lose its file to a sweeper: more only if the filesystem
+// does not show it under its name.
+const mostLost = 100
+
 // OpenTemporary makes an empty file with a temporary name, which nobody else uses, and locks
 // it. The caller removes the name before it unlocks or closes the file.
 //
@@ -30,7 +34,6 @@ const mostSwept = 64
 // No name is used twice (it is random), so the name that a sweeper has found to be its file's
 // is not another one's when it is removed.
 func OpenTemporary(dir string, mode fs.FileMode) (*os.File, error) {
-	sweep(dir)
 	return openNarrowed(mode, func(mode fs.FileMode) (*os.File, error) {
 		return openTemporaryAs(dir, mode)
 	}, func(f *os.File) {
@@ -40,7 +43,7 @@ func OpenTemporary(dir string, mode fs.FileMode) (*os.File, error) {
 }
 
 func openTemporaryAs(dir string, mode fs.FileMode) (*os.File, error) {
-	for {
+	for range mostLost {
 		temp := tempName(dir)
 		f, err := os.OpenFile(temp, os.O_RDWR|os.O_CREATE|os.O_EXCL|syscall.O_NOFOLLOW, mode)
 		if err != nil {
@@ -60,6 +63,7 @@ func openTemporaryAs(dir string, mode fs.FileMode) (*os.File, error) {
 			return nil, err
 		}
 	}
+	return nil, Unseen(tempName(dir), "the inode")
 }
 
 // IsAt reports whether a name is an open file's. It does not ask for the number of the
@@ -76,10 +80,10 @@ func IsAt(f *os.File, path string) (bool, error) {
 	return err == nil && os.SameFile(named, opened), err
 }
 
-// sweep removes temporary names of this user's creators that were killed. It may have been
+// Sweep removes temporary names of this user's creators that were killed. It may have been
 // after the file had got its final name, too: that file is then as whole as any, and its lock
 // is had for a moment only.
-func sweep(dir string) {
+func Sweep(dir string) {
 	d, err := os.Open(dir)
 	if err != nil {
 		return
@@ -88,20 +92,23 @@ func sweep(dir string) {
 	entries, _ := d.Readdirnames(-1)
 	swept := 0
 	for _, name := range entries {
-		if !strings.HasPrefix(name, tempPrefix) {
+		path := filepath.Join(dir, name)
+		if !strings.HasPrefix(name, tempPrefix) || !isOwn(path) {
 			continue
 		}
 		if swept++; swept > mostSwept {
 			return
 		}
-		sweepOne(filepath.Join(dir, name))
+		sweepOne(path)
 	}
 }
 
+func isOwn(path string) bool {
+	info, err := os.Lstat(path)
+	return err == nil && int(info.Sys().(*syscall.Stat_t).Uid) == os.Geteuid()
+}
+
 func sweepOne(temp string) {
-	if info, err := os.Lstat(temp); err != nil || int(info.Sys().(*syscall.Stat_t).Uid) != os.Geteuid() {
-		return
-	}
 	f, err := OpenRegular(temp)
 	if err != nil {
 		return

@@ -4,7 +4,9 @@ package store_test
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"sync"
@@ -121,5 +123,28 @@ func TestCreatorsSweepEachOther(t *testing.T) {
 	all.Wait()
 	if left := files(t, dir); len(left) > 0 {
 		t.Errorf("left behind: %v", left)
+	}
+}
+
+// However many temporary files another user makes, a creator removes those of its own user's.
+func TestStrangersTemporaryFiles(t *testing.T) {
+	NeedRoot(t)
+	t.Cleanup(store.NoUnnamed())
+	dir := t.TempDir()
+	for range 300 { // read in no order, so that some come before ours
+		f, err := store.OpenTemporary(dir, 0o600)
+		Must(t, err)
+		Must(t, f.Chown(OtherUser, OtherUser))
+		Must(t, filelock.Close(f))
+	}
+	f, err := store.OpenTemporary(dir, 0o600)
+	Must(t, err)
+	Must(t, filelock.Close(f))
+	Must(t, create(dir, "later", store.Filled([]byte("whole"))))
+	if _, err := os.Lstat(f.Name()); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the file of a creator of this user: %v", err)
+	}
+	if left := len(files(t, dir)); left != 301 {
+		t.Errorf("%d files, want the other user's 300 and the new one", left)
 	}
 }
