@@ -436,11 +436,7 @@ func TestConsole(t *testing.T) {
 				t.Skip(tt.wine)
 			}
 			s := Open(t, UniqueName(t), engineWindows, semaphore.WithValue(5))
-			a := StartActorCommand(t, "exit", endable(Helper(t, "exit", s.Name(), fmt.Sprint(int(engineWindows)), tt.how, "")))
-			if got := a.Answer(); got != "ready" {
-				t.Fatal(got)
-			}
-			end(t, a, exit{tt.how, syscall.SIGINT, 0})
+			end(t, startEndable(t, s, engineWindows, tt.how), exit{tt.how, syscall.SIGINT, 0})
 		})
 	}
 }

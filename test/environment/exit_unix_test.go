@@ -33,6 +33,8 @@ func endable(cmd *exec.Cmd) *exec.Cmd { return cmd }
 
 func heedCtrlC() {}
 
+func mayBeEnded() bool { return true }
+
 // end sends a signal, and fails the test unless the process dies of it.
 func end(t *testing.T, a *Actor, how exit) {
 	t.Helper()

@@ -39,6 +39,14 @@ func heedCtrlC() {
 	}
 }
 
+// mayBeEnded reports whether this process has the console that the event comes through. On a
+// busy machine Wine 8 fails to start a process, once in some thousands, and so the one that is
+// to be the console of a new process: that runs without one.
+func mayBeEnded() bool {
+	page, _, _ := getConsoleCP.Call()
+	return page != 0 || !UnderWine()
+}
+
 func init() { helpers["ctrl"] = ctrlMain }
 
 // ctrlMain sends an event to a process that has a console of its own: Ctrl-Break, as
@@ -105,5 +113,6 @@ var (
 	kernel32              = windows.NewLazySystemDLL("kernel32.dll")
 	attachConsole         = kernel32.NewProc("AttachConsole")
 	freeConsole           = kernel32.NewProc("FreeConsole")
+	getConsoleCP          = kernel32.NewProc("GetConsoleCP")
 	setConsoleCtrlHandler = kernel32.NewProc("SetConsoleCtrlHandler")
 )
