@@ -42,6 +42,11 @@
 // set stays; [Semaphore.Holders] lists the holders. Programs that don't use this package
 // can't share such a semaphore.
 //
+// The permits have numbers, from 0 to the limit less 1, and [Permit.Slots] returns that of
+// a Permit. No two that are held at the same moment have the same one, on the whole
+// machine, whoever is killed. So a program can use the number to choose one of several
+// devices, ports or databases.
+//
 // A permit comes back when its handle is closed or its process ends, and not before: a
 // goroutine that returns, or panics and is recovered, without having given it back
 // keeps it taken, and so does a process that is stopped.

@@ -58,6 +58,19 @@ func Example_limit() {
 	// Output: 3 <nil>
 }
 
+// The number of a permit chooses one of several things that only one process can have at a
+// time: here a port for each of at most ten servers of this machine.
+func ExamplePermit_Slots() {
+	p, err := semaphore.Acquire(context.Background(), "example-slots", semaphore.WithValue(10), semaphore.WithRecovery(true))
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer semaphore.Unlink("example-slots")
+	defer p.Release()
+	fmt.Println("port", 8000+p.Slots()[0])
+	// Output: port 8000
+}
+
 // One call for one critical section: Release closes the handle too.
 func ExampleAcquire() {
 	p, err := semaphore.Acquire(context.Background(), "example-acquire", semaphore.WithValue(2), semaphore.WithRecovery(true))

@@ -10,6 +10,6 @@ import (
 )
 
 // helpers are the processes that the tests of the type start.
-var helpers = Helpers{"actor": ActorMain, "create": CreateMain}
+var helpers = Helpers{"actor": ActorMain, "create": CreateMain, "slots": slotsMain}
 
 func TestMain(m *testing.M) { os.Exit(Main(m, helpers)) }

@@ -3,10 +3,12 @@
 package semaphore_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -59,6 +61,131 @@ func TestLimitAcrossProcesses(t *testing.T) {
 			}
 		}
 	})
+}
+
+// No two Permits that are held at the same moment have the same number, in whichever
+// goroutines, handles and processes, and however they came by their permits.
+func TestSlotsAreDifferent(t *testing.T) {
+	UseHelper("slots")
+	NeedEngine(t, Recoverable)
+	EachVariant(t, func(t *testing.T) {
+		s := Open(t, UniqueName(t), Recoverable, semaphore.WithValue(slotsLimit))
+		dir, rounds := TempDir(t), Times(200)
+		var actors []*Actor
+		for range 2 {
+			actors = append(actors, StartActorCommand(t, "slots", Helper(t, "slots", s.Name(), dir, fmt.Sprint(rounds))))
+		}
+		if err := useSlots(s.Name(), dir, rounds); err != nil {
+			t.Error(err)
+		}
+		for _, a := range actors {
+			if got := a.Answer(); got != "ok" {
+				t.Error(got)
+			}
+		}
+		Becomes(t, s, slotsLimit)
+	})
+}
+
+const slotsLimit = 3
+
+// slotsMain is the helper "slots", useSlots in another process.
+func slotsMain(args []string) int {
+	var rounds int
+	fmt.Sscan(args[2], &rounds)
+	if err := useSlots(args[0], args[1], rounds); err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	fmt.Println("ok")
+	return 0
+}
+
+// useSlots takes and gives permits, on several handles, by several goroutines of each. A
+// goroutine that has a Permit creates a file with its number in the directory, which
+// fails if another one has that number, and removes it before it gives the permit back.
+func useSlots(name, dir string, rounds int) error {
+	inside := func(p *semaphore.Permit) error {
+		numbers := p.Slots()
+		if len(numbers) != 1 || numbers[0] < 0 || numbers[0] >= slotsLimit {
+			return fmt.Errorf("numbers %v of a permit, of which there are %d", numbers, slotsLimit)
+		}
+		path := filepath.Join(dir, fmt.Sprint(numbers[0]))
+		f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL, 0o600)
+		if err != nil {
+			return fmt.Errorf("another holder has the number %d: %w", numbers[0], err)
+		}
+		f.Close()
+		runtime.Gosched()
+		return errors.Join(os.Remove(path), p.Release())
+	}
+	// Each of these takes a permit in another way, or none, and gives it back.
+	ways := []func(s *semaphore.Semaphore) error{
+		func(s *semaphore.Semaphore) error {
+			p, err := s.Acquire(context.Background())
+			if err != nil {
+				return err
+			}
+			return inside(p)
+		},
+		func(s *semaphore.Semaphore) error {
+			ctx, cancel := context.WithTimeout(context.Background(), time.Duration(rand.Int64N(int64(time.Millisecond))))
+			defer cancel()
+			p, err := s.Acquire(ctx)
+			switch err {
+			case nil:
+				return inside(p)
+			case context.DeadlineExceeded:
+				return nil
+			}
+			return err
+		},
+		func(s *semaphore.Semaphore) error {
+			p, err := s.TryAcquire()
+			switch {
+			case err == nil:
+				return inside(p)
+			case errors.Is(err, semaphore.ErrWouldBlock):
+				return nil
+			}
+			return err
+		},
+		func(s *semaphore.Semaphore) error {
+			if err := s.Wait(); err != nil {
+				return err
+			}
+			return s.Post()
+		},
+	}
+	var all sync.WaitGroup
+	failed := make(chan error, 1)
+	for range 2 {
+		s, err := semaphore.Open(name, semaphore.WithRecovery(true), semaphore.WithCreate(false))
+		if err != nil {
+			return err
+		}
+		defer s.Close()
+		for range 4 {
+			all.Go(func() {
+				for range rounds {
+					if err := ways[rand.IntN(len(ways))](s); err != nil {
+						select {
+						case failed <- err:
+						default: // the first one says enough
+						}
+						return
+					}
+				}
+			})
+		}
+	}
+	all.Wait()
+	select {
+	case err := <-failed:
+		return err
+	default:
+		return nil
+	}
 }
 
 // A post in a process of any kind wakes a waiter in a process of any other kind,

@@ -136,6 +136,30 @@ func (p *Permit) release() error {
 	return nil
 }
 
+// Slots returns the numbers of what the Permit holds, in ascending order: a Permit of
+// one permit has one. With a limit of n the permits of a semaphore are numbered from 0
+// to n-1, and no two that are held at the same moment have the same number, whichever
+// processes of the machine hold them. So a program can choose one of several devices,
+// ports or databases by it. The number of a holder that dies is free when its permit
+// has come back, not before. When SetLimit lowers the limit, Permits keep their numbers,
+// which may then be n or more until they are released.
+//
+// Slots returns nil when the Permit holds nothing any more: after Release, and after
+// Close of the handle. It also returns nil if the permits of the semaphore have no
+// owners, for then it is a bare count, and they have no numbers: WithRecovery(true) makes
+// one whose permits have.
+func (p *Permit) Slots() []int {
+	if p == nil || p.s == nil || p.s.traits.Recoverable == nil {
+		return nil
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.released || p.s.closed() {
+		return nil
+	}
+	return []int{p.got}
+}
+
 // abandon counts a permit as released that could not be given back, and that is not the
 // caller's any more. If it can be given later, the handle gives it. The caller is inside (enter).
 func (p *Permit) abandon() {

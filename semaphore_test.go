@@ -13,6 +13,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -558,6 +559,114 @@ func TestConformancePermits(t *testing.T) {
 			t.Errorf("Acquire past its deadline: %v", err)
 		}
 		WaitFor(t, "the handles of Acquire closed", func() bool { return semaphore.OpenHandles() == handles })
+	})
+}
+
+// The permits of a semaphore have numbers if they have owners.
+func TestConformanceSlots(t *testing.T) {
+	EachEngine(t, func(t *testing.T, e semaphore.Engine) {
+		const limit = 5
+		name := UniqueName(t)
+		a, b := Open(t, name, e, semaphore.WithValue(limit)), Open(t, name, e)
+		acquired := func(s *semaphore.Semaphore) *semaphore.Permit {
+			t.Helper()
+			p, err := s.TryAcquire()
+			Must(t, err)
+			return p
+		}
+		wants := func(what string, p *semaphore.Permit, want ...int) {
+			t.Helper()
+			if got := p.Slots(); !slices.Equal(got, want) || (got == nil) != (want == nil) {
+				t.Errorf("%s: number %#v, want %#v", what, got, want)
+			}
+		}
+		wants("a nil Permit", nil)
+		wants("a Permit that was not acquired", new(semaphore.Permit))
+		if !Owns(e) {
+			p := acquired(a)
+			wants("a permit without an owner", p)
+			Must(t, p.Release())
+			wants("a permit without an owner that was released", p)
+			return
+		}
+		p := []*semaphore.Permit{acquired(a), acquired(b), acquired(a)}
+		for i := range p {
+			wants("the free ones in their order", p[i], i)
+		}
+		Must(t, b.Wait()) // has 3, and does not tell
+		p = append(p, acquired(a))
+		wants("beside a Wait", p[3], 4)
+
+		// A permit that comes back is free for both handles.
+		Must(t, p[1].Release())
+		wants("after Release", p[1])
+		p[1] = acquired(a)
+		wants("one that another handle has released", p[1], 1)
+		Must(t, b.Post())
+		p = append(p, acquired(b))
+		wants("one that was posted", p[4], 3)
+
+		// A permit that is passed on within the handle keeps its number.
+		for round, given := range []*semaphore.Permit{p[0], p[2]} {
+			got := make(chan *semaphore.Permit, 1)
+			waiting := Blocked(t, a, func() error {
+				p, err := a.Acquire(context.Background())
+				got <- p
+				return err
+			})
+			number := given.Slots()
+			Must(t, given.Release())
+			Must(t, Result(t, waiting))
+			p[2*round] = <-got
+			wants("passed on from a Permit", p[2*round], number...)
+			wants("that passed it on", given)
+		}
+		Must(t, p[1].Release())
+		Must(t, a.Wait())
+		got := make(chan *semaphore.Permit, 1)
+		waiting := Blocked(t, a, func() error {
+			p, err := a.Acquire(context.Background())
+			got <- p
+			return err
+		})
+		Must(t, a.Post())
+		Must(t, Result(t, waiting))
+		p[1] = <-got
+		wants("passed on from a Post", p[1], 1)
+
+		// A permit that comes from another handle.
+		waiting = Blocked(t, b, func() error {
+			p, err := b.Acquire(context.Background())
+			got <- p
+			return err
+		})
+		Must(t, p[2].Release())
+		Must(t, Result(t, waiting))
+		p[2] = <-got
+		wants("given by another handle", p[2], 2)
+
+		// A lowered limit takes no number away, and no new one is above it.
+		Must(t, b.SetLimit(2))
+		wants("above a lowered limit", p[3], 4)
+		for _, i := range []int{0, 2, 3, 4} {
+			Must(t, p[i].Release())
+		}
+		p[0] = acquired(b)
+		wants("below a lowered limit", p[0], 0)
+		_, err := b.TryAcquire()
+		WantErr(t, "TryAcquire beyond a lowered limit", err, semaphore.ErrWouldBlock)
+
+		Must(t, a.Close()) // gives back p[1]
+		wants("after Close", p[1])
+		p[1] = acquired(b)
+		wants("one that a Close has given back", p[1], 1)
+		wants("still held", p[0], 0)
+		Must(t, p[0].Release())
+		once, err := semaphore.Acquire(context.Background(), name, semaphore.WithEngine(e))
+		Must(t, err)
+		wants("of the function Acquire", once, 0)
+		Must(t, once.Release())
+		wants("of the function Acquire, released", once)
 	})
 }
 
