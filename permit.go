@@ -144,6 +144,10 @@ func (p *Permit) release() error {
 // has come back, not before. When SetLimit lowers the limit, Permits keep their numbers,
 // which may then be n or more until they are released.
 //
+// With a limit of at most 64, Acquire and TryAcquire take the lowest number that is free
+// when they look; with a higher one, any that is free. A permit that Release or Post
+// passes on to a waiter of the same handle keeps its number.
+//
 // Slots returns nil when the Permit holds nothing any more: after Release, and after
 // Close of the handle. It also returns nil if the permits of the semaphore have no
 // owners, for then it is a bare count, and they have no numbers: WithRecovery(true) makes

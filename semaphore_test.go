@@ -606,6 +606,17 @@ func TestConformanceSlots(t *testing.T) {
 		p = append(p, acquired(b))
 		wants("one that was posted", p[4], 3)
 
+		// Of several free ones the lowest, whatever the handle took last.
+		Must(t, p[3].Release())
+		p[3] = acquired(a)
+		for _, i := range []int{0, 2, 3} {
+			Must(t, p[i].Release())
+		}
+		p[0], p[2], p[3] = acquired(a), acquired(a), acquired(a)
+		for i, want := range map[int]int{0: 0, 2: 2, 3: 4} {
+			wants("the lowest", p[i], want)
+		}
+
 		// A permit that is passed on within the handle keeps its number.
 		for round, given := range []*semaphore.Permit{p[0], p[2]} {
 			got := make(chan *semaphore.Permit, 1)

@@ -42,8 +42,12 @@ func (t *Table) search(g, n int) (i int, ok bool) {
 	return 0, false
 }
 
-// free returns a free word below n.
-func (o *Owner) free(n int) (i int, ok bool) {
+// free returns a free word below n, for the handle or for a Permit.
+func (o *Owner) free(n int, forPermit bool) (i int, ok bool) {
+	if forPermit && n <= groupSize {
+		// People see the number of a Permit's word, and are promised the lowest.
+		return o.search(0, n)
+	}
 	i, ok = o.find(n)
 	if !ok && n > groupSize {
 		// After we read a bit, and before we read the slots, another taker may have

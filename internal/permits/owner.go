@@ -34,8 +34,9 @@ type Owner struct {
 	gen   uint64
 	word  uint64 // the word of a permit that was taken for the handle
 
-	// home is the word that was taken or given last. The next search begins there,
-	// because the processor's cache has it.
+	// home is the word that was taken or given last. The next search for the handle begins
+	// there, because the processor's cache has it, and so does one for a Permit in a large
+	// table; in a small one a Permit gets the lowest free word.
 	home atomic.Uint32
 
 	// slow is held while words of the handle other than home's are taken or given,
@@ -274,7 +275,7 @@ func (o *Owner) Take(forPermit bool) (i int, ok bool) {
 				return 0, false
 			}
 		}
-		i, ok := o.free(min(limitOf(l), o.permitsInUse()))
+		i, ok := o.free(min(limitOf(l), o.permitsInUse()), forPermit)
 		if !ok {
 			return 0, false
 		}

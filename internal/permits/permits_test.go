@@ -432,6 +432,53 @@ func TestHandOver(t *testing.T) {
 	}
 }
 
+// In a small table a Permit gets the lowest free word, whichever word the handle took or gave
+// last, and for itself the handle takes that one.
+func TestPermitsTakeTheLowestWord(t *testing.T) {
+	const limit = groupSize
+	w := newWorld(t, limit)
+	a, b := w.open(), w.open()
+	wants := func(what string, o *Owner, forPermit bool, want int) {
+		t.Helper()
+		if i, ok := o.Take(forPermit); !ok || i != want {
+			t.Errorf("%s: took %d, %v, want %d", what, i, ok, want)
+		}
+	}
+	for i := range limit {
+		wants("the free words in their order", []*Owner{a, b}[i%2], true, i)
+	}
+	if i, ok := a.Take(true); ok {
+		t.Errorf("took %d, but none is free", i)
+	}
+	for _, i := range []int{62, 40, 2} {
+		if !a.GiveAt(i) {
+			t.Fatalf("could not give %d", i)
+		}
+	}
+	wants("of three that were given", b, true, 2)
+	wants("of two that were given", a, true, 40)
+	a.home.Store(62)
+	if i := 38; !a.GiveAt(i) {
+		t.Fatalf("could not give %d", i)
+	}
+	wants("for the handle", a, false, 62)
+	wants("the lowest again", a, true, 38)
+
+	// A lowered limit: only words below it.
+	for _, i := range []int{10, 50} {
+		if !a.GiveAt(i) {
+			t.Fatalf("could not give %d", i)
+		}
+	}
+	if err := b.SetLimit(limit-1, true); err != nil {
+		t.Fatal(err)
+	}
+	wants("below a lowered limit", b, true, 10)
+	if i, ok := b.Take(true); ok {
+		t.Errorf("took %d, but as many as the limit are held", i)
+	}
+}
+
 // A waiter that dies stays counted until a giver wakes nobody.
 func TestWaitersAreHealed(t *testing.T) {
 	w := newWorld(t, 1)

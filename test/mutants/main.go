@@ -229,6 +229,11 @@ var mutants = []mutant{
 		{"g := int(o.slots[s].clearing.Load()) - 1; g > 0 && g <= last", "g := int(o.slots[s].clearing.Load()) - 1; g > last"},
 	}},
 
+	// The numbers of Permits.
+	{"a Permit gets the word that its handle took last", hint, "TestPermitsTakeTheLowestWord", unit, []edit{
+		{"if forPermit && n <= groupSize {", "if forPermit && n < 0 {"},
+	}},
+
 	// Close, hand-overs, the claim, the limit.
 	{"Close does not sweep", owner, "TestCloseGivesBack", whole, []edit{
 		{"	n = o.sweep(func(w uint64) bool { return w>>genShift == o.word>>genShift })\n", ""},
