@@ -59,6 +59,22 @@ that others may write and --mode would not let them. To share one, all users hav
 to ask for it: with --mode 0666, and its creator with a umask that leaves those bits.
 (Of a mode that lets others only read, or only write, they get nothing.)
 
+WHICH PERMIT:
+
+The command finds in its environment
+
+   PROCSEM_SLOT   the permit's number, 0 to LIMIT-1
+   PROCSEM_NAME   the semaphore's name
+   PROCSEM_LIMIT  the limit when the command was started
+
+No two holders have the same number at the same time, so that a command can choose
+a port, a GPU or a database by it. With a limit of at most 64 it gets the lowest
+number that is free, else any. When "procsem resize" lowers the limit, commands that
+run keep their numbers, which may then be LIMIT or more. Processes that the command
+leaves running in the background inherit the variables, and not the permit, whose
+number is given to the next command. With --posix there are no numbers: PROCSEM_SLOT
+and PROCSEM_LIMIT are then not set, and removed if procsem has inherited them.
+
 IF PROCSEM IS KILLED:
 
 The command inherits an open file, the semaphore's lock. If procsem is killed

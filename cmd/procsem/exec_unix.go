@@ -77,7 +77,7 @@ func interpreted(command *exec.Cmd, err error) *exec.Cmd {
 		return nil
 	}
 	script := exec.Command(shell, append([]string{command.Path}, command.Args[1:]...)...)
-	script.Stdin, script.Stdout, script.Stderr = command.Stdin, command.Stdout, command.Stderr
+	script.Env, script.Stdin, script.Stdout, script.Stderr = command.Env, command.Stdin, command.Stdout, command.Stderr
 	return script
 }
 
@@ -134,9 +134,9 @@ func become(s *semaphore.Semaphore, command *exec.Cmd, w *watcher) error {
 	if slices.Contains(startsignals.Ignored(), syscall.SIGCHLD) {
 		signal.Ignore(syscall.SIGCHLD) // it has no children whose status it needs
 	}
-	err = syscall.Exec(command.Path, command.Args, os.Environ())
+	err = syscall.Exec(command.Path, command.Args, command.Env)
 	if script := interpreted(command, err); script != nil {
-		err = syscall.Exec(script.Path, script.Args, os.Environ())
+		err = syscall.Exec(script.Path, script.Args, script.Env)
 	}
 	return startError(command.Args[0], &os.PathError{Op: "exec", Path: command.Path, Err: err})
 }

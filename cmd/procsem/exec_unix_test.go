@@ -4,6 +4,7 @@ package main
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -11,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/procsem/semaphore/internal/names"
 )
 
 // A command is found and run as execvp(3) does it, for env, nice and flock.
@@ -48,6 +50,79 @@ func TestRunFindsCommandAsExecvp(t *testing.T) {
 				}
 				checkValue(t, name, 1)
 			})
+		}
+	}
+}
+
+// The script learns its permit too, which the shell runs in the command's stead.
+func TestScriptLearnsItsPermit(t *testing.T) {
+	script := filepath.Join(t.TempDir(), "procsem-test-script")
+	if err := os.WriteFile(script, []byte(`echo "[$PROCSEM_NAME] [$PROCSEM_SLOT] [$PROCSEM_LIMIT]"`), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, how := range hows("--close", "--posix") {
+		name := newName(t)
+		want := "[" + name + "] [0] [3]\n"
+		if how == "--posix" {
+			want = "[" + name + "] [] []\n"
+		}
+		cmd := procsemCommand(t, "run", how, "-n", "3", name, "--", script)
+		cmd.Env = append(cmd.Env, inherited...)
+		if got := runCmd(t, cmd); got != (outcome{stdout: want}) {
+			t.Errorf("%s: got %+v, want %q", how, got, want)
+		}
+	}
+}
+
+// The examples of docs/command.md give each of the commands that run together what only one
+// can have.
+func TestExamplesOfNumbers(t *testing.T) {
+	page, err := os.ReadFile(filepath.Join("..", "..", "docs", "command.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, _ := strings.Cut(string(page), "\n## Which permit\n")
+	section, _, _ = strings.Cut(section, "\n## ")
+	dir := t.TempDir()
+	for program, script := range map[string]string{
+		"procsem": helperEnv + `=1 exec "` + self(t) + `" "$@"`,
+		"server":  `echo "$@"; cat`,
+		"train":   `echo "$CUDA_VISIBLE_DEVICES"; cat`,
+	} {
+		if err := os.WriteFile(filepath.Join(dir, program), []byte("#!"+shell+"\n"+script+"\n"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for example, want := range map[string][]string{
+		"procsem run -n 4 web ": {"--port 8000", "--port 8001", "--port 8002", "--port 8003"},
+		"procsem run -n 2 gpu ": {"0", "1"},
+	} {
+		_, rest, found := strings.Cut(section, "\n"+example)
+		if !found {
+			t.Errorf("docs/command.md has no example %q", example)
+			continue
+		}
+		line, _, _ := strings.Cut(rest, "\n")
+		var got []string
+		for range want {
+			cmd := exec.Command(shell, "-c", example+line)
+			cmd.Dir = dir
+			cmd.Env = append(os.Environ(), "PATH="+dir+string(filepath.ListSeparator)+os.Getenv("PATH"), names.DirVariable+"="+dir)
+			cmd.Stderr = os.Stderr
+			in, err := cmd.StdinPipe() // which the command reads until the test ends
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer in.Close()
+			out, err := cmd.StdoutPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			start(t, cmd)
+			got = append(got, readLines(out).read(t))
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%s%s: the commands had %q, want %q", example, line, got, want)
 		}
 	}
 }

@@ -75,6 +75,9 @@ func (inv *invocation) run(_ context.Context, cmd *cli.Command) (err error) {
 	}()
 	command := newCommand()
 	command.Stdin, command.Stdout, command.Stderr = inv.stdin, inv.stdout, inv.stderr
+	if command.Env, err = environmentOf(s, permit); err != nil {
+		return err
+	}
 	if errors.Is(command.Err, exec.ErrDot) {
 		command.Err = nil // "." in PATH is the user's choice, as in a shell; cmd.exe always searches it
 	}
