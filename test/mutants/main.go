@@ -267,6 +267,9 @@ var mutants = []mutant{
 	{"storm: an owner whose exit was reported is reaped, whatever its lock says", reaping, "TestStorm", storm, []edit{
 		{"	if alive {\n		f.Unheard =", "	if alive && live&futex.OwnerDied == 0 {\n		f.Unheard ="},
 	}},
+	{"storm: Slots returns the same number for all", "permit.go", "TestStormWithoutKills", storm, []edit{
+		{"	return []int{p.got}\n", "	return []int{0}\n"},
+	}},
 	{"storm: Notify does nothing", waiters, "TestStormWithoutKills", storm, []edit{
 		{"		o.event.Add(1)\n", "		return\n"},
 	}},

@@ -50,6 +50,10 @@ const (
 // later than anything that could let another process in (see witnesses). Goroutines enter
 // and leave under the lock of a gate, so that the count is of one moment.
 //
+// One that has a Permit also has the byte of the permit's number locked, for as long. It
+// never waits for that: whoever had the number before has left, or is so dead that
+// its locks are dropped. So if the byte is locked, a living holder has the same number.
+//
 // The file's content is the limit, and how many may be inside. Lowering the limit takes
 // no permit from its holder, so if more permits than the limit are held at that moment,
 // as many may be inside, less one for each goroutine that has left since.
@@ -111,16 +115,31 @@ func (h *headcount) gate() (open func()) {
 	}
 }
 
-// enter returns how many goroutines are inside, including the caller, and how many may be.
-func (h *headcount) enter(s *semaphore.Semaphore, hand int) (inside, allowed int) {
+// enter lets a goroutine in that has permits with these numbers, or one whose number it does
+// not know. It reports a number that another holder has, or more goroutines inside than may be.
+func (h *headcount) enter(s *semaphore.Semaphore, hand int, numbers []int) error {
 	defer h.gate()()
 	h.testify(s, hand)
-	return h.count(), int(h.read().Inside)
+	for _, number := range numbers {
+		if number < 0 || number >= stormLimit {
+			return fmt.Errorf("a permit has the number %d, of at most %d", number, stormLimit)
+		}
+		if !h.claim(s, number) {
+			return fmt.Errorf("two holders have the number %d", number)
+		}
+	}
+	if inside, allowed := h.count(), int(h.read().Inside); inside > allowed {
+		return fmt.Errorf("%d inside, allowed are %d", inside, allowed)
+	}
+	return nil
 }
 
-func (h *headcount) leave(s *semaphore.Semaphore, hand int) {
+func (h *headcount) leave(s *semaphore.Semaphore, hand int, numbers []int) {
 	defer h.gate()()
 	h.retract(s, hand)
+	for _, number := range numbers {
+		h.disclaim(s, number)
+	}
 	if b := h.read(); b.Inside > b.Limit {
 		h.write(bound{b.Limit, b.Inside - 1})
 	}
@@ -214,22 +233,30 @@ func (w *stormWorker) reopen() {
 	w.open()
 }
 
-// inside is the critical section.
-func (w *stormWorker) inside(hand int) {
-	if n, allowed := w.count.enter(w.s, hand); n > allowed {
-		w.complain("%d inside, allowed are %d", n, allowed)
-	}
+// inside is the critical section, with a permit that Wait has taken or with numbered ones.
+func (w *stormWorker) inside(hand int, numbers ...int) {
+	w.check(w.count.enter(w.s, hand, numbers))
 	if rand.IntN(3) == 0 {
 		time.Sleep(time.Duration(rand.Int64N(int64(500 * time.Microsecond))))
 	}
 	if !w.calm {
-		w.perhapsDie(hand)
+		w.perhapsDie(hand, numbers)
 	}
-	w.count.leave(w.s, hand)
+	w.count.leave(w.s, hand, numbers)
+}
+
+// insideWith is the critical section with a Permit.
+func (w *stormWorker) insideWith(hand int, p *semaphore.Permit) {
+	numbers := p.Slots()
+	if len(numbers) == 0 {
+		w.complain("a Permit without a number")
+	}
+	w.inside(hand, numbers...)
+	w.check(p.Release())
 }
 
 // perhapsDie sometimes ends the process, in another way than by a kill.
-func (w *stormWorker) perhapsDie(hand int) {
+func (w *stormWorker) perhapsDie(hand int, numbers []int) {
 	switch rand.IntN(400) {
 	case 0:
 		os.Exit(3)
@@ -238,7 +265,7 @@ func (w *stormWorker) perhapsDie(hand int) {
 		os.Stderr.Close() // the panic is intended: do not print it
 		panic("storm")
 	case 2:
-		w.perhapsExec(hand)
+		w.perhapsExec(hand, numbers)
 	}
 }
 
@@ -268,17 +295,20 @@ func (w *stormWorker) act() {
 		ctx, cancel := short()
 		defer cancel()
 		if p, err := w.s.Acquire(ctx); !cancelled(err) {
-			w.inside(0)
-			w.check(p.Release())
+			w.insideWith(0, p)
 		}
 	case n < 60:
 		w.check(w.s.Wait())
 		w.inside(0)
 		w.check(w.s.Post())
-	case n < 65:
+	case n < 62:
 		if !cancelled(w.s.TryWait()) {
 			w.inside(0)
 			w.check(w.s.Post())
+		}
+	case n < 65:
+		if p, err := w.s.TryAcquire(); !cancelled(err) {
+			w.insideWith(0, p)
 		}
 	case n < 75:
 		w.closeUnderFire()
@@ -294,9 +324,14 @@ func (w *stormWorker) act() {
 			all.Go(func() {
 				ctx, cancel := short()
 				defer cancel()
-				if !cancelled(w.s.WaitContext(ctx)) {
-					w.inside(hand)
-					w.check(w.s.Post())
+				// Permits are passed on between the two, and within each.
+				if hand%2 == 0 {
+					if !cancelled(w.s.WaitContext(ctx)) {
+						w.inside(hand)
+						w.check(w.s.Post())
+					}
+				} else if p, err := w.s.Acquire(ctx); !cancelled(err) {
+					w.insideWith(hand, p)
 				}
 			})
 		}

@@ -30,10 +30,13 @@ type witnesses struct {
 	f     *os.File
 	first int64 // of our bytes
 	own   int
+
+	// numbers are those of this process, whose locks do not exclude each other.
+	numbers map[int]bool
 }
 
 func newWitnesses(f *os.File, _ string, worker int) witnesses {
-	return witnesses{f: f, first: int64(worker) * stormHands}
+	return witnesses{f: f, first: int64(worker) * stormHands, numbers: make(map[int]bool)}
 }
 
 func (w *witnesses) close() { w.f.Close() }
@@ -46,6 +49,22 @@ func (w *witnesses) lock(command int, kind int16, at, n int64) unix.Flock_t {
 			return lock
 		}
 		if err != unix.EINTR {
+			panic(err)
+		}
+	}
+}
+
+// tryLock locks a byte unless another process has it locked.
+func (w *witnesses) tryLock(at int64) bool {
+	lock := unix.Flock_t{Type: unix.F_WRLCK, Start: at, Len: 1}
+	for {
+		switch err := unix.FcntlFlock(w.f.Fd(), unix.F_SETLK, &lock); err {
+		case nil:
+			return true
+		case unix.EAGAIN, unix.EACCES:
+			return false
+		case unix.EINTR:
+		default:
 			panic(err)
 		}
 	}
@@ -67,6 +86,23 @@ func (w *witnesses) retract(_ *semaphore.Semaphore, hand int) {
 	w.own--
 }
 
+// firstNumber is the byte of number 0, behind the gate's.
+const firstNumber = gateByte + 1
+
+// claim locks the byte of a number, and reports whether nobody had it locked.
+func (w *witnesses) claim(_ *semaphore.Semaphore, number int) bool {
+	if w.numbers[number] || !w.tryLock(firstNumber+int64(number)) {
+		return false
+	}
+	w.numbers[number] = true
+	return true
+}
+
+func (w *witnesses) disclaim(_ *semaphore.Semaphore, number int) {
+	w.lock(unix.F_SETLK, unix.F_UNLCK, firstNumber+int64(number), 1)
+	delete(w.numbers, number)
+}
+
 func (w *witnesses) count() int {
 	inside := w.own // F_GETLK does not find our own locks
 	for at := int64(0); at < gateByte; {
@@ -80,10 +116,10 @@ func (w *witnesses) count() int {
 	return inside
 }
 
-func (w *stormWorker) perhapsExec(hand int) {
+func (w *stormWorker) perhapsExec(hand int, numbers []int) {
 	// exec closes descriptors in their order, which may let another worker in before
 	// the count is down.
-	w.count.leave(w.s, hand)
+	w.count.leave(w.s, hand, numbers)
 	fmt.Println("exec")
 	self, _ := os.Executable()
 	panic(syscall.Exec(self, append([]string{self}, w.args...), os.Environ()))

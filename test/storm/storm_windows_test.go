@@ -99,6 +99,22 @@ func (w *witnesses) retract(s *semaphore.Semaphore, hand int) {
 	w.drop(fileOf(s), w.first+int64(hand))
 }
 
+// firstNumber is the byte of number 0, behind the others.
+const firstNumber = firstWitness + mostWitnesses
+
+// claim locks the byte of a number, and reports whether nobody had it locked.
+func (w *witnesses) claim(s *semaphore.Semaphore, number int) bool {
+	locked, err := filelock.TryLockByte(fileOf(s), firstNumber+int64(number))
+	if err != nil {
+		panic(err)
+	}
+	return locked
+}
+
+func (w *witnesses) disclaim(s *semaphore.Semaphore, number int) {
+	w.drop(fileOf(s), firstNumber+int64(number))
+}
+
 func (w *witnesses) count() int { return w.countIn(firstWitness, mostWitnesses) }
 
 // countIn counts the locked bytes among n.
@@ -115,7 +131,7 @@ func (w *witnesses) countIn(at, n int64) int {
 	return w.countIn(at, n/2) + w.countIn(at+n/2, n-n/2)
 }
 
-func (w *stormWorker) perhapsExec(int) {}
+func (w *stormWorker) perhapsExec(int, []int) {}
 
 // stop makes a worker stand still, if it has not ended.
 func (st *storm) stop(v *victim) (code int, ended bool) {
