@@ -32,6 +32,25 @@ func TestKilledRunKeepsPermitWhileCommandLives(t *testing.T) {
 	checkValue(t, name, 1)
 }
 
+// So does its number, which another command must not get meanwhile.
+func TestKilledRunKeepsNumberWhileCommandLives(t *testing.T) {
+	name, file := newName(t), filepath.Join(t.TempDir(), "held")
+	first, command := startHolder(t, name, file, "-n", "2")
+	other := func(want string) {
+		t.Helper()
+		if got := run(t, "run", name, "-c", echoSlot); got != (outcome{stdout: want + "\n"}) {
+			t.Errorf("got %+v, want the number %s", got, want)
+		}
+	}
+	other("[1]")
+	kill(t, first.Process.Pid)
+	wait(t, first)
+	other("[1]")
+	kill(t, command)
+	eventually(t, "the permit is back", func() bool { return valueOf(t, name) == 2 })
+	other("[0]")
+}
+
 // A waiter that waited before the kill is notified twice: of procsem's end and of the
 // command's. It must not take the permit after the first notification.
 func TestWaiterWaitsForCommandOfKilledRun(t *testing.T) {

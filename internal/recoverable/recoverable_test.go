@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -46,6 +47,31 @@ func TestWaitReturnsPermitOfDeadHolder(t *testing.T) {
 				Becomes(t, s, 0)
 				Must(t, s.Post())
 				Must(t, s.Post())
+			})
+		}
+	})
+}
+
+// The number of a dead holder is given to the next one, and none of a living holder.
+func TestNumberOfDeadHolder(t *testing.T) {
+	EachVariant(t, func(t *testing.T) {
+		for how, die := range deaths(t) {
+			t.Run(how, func(t *testing.T) {
+				s := Open(t, UniqueName(t), Recoverable, semaphore.WithValue(2))
+				a := Holding(t, s.Name(), 1)
+				first, err := s.TryAcquire()
+				Must(t, err)
+				got := make(chan *semaphore.Permit, 1)
+				waiting := Blocked(t, s, func() error {
+					p, err := s.Acquire(context.Background())
+					got <- p
+					return err
+				})
+				die(a)
+				Must(t, Result(t, waiting))
+				if dead, own := (<-got).Slots(), first.Slots(); !slices.Equal(dead, []int{0}) || !slices.Equal(own, []int{1}) {
+					t.Errorf("the dead holder's number is %v and ours %v, want 0 and 1", dead, own)
+				}
 			})
 		}
 	})
