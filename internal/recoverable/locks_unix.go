@@ -210,8 +210,8 @@ func (l *fileLocks) path(slot int) string { return fmt.Sprint(l.stem, slot) }
 // there to this name, a private one of the caller's too, or one that it has open and can lock. (A
 // hard link it cannot make of such a file, if the system protects them.) Only the file of
 // another user that is trusted, and in whose place we may put none (in a sticky directory, say), is
-// used as it is. In that case someone who has moved it here and has it open can keep a dead owner's
-// permits taken.
+// used as it is. In that case a user that has moved it here, and has it open, can keep a dead
+// owner's permits taken.
 //
 // The new file is opened by its name, as others open it: on some filesystems that is another
 // inode. The old one stays locked until the new one has its place. Between that and the new one's lock
@@ -225,7 +225,7 @@ func (l *fileLocks) lock(slot int) (bool, error) {
 		l.swept = true
 	}
 	made := false
-	for range mostTurns {
+	for range mostTries {
 		f, mine, err := l.open(path)
 		if err != nil {
 			return false, err
@@ -241,32 +241,25 @@ func (l *fileLocks) lock(slot int) (bool, error) {
 				continue
 			}
 		}
-		use := f != nil && made
-		if !use {
+		if f == nil || !made {
 			refused, err := l.make(path)
 			made = err == nil
-			use = refused && f != nil && !mine // it has to do
-			if !use && err != nil {
+			hasToDo := refused && f != nil && !mine
+			if !hasToDo {
 				if f != nil {
 					filelock.Close(f)
 				}
-				return false, err
+				if err != nil {
+					return false, err
+				}
+				continue
 			}
 		}
-		if use {
-			l.slot, l.own = slot, f
-			return true, nil
-		}
-		if f != nil {
-			filelock.Close(f)
-		}
+		l.slot, l.own = slot, f
+		return true, nil
 	}
 	return false, store.Unseen(path, "the inode")
 }
-
-// mostTurns is how often a lock file may have gone before it is locked: more only if the
-// filesystem shows an open file's inode otherwise than that of its name.
-const mostTurns = 100
 
 // open opens the file that a slot has already, if any, and reports whether it is the caller's.
 func (l *fileLocks) open(path string) (f *os.File, mine bool, err error) {

@@ -130,7 +130,8 @@ func find(name string, how engine.How, o *engine.Options, use func(h *handle, se
 	}
 }
 
-// mostTries bounds how often a file may seem to vanish while it is opened.
+// mostTries bounds how often a file may seem to vanish while it is opened: more only if the
+// filesystem shows an open file's inode otherwise than that of its name.
 const mostTries = 100
 
 var errVanished = errors.New("the name was removed")

@@ -42,32 +42,31 @@ func newWitnesses(f *os.File, _ string, worker int) witnesses {
 func (w *witnesses) close() { w.f.Close() }
 
 func (w *witnesses) lock(command int, kind int16, at, n int64) unix.Flock_t {
-	lock := unix.Flock_t{Type: kind, Start: at, Len: n}
-	for {
-		err := unix.FcntlFlock(w.f.Fd(), command, &lock)
-		if err == nil {
-			return lock
-		}
-		if err != unix.EINTR {
-			panic(err)
-		}
+	lock, err := w.fcntl(command, kind, at, n)
+	if err != nil {
+		panic(err)
 	}
+	return lock
 }
 
 // tryLock locks a byte unless another process has it locked.
 func (w *witnesses) tryLock(at int64) bool {
-	lock := unix.Flock_t{Type: unix.F_WRLCK, Start: at, Len: 1}
-	for {
-		switch err := unix.FcntlFlock(w.f.Fd(), unix.F_SETLK, &lock); err {
-		case nil:
-			return true
-		case unix.EAGAIN, unix.EACCES:
-			return false
-		case unix.EINTR:
-		default:
-			panic(err)
-		}
+	switch _, err := w.fcntl(unix.F_SETLK, unix.F_WRLCK, at, 1); err {
+	case nil:
+		return true
+	case unix.EAGAIN, unix.EACCES:
+		return false
+	default:
+		panic(err)
 	}
+}
+
+func (w *witnesses) fcntl(command int, kind int16, at, n int64) (lock unix.Flock_t, err error) {
+	lock = unix.Flock_t{Type: kind, Start: at, Len: n}
+	for err = unix.EINTR; err == unix.EINTR; {
+		err = unix.FcntlFlock(w.f.Fd(), command, &lock)
+	}
+	return lock, err
 }
 
 func (w *witnesses) lockGate() { w.lock(unix.F_SETLKW, unix.F_WRLCK, gateByte, 1) }
