@@ -79,6 +79,7 @@ func Look(f io.ReaderAt, alive func(slot int) (bool, error)) (Picture, error) {
 		var failed error
 		for _, h := range before.Handles {
 			switch lives, err := alive(h.Slot); {
+			case err != nil && t.slots[h.Slot].state.Load() == slotFree: // its lock is gone with it; see visit
 			case err != nil:
 				failed = err // that of a handle that was closed meanwhile is none
 			case lives:

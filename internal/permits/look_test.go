@@ -41,6 +41,15 @@ func TestLookAgainstNextOwner(t *testing.T) {
 	if p := look(holds(false)); p.Free() != limit || len(p.Handles) != 0 {
 		t.Errorf("a dead holder: %+v", p)
 	}
+	removed := func(int) (bool, error) { return false, errRemoved }
+	if _, err := Look(bytes.NewReader(file), removed); err != errRemoved {
+		t.Errorf("the lock of a holder was removed: error %v", err)
+	}
+	own.state.Store(slotFree)
+	if p := look(removed); p.Free() != limit || len(p.Handles) != 0 {
+		t.Errorf("an owner that has left its slot: %+v", p)
+	}
+	own.state.Store(slotUsed)
 	if !slices.Equal(before, memory) {
 		t.Error("Look has changed the table")
 	}

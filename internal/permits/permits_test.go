@@ -25,6 +25,8 @@ type world struct {
 	asked []int
 	slept int // how many waiters sleep
 	woken int
+
+	locksAreFiles bool // a lock that nobody has cannot be asked for: its file was removed
 }
 
 // A process is the Host of one handle.
@@ -45,8 +47,13 @@ func (p *process) Alive(slot int) (bool, error) {
 	defer p.w.mu.Unlock()
 	p.w.asked = append(p.w.asked, slot)
 	owner := p.w.locks[slot]
+	if owner == nil && p.w.locksAreFiles {
+		return false, errRemoved
+	}
 	return owner != nil && owner != p, nil
 }
+
+var errRemoved = errors.New("the lock's file was removed")
 
 var errNoStorage = errors.New("no storage")
 
@@ -981,5 +988,33 @@ func (w *world) takesOne(o *Owner) {
 	w.t.Helper()
 	if _, ok := o.Take(false); !ok {
 		w.t.Fatal("no permit")
+	}
+}
+
+// A taker that did not see yet that its handle is closed takes a permit after the handle has
+// left its slot, and its process ends before it has undone that. The permit comes back. Of an
+// owner that has not left its slot nobody knows, if its lock cannot be asked for.
+func TestTakenAfterClose(t *testing.T) {
+	for name, locksAreFiles := range map[string]bool{"bytes": false, "files": true} {
+		w := newWorld(t, 2)
+		w.locksAreFiles = locksAreFiles
+		o, closed, unknown := w.open(), w.open(), w.open()
+		closed.Live().Store(0)
+		closed.Vacate()
+		delete(w.locks, closed.slot)
+		if i, _ := closed.TakeHome(); i < 0 {
+			t.Fatal("it has taken no permit")
+		}
+		if f := o.Reap(true); f.Freed != 1 || f.Err != nil {
+			t.Errorf("locks are %s: %d permits came back, want 1; error %v", name, f.Freed, f.Err)
+		}
+		if !locksAreFiles {
+			continue
+		}
+		w.takesOne(unknown)
+		delete(w.locks, unknown.slot)
+		if f := o.Reap(true); f.Freed != 0 || f.Err != errRemoved {
+			t.Errorf("its lock was removed: %d permits came back, want none; error %v", f.Freed, f.Err)
+		}
 	}
 }

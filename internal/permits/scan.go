@@ -216,10 +216,19 @@ func (o *Owner) visit(s int, all, matters bool, f *Findings) {
 	}
 	alive, err := o.host.Alive(s)
 	if err != nil {
-		if slot.state.Load() == slotUsed && slot.gen.Load() == gen {
-			f.Err = err // unless the handle was just closed
+		// Where locks are files an owner that leaves its slot removes the file. If a word names it
+		// nevertheless, a taker that did not see yet that the handle is closed has taken it, and is
+		// about to undo that, or its process has ended before it could. So it goes back as a dead
+		// owner's does. The generation is read last: it is the first thing that the slot's next owner
+		// changes, so until then neither the lock that we asked for nor waits was that one's.
+		left := slot.state.Load() == slotFree
+		if slot.gen.Load() != gen {
+			return
 		}
-		return
+		if !left {
+			f.Err = err
+			return
+		}
 	}
 	if alive {
 		f.Unheard = f.Unheard || matters && !exitWillBeReported(live)

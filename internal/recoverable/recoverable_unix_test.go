@@ -277,6 +277,23 @@ func TestHolderInAnotherPidNamespace(t *testing.T) {
 	})
 }
 
+// A process ends between the taking of a permit on the fast path and the finding that the handle
+// was closed meanwhile.
+func TestPermitTakenAfterClose(t *testing.T) {
+	EachVariant(t, func(t *testing.T) {
+		s := Open(t, UniqueName(t), Recoverable, semaphore.WithValue(5))
+		closed := Open(t, s.Name(), Recoverable)
+		owner := testhook.Inspect(closed).Backend.(interface{ Owner() *permits.Owner }).Owner()
+		Must(t, closed.Close())
+		if i, _ := owner.TakeHome(); i < 0 {
+			t.Fatal("it has taken no permit")
+		}
+		if n, err := s.Value(); n != 5 || err != nil {
+			t.Errorf("%d permits are free, want 5; error %v", n, err)
+		}
+	})
+}
+
 // The first TryWait in vain looks at all owners, each later one at a part of them.
 func TestTryWaitLooksAtAPart(t *testing.T) {
 	const owners, part = 200, 64

@@ -176,6 +176,9 @@ var mutants = []mutant{
 	{"an owner whose exit was reported is reaped, whatever its lock says", reaping, "TestReportBeforeTheLock", unit, []edit{
 		{"	if alive {\n		f.Unheard =", "	if alive && live&futex.OwnerDied == 0 {\n		f.Unheard ="},
 	}},
+	{"what is taken as the handle closes stays taken", reaping, "TestTakenAfterClose", unit, []edit{
+		{"left := slot.state.Load() == slotFree\n", "left := slot.state.Load() > slotUsed\n"},
+	}},
 	{"a waiter that noticed an exit looks no sooner", serve, "TestWaiterLooksSoonAfterAnExit", storm, []edit{
 		{"if heard && h.netExited.IsZero()", "if heard && found.Held < 0"},
 		{"if h.netExited.IsZero() && (heard", "if found.Held < 0 && (heard"},
