@@ -18,6 +18,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/procsem/semaphore/internal/engine"
+	"github.com/procsem/semaphore/internal/waitqueue"
 )
 
 // fakeBackend is an engine of channels. It fails the test if the Semaphore
@@ -750,5 +751,32 @@ func TestTooManyHandlesWait(t *testing.T) {
 	})
 	if n := servers.Load(); n != 0 {
 		t.Errorf("%d servers are counted, want 0", n)
+	}
+}
+
+// A signal has interrupted the server's sleep, and has ended all waits on the handle before the server
+// runs. A wait that began after that goes on.
+func TestFailEndsNoLaterWait(t *testing.T) {
+	s := &Semaphore{back: &fakeBackend{t: t}}
+	turn := &turn{s: s}
+	join := func() *waitqueue.Waiter {
+		w, _, err := s.queue.Join(nil, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return w
+	}
+	join()
+	turn.Look()
+	s.queue.DismissAll(ErrInterrupted)
+	later := join()
+	turn.Fail(ErrInterrupted)
+	if s.queue.Idle() {
+		t.Error("a wait was ended that had not begun when the server slept")
+	}
+	turn.Look()
+	turn.Fail(ErrInterrupted)
+	if !s.queue.Idle() || later.Err != ErrInterrupted {
+		t.Errorf("the wait in front was not ended (%v)", later.Err)
 	}
 }

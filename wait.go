@@ -277,22 +277,27 @@ func (s *Semaphore) uncount() bool {
 // A turn is the engine.Turn of a handle.
 type turn struct {
 	s      *Semaphore
-	served int // how many got a permit by Look
+	served int              // how many got a permit by Look
+	front  waitqueue.Ticket // the first waiter after the last Look
 }
 
 func (t *turn) Look() (done bool) {
-	return t.s.queue.Serve(func(w *waitqueue.Waiter) (err error) {
+	done = t.s.queue.Serve(func(w *waitqueue.Waiter) (err error) {
 		w.Got, err = t.s.take(false, w.ForPermit)
 		if err == nil {
 			t.served++
 		}
 		return err
 	}, ErrWouldBlock)
+	t.front = t.s.queue.Front()
+	return done
 }
 
 func (t *turn) Served() int { return t.served }
 
-func (t *turn) Fail(err error) { t.s.queue.Dismiss(t.s.queue.Front(), err) }
+// Fail ends no wait that began later than the sleep that has failed: the signal that
+// interrupted it was not for that.
+func (t *turn) Fail(err error) { t.s.queue.Dismiss(t.front, err) }
 
 func (t *turn) Took() {
 	if !t.s.queue.Give() {

@@ -141,7 +141,7 @@ type Turn interface {
 	Look() (done bool)
 	// Served returns how many waiters got a permit by Look so far.
 	Served() int
-	// Fail ends the wait in front.
+	// Fail ends the wait that was in front at the last Look.
 	Fail(error)
 	// Took passes on a permit that the engine took without having been asked by
 	// TryWait.
