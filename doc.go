@@ -67,7 +67,9 @@
 // exception: if another process keeps the file of an EngineFlock semaphore locked, or is
 // stopped in the microseconds in which it has that lock, TryWait tries for a second, and
 // Post for ten, after which it fails, with nothing posted. The waiters of one handle are
-// served in order of arrival, and TryWait does not overtake them; there is no order between
+// served in order of arrival, and TryWait does not overtake them. Those of a recoverable semaphore
+// are served so over all handles and processes, but for waits that do not block, which may take
+// a permit past those who have waited for less than a millisecond; with other engines there is no order between
 // handles or processes. However many goroutines wait on a handle, at most one thread is
 // blocked for them. A cancelled Wait returns at once, costs other waiters nothing and
 // loses no permit.
@@ -76,7 +78,7 @@
 // let through, in the sense of the Go memory model, between goroutines and
 // between processes that share memory. The race detector is told so.
 //
-// Not offered: taking several permits at once, and fairness between processes.
+// Not offered: taking several permits at once.
 //
 // # Names that vanish
 //

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -186,6 +187,58 @@ func useSlots(name, dir string, rounds int) error {
 	default:
 		return nil
 	}
+}
+
+// Waiters of a recoverable semaphore are served in the order in which they came, in whichever
+// processes they are, and however many goroutines of a handle wait.
+func TestOrderAcrossProcesses(t *testing.T) {
+	UseHelper("actor")
+	NeedEngine(t, Recoverable)
+	EachVariant(t, func(t *testing.T) {
+		s := Open(t, UniqueName(t), Recoverable)
+		Must(t, s.Wait())
+		var actors []*Actor
+		for range 8 {
+			a := StartActor(t, "recoverable")
+			a.OK("open %s", s.Name())
+			actors = append(actors, a)
+		}
+		var waiting []<-chan error // our own, of which one comes between two others
+		for i, a := range actors {
+			a.Send("waits 1")
+			WaitFor(t, "its wait", func() bool { return Waits(t, s, a) })
+			if i%3 == 1 {
+				waiting = append(waiting, Blocked(t, s, s.Wait))
+				// Its place is that of the moment when its server stands in the line.
+				WaitFor(t, "our wait", func() bool { return ownWaits(t, s) })
+			}
+		}
+		// A newcomer may take a permit past those who have waited for less than a millisecond.
+		time.Sleep(2 * time.Millisecond)
+		Must(t, s.Post())
+		for i, a := range actors {
+			if got := a.Answer(); got != "ok" {
+				t.Fatal(got)
+			}
+			a.OK("posts 1")
+			if i < len(actors)-1 && !RecoverPolls() { // those who poll take it later
+				WantErr(t, "TryWait while others wait", s.TryWait(), semaphore.ErrWouldBlock)
+			}
+			if i%3 == 1 {
+				Must(t, Result(t, waiting[i/3]))
+				Must(t, s.Post())
+			}
+		}
+		Must(t, s.Wait())
+		Must(t, s.Post())
+	})
+}
+
+// ownWaits reports whether a handle of this process stands in the line.
+func ownWaits(t *testing.T, s *semaphore.Semaphore) bool {
+	hs, err := s.Holders()
+	Must(t, err)
+	return slices.ContainsFunc(hs, func(h semaphore.Holder) bool { return h.PID == os.Getpid() && h.Waiting })
 }
 
 // A post in a process of any kind wakes a waiter in a process of any other kind,

@@ -129,8 +129,9 @@ func (s *Semaphore) Engine() Engine { return engineOf(s.engine) }
 // Wait takes a permit, and blocks until there is one. It returns nil only
 // with a permit.
 //
-// Waiters of one handle are served in the order of their arrival; between
-// handles and processes there is no order. What happened before the Post that
+// Waiters of one handle are served in the order of their arrival, and those of a recoverable
+// semaphore over all processes (docs/guarantees.md says how strictly); with other engines there is no order
+// between handles and processes. What happened before the Post that
 // made the permit available happens before Wait returns.
 //
 // Errors: ErrClosed if the handle is closed before or meanwhile,

@@ -283,7 +283,11 @@ type turn struct {
 
 func (t *turn) Look() (done bool) {
 	done = t.s.queue.Serve(func(w *waitqueue.Waiter) (err error) {
-		w.Got, err = t.s.take(false, w.ForPermit)
+		if r := t.s.traits.Recoverable; r != nil {
+			w.Got, err = r.TakeTurn(w.Place, w.ForPermit)
+		} else {
+			err = t.s.back.TryWait(false)
+		}
 		if err == nil {
 			t.served++
 		}
@@ -292,6 +296,8 @@ func (t *turn) Look() (done bool) {
 	t.front = t.s.queue.Front()
 	return done
 }
+
+func (t *turn) Enroll(place func() uint64, none func()) { t.s.queue.Enroll(place, none) }
 
 func (t *turn) Served() int { return t.served }
 
@@ -348,6 +354,9 @@ func (s *Semaphore) give(p *Permit) error {
 	if !s.queue.Idle() && (recoverable == nil || !recoverable.Owner().Shrinking()) {
 		given, empty, err := s.queue.Pass(handOvers, func(w *waitqueue.Waiter) (err error) {
 			if recoverable != nil {
+				if recoverable.Owner().Yields(w.Place) {
+					return permits.ErrGive // to one that came before
+				}
 				w.Got, err = recoverable.HandOver(p.number(), p != nil, w.ForPermit)
 			}
 			return err

@@ -9,11 +9,16 @@
  * The property: when no process can take a step any more, no living process sleeps
  * while a permit is free, or is that of a dead owner. There is no safety net here.
  *
- * The event, the word of the last ticket and the word with the number of waiters are
- * only compared for equality with what was read before (apart from the number itself).
- * So instead of a counter that never wraps around, each process has a bit that says
- * that the word has changed since the process read it. Bits that will not be read are
- * set, so that states that differ in nothing else are one state.
+ * The line is where the order of waiters is: an entry for each slot, which a waiter fills with
+ * its ticket, and in which a giver marks the waiter as called. Tickets are only compared, so
+ * the model keeps the waiters that have one in their order, instead of a counter. With
+ * -DORDERED a newcomer may join the line before it has looked for a permit, as if the flag
+ * were set that tells it to.
+ *
+ * The word with the number of waiters is only compared for equality with what was read before
+ * (apart from the number itself). So instead of a counter that never wraps around, each process
+ * has a bit that says that the word has changed since the process read it. Bits that will not
+ * be read are set, so that states that differ in nothing else are one state.
  *
  * Only the victim's liveness word and the victim's lock ever change. So a scan looks at
  * no other slot: it would always see the same there.
@@ -54,9 +59,12 @@
 
 byte word[NW];		/* 0, or owner+1 */
 byte waiters;		/* the number */
-byte waits;		/* set of processes: the slot says that it waits */
-byte event = ALL, tickets = ALL, wchange = ALL;	/* sets: the word has changed since the process read it */
-byte cancelled;		/* set: its stop word was fired */
+byte waits;		/* set of processes: their entry of the line is not 0 */
+byte ticketed;		/* set: the entry has a ticket */
+byte called;		/* set: the entry says that its process is called */
+byte line[NP], linen;	/* who has a ticket (p+1), by tickets, also if the entry has it not yet */
+byte wchange = ALL;	/* set: the number's word has changed since the process read it */
+bit cancelled;		/* a wait was cancelled */
 
 /* The victim's slot. */
 bit died;		/* the liveness word has OwnerDied */
@@ -65,11 +73,11 @@ bit reaped;		/* the slot says so */
 bit gone;		/* ghost: it takes no step any more */
 bit newgen, relive;	/* the claimer has changed the generation, and the liveness word */
 
-/* The kernel's queues of processes that sleep on the event, and on the victim's liveness
- * word, first come first served. A process that was woken from one stays in the other
- * until it runs. */
-byte evq[NP], evn, lvq[NP], lvn;
-byte woken;
+/* The kernel's queue of processes that sleep on the victim's liveness word, first come first
+ * served. Each sleeps on its own entry of the line, too, and stays in the queue until it
+ * runs. */
+byte lvq[NP], lvn;
+byte woken;		/* set: sleeps no more */
 byte asleep;		/* ghost, for the property */
 
 #define drop(q, n, x)	/* takes x out of q */ \
@@ -84,14 +92,66 @@ byte asleep;		/* ghost, for the property */
 	od; \
 	k = 0; m = 0;
 
+/* Is the victim before p in the line, or may it be. */
+#define ahead(p) \
+	t = !(ticketed & B(VICTIM)); k = 0; m = 0; \
+	do \
+	:: k < linen && line[k] != p + 1 -> if :: line[k] == VICTIM + 1 -> t = 1 :: else fi; k++ \
+	:: else -> break \
+	od; \
+	k = 0;
+
+/* The first one before p in the line that is called. */
+#define called_before(p) \
+	t = 0; k = 0; \
+	do \
+	:: k < linen && line[k] != p + 1 && t == 0 -> if :: seen(called) & B(line[k] - 1) -> t = line[k] :: else fi; k++ \
+	:: else -> break \
+	od; \
+	k = 0;
+
 #define LOCALS \
 	byte i, n, c, w, k, m, t, held, freed, has; \
-	bit hold, watch, dying, free, again, all, matters;	/* of the scan */ \
-	bit slept, fdying, ev, ticketValid;	/* serve's: found.Watch, found.Dying, woken, ticketValid */ \
+	bit hold, lined, watch, dying, free, again, all, matters;	/* of the scan */ \
+	bit slept, fdying, ev;	/* serve's: found.Watch, found.Dying; it was called just now, or since it last took */ \
 	bit tried; \
 	byte sret, tret		/* where scan and notify return to */
 
+/* A cancelled wait ends where its process looks whether it is cancelled, or sleeps. So it can be
+ * cancelled there. Only one wait is. */
+#define may_cancel(p) ((CANCELLED & B(p)) && !cancelled)
+
 #define changed (slept && (died || relive))
+
+/* What a process sees of entries whose owner's exit was not reported. */
+#define seen(x) ((x) & (died && !relive -> ALL & ~B(VICTIM) : ALL))
+
+/* FUTEX_WAKE on an entry of the line. Whoever relies on a called one wakes it: the caller may
+ * have died before it did. */
+#define awaken(x) \
+	if \
+	:: asleep & B(x - 1) && !NO_AWAKEN -> woken = woken | B(x - 1) \
+	:: else \
+	fi;
+#ifdef MUTANT_CALLED_NOT_WOKEN
+#define NO_AWAKEN 1
+#else
+#define NO_AWAKEN 0
+#endif
+
+/* Is it p's turn: are more permits free than it sees waiters before it. */
+#define turn(p)	/* sets t if so */ \
+	m = 0; t = 0; k = 0; \
+	do \
+	:: k < linen && line[k] != p + 1 -> if :: seen(ticketed) & B(line[k] - 1) -> m++ :: else fi; k++ \
+	:: else -> break \
+	od; \
+	t = (m == 0); k = 0; \
+	do \
+	:: k < NW && !t -> if :: word[k] == 0 -> t = (m == 0); m-- :: else fi; k++ \
+	:: else -> break \
+	od; \
+	k = 0; m = 0;
 
 inline process() {
 	if
@@ -100,10 +160,13 @@ inline process() {
 	:: atomic { p == CLAIMER && unlocked -> unlocked = 0; goto claim }
 	:: atomic { ASLEEP & B(p) -> slept = (VICTIM == 0); goto sleeping }
 	:: atomic { p != 0 && p != REAPER && p != CLAIMER && !(ASLEEP & B(p)) -> goto take }
+#ifdef ORDERED	/* the flag may be set */
+	:: atomic { p != 0 && p != REAPER && p != CLAIMER && p != TRY && !(ASLEEP & B(p)) -> goto wait }
+#endif
 	fi;
 
 	/* Claim of a slot whose lock was free: occupy. */
-claim:	waits = waits & ~B(VICTIM);
+claim:	atomic { waits = waits & ~B(VICTIM); ticketed = ticketed & ~B(VICTIM); called = called & ~B(VICTIM); drop(line, linen, VICTIM) };
 	newgen = 1;
 	atomic { died = 0; relive = 1 };
 claim_sweep: atomic {
@@ -179,7 +242,7 @@ give:	atomic {
 		assert(i < NW);	/* no permit was taken from a living owner */
 		word[i] = 0; i = 0; has--; n = 1; tret = 0;
 #ifdef MUTANT_GIVE_READS_FIRST
-		if :: w == 0 -> n = 0; goto given :: else -> goto notify_event fi
+		if :: w == 0 -> n = 0; goto given :: else -> goto notify_pick fi
 #else
 		goto notify
 #endif
@@ -196,23 +259,29 @@ wait:	waits = waits | B(p);
 #ifndef MUTANT_WAIT_LOOKS_FIRST
 	atomic { waiters++; wchange = ALL };
 #endif
-wait_event: atomic {
-		event = event & ~B(p);
+	atomic { line[linen] = p + 1; linen++ };
+	ticketed = ticketed | B(p);
+wait_look: atomic {
 		if
-		:: cancelled & B(p) -> goto leave
-		:: else -> goto take
+		:: called & B(p) -> called = called & ~B(p); ev = 1
+		:: else
+#ifdef MUTANT_WOKEN_FORGOTTEN
+			-> ev = 0
+#endif
+		fi;
+		if
+		:: may_cancel(p) -> cancelled = 1; goto leave
+		:: true
 		fi
 	};
-wait_scan: atomic {
-#ifndef MUTANT_TICKET_ANEW
+	atomic {
+		turn(p)
 		if
-		:: ticketValid -> goto tickets_read
-		:: else
-		fi;
-#endif
-		tickets = ALL
+		:: t -> t = 0; goto take
+		:: else -> goto wait_scan
+		fi
 	};
-tickets_read: atomic { tickets = tickets & ~B(p); slept = 0; fdying = 0; sret = 0; goto scan };
+wait_scan: atomic { slept = 0; fdying = 0; sret = 0; goto scan };
 wait_scanned: atomic {
 		slept = watch; fdying = dying; watch = 0; dying = 0;
 #ifdef MUTANT_REAPED_NOT_AGAIN
@@ -223,62 +292,55 @@ wait_scanned: atomic {
 #endif
 		hold = 0;
 		if
-		:: freed > 0 || free || again ->
-			free = 0; again = 0; tickets = tickets | B(p);
-			if :: freed > 0 -> ev = 1 :: else fi;
-			if
-			:: freed > 1 -> n = freed - 1; freed = 0; tret = 1; goto notify
-			:: else -> freed = 0; goto wait_event
-			fi
+		:: freed > 0 || again -> free = 0; again = 0; n = freed; freed = 0; tret = 1; goto notify
+		:: !free && freed == 0 && !again -> goto wait_sleep
 		:: else
 		fi
 	};
-#ifdef MUTANT_WAIT_LOOKS_FIRST
-	atomic { if :: !tried -> tried = 1; waiters++; wchange = ALL :: else fi };
-#endif
+	/* A permit is free. If one before us is called it is for that one. */
+wait_free: atomic {
+		called_before(p)
+		free = 0;
+		if
+		:: t -> skip
+		:: else -> n = 1; tret = 1; goto notify
+		fi
+	};
+	atomic { awaken(t) t = 0; goto wait_sleep };
 	/* futex_waitv enters the words' queues one after the other, and compares each word. */
 wait_sleep: atomic {
-#ifdef MUTANT_EVENT_NOT_COMPARED
-		event = event & ~B(p);
+#ifdef MUTANT_CALL_NOT_COMPARED
+		called = called & ~B(p);
 #endif
 		if
-		:: (event | cancelled) & B(p) -> ticketValid = 0; goto awake
-		:: else -> evq[evn] = p + 1; evn++
+		:: called & B(p) -> goto awake
+		:: else -> asleep = asleep | B(p)
 		fi
 	};
 	atomic {
 		if
-#ifdef MUTANT_TICKETS_NOT_COMPARED
-		:: changed ->
-#else
 #ifdef MUTANT_DEATH_NOT_COMPARED
-		:: (tickets & B(p)) ->
+		:: 0 ->
 #else
-		:: (tickets & B(p)) || changed ->
+		:: changed ->
 #endif
-#endif
-			woken = woken & ~B(p); drop(evq, evn, p)
-			ticketValid = (event & B(p)) == 0;
+			woken = woken & ~B(p); asleep = asleep & ~B(p);
 			goto awake
 		:: else ->
-			asleep = asleep | B(p);
 			if :: slept -> lvq[lvn] = p + 1; lvn++ :: else fi
 		fi
 	};
 	/* It sleeps until it is woken, or until it is time to look at a dying owner's lock. */
 sleeping: atomic {
-		((woken | cancelled) & B(p)) || (fdying && (unlocked || relive)) ->
+		if
+		:: (woken & B(p)) || (fdying && (unlocked || relive))
+		:: may_cancel(p) -> cancelled = 1; c = 1
+		fi;
 		asleep = asleep & ~B(p); woken = woken & ~B(p);
-		drop(evq, evn, p) drop(lvq, lvn, p)
-		ticketValid = 0;
+		drop(lvq, lvn, p)
+		if :: c -> c = 0; goto leave :: else fi;
 awake:
-#ifdef MUTANT_WOKEN_FORGOTTEN
-		ev = (event & B(p)) != 0;
-#else
-		ev = ev || (event & B(p));
-#endif
-		tickets = tickets | B(p);
-		goto wait_event
+		goto wait_look
 	};
 
 	/* Leave, PassOn. */
@@ -289,13 +351,17 @@ leave:	atomic {
 		waiters--; wchange = ALL; c = waiters
 	};
 	atomic {
-		waits = waits & ~B(p); event = event | B(p); cancelled = cancelled & ~B(p);
-		tickets = tickets | B(p); ticketValid = 0;
+		waits = waits & ~B(p); ticketed = ticketed & ~B(p);
+		drop(line, linen, p)
+#ifndef MUTANT_CALLED_FORGOTTEN
+		ev = ev || (called & B(p));
+#endif
+		called = called & ~B(p);
 #ifdef MUTANT_LEAVE_SILENT
-		c = 0;
+		c = 0; ev = 0;
 #endif
 		if
-		:: c == 0 -> slept = 0; fdying = 0; ev = 0; goto left
+		:: c == 0 && !ev -> slept = 0; fdying = 0; goto left
 		:: else -> c = 0
 		fi;
 #ifndef MUTANT_DYING_NOT_PASSED_ON
@@ -333,7 +399,7 @@ passon:	atomic {	/* and passon_scanned */
 leave_room: atomic {
 		if
 #ifndef MUTANT_ROOM_NOT_PASSED_ON
-		:: word[i] == 0 -> if :: freed == 0 -> freed = 1 :: else fi; i = NW
+		:: word[i] == 0 -> i = 0; goto leave_called
 #endif
 		:: else -> i++
 		fi;
@@ -342,10 +408,28 @@ leave_room: atomic {
 		:: else -> i = 0; n = freed; freed = 0; tret = 2; goto notify
 		fi
 	};
+leave_called: atomic {
+		called_before(NP)
+		if
+		:: t == 0 || freed > 0 -> t = 0; if :: freed == 0 -> freed = 1 :: else fi; n = freed; freed = 0; tret = 2; goto notify
+		:: else
+		fi
+	};
+	atomic { awaken(t) t = 0; goto left };
 left:	atomic { if :: has -> goto inside :: else -> goto done fi };
 
 	/* Scan; the results are freed, free, again, watch, dying. */
+	/* The line before the words: a waiter that takes a permit and leaves in between is seen. */
 scan: atomic {
+#ifdef MUTANT_LINE_AFTER_WORDS
+		skip
+#else
+		ahead(p)
+		lined = (waits & B(VICTIM)) && (sret != 0 || t);
+		t = 0
+#endif
+	};
+scan_words: atomic {
 		if
 		:: word[i] == 0
 		:: word[i] == VICTIM + 1 && newgen -> word[i] = 0; freed++	/* stale */
@@ -353,16 +437,22 @@ scan: atomic {
 		fi;
 		i++;
 		if
-		:: i < NW -> goto scan
+		:: i < NW -> goto scan_words
 		:: else -> i = 0
 		fi;
 		if
-		:: !KILL || p == VICTIM || p == CLAIMER -> goto scan_room
+		:: !KILL || p == VICTIM || p == CLAIMER -> lined = 0; goto scan_room
 		:: else
 		fi
 	};
 	atomic {
-		matters = hold || (waits & B(VICTIM));
+#ifdef MUTANT_LINE_AFTER_WORDS
+		ahead(p)
+		lined = (waits & B(VICTIM)) && (sret != 0 || t);
+		t = 0;
+#endif
+		matters = hold || lined;
+		lined = 0;
 		if
 #ifdef NOREPORT
 		:: matters -> skip
@@ -398,7 +488,7 @@ scan_reap: atomic {
 		:: else -> i = 0
 		fi
 	};
-	waits = waits & ~B(VICTIM);
+	atomic { waits = waits & ~B(VICTIM); ticketed = ticketed & ~B(VICTIM); called = called & ~B(VICTIM); drop(line, linen, VICTIM) };
 	atomic { reaped = 1; held = 0; matters = 0; goto scanned };	/* because of again the caller looks once more, and needs no room */
 scan_room: atomic {
 		matters = 0;
@@ -423,6 +513,7 @@ scanned: atomic {
 		:: sret == 1 -> sret = 0; goto notify_scanned
 		:: sret == 2 -> sret = 0; goto passon
 		:: sret == 3 -> sret = 0; goto try_scanned
+		:: sret == 4 -> sret = 0; hold = 0; watch = 0; dying = 0; free = 0; again = 0; n = n + freed; freed = 0; goto notify_pick
 		fi
 	};
 
@@ -434,19 +525,46 @@ notify:	atomic {
 		:: else -> w = waiters; wchange = wchange & ~B(p)
 		fi
 	};
-notify_event: event = ALL;
-	atomic {
-		do	/* FUTEX_WAKE */
-		:: n > 0 && evn > 0 -> t = evq[0] - 1; woken = woken | B(t); drop(evq, evn, t) n--; c = 1
+notify_pick: atomic {
+		k = 0; t = 0;
+		do
+		:: k < linen && t == 0 -> if :: seen(ticketed & ~called) & B(line[k] - 1) -> t = line[k] :: else fi; k++
 		:: else -> break
 		od;
-		t = 0;
+		k = 0; m = t;
 		if
-		:: c -> c = 0; n = 0; w = 0; wchange = wchange | B(p); goto notify_end
-		:: !c && !KILL -> n = 0; w = 0; wchange = wchange | B(p); goto notify_end
-		:: else -> n = 0; sret = 1; goto scan
+		:: t -> called_before(t - 1)
+#ifdef MUTANT_PASSED_NOT_WOKEN
+			t = 0
+#endif
+		:: else ->
+			m = 0;
+			called_before(NP)
+			if
+			:: t -> goto notify_wake
+			:: t == 0 && (!KILL || seen(waits)) -> goto notify_enough	/* they will look */
+			:: else -> n = 0; sret = 1; goto scan
+			fi
 		fi
 	};
+	atomic { if :: t -> awaken(t) :: else fi; t = m; m = 0 };
+	atomic {
+		if
+		:: ticketed & ~called & B(t - 1) -> called = called | B(t - 1); n--
+		:: else -> goto notify_pick
+		fi
+	};
+	atomic { if :: asleep & B(t - 1) -> woken = woken | B(t - 1) :: else fi };
+	/* If nobody was woken it is awake, or dead. */
+	atomic {
+		if
+		:: t - 1 == VICTIM && died -> n++; t = 0; sret = 4; goto scan	/* visit */
+		:: n > 0 && !(t - 1 == VICTIM && died) -> goto notify_pick
+		:: else -> goto notify_enough
+		fi
+	};
+notify_wake: atomic { awaken(t) };
+notify_enough: atomic { t = 0; n = 0; w = 0; wchange = wchange | B(p); goto notify_end };
 notify_scanned: atomic {	/* Heal; count.pml has its steps */
 		hold = 0; watch = 0; dying = 0; free = 0; again = 0;
 		n = freed; freed = 0;
@@ -460,7 +578,7 @@ notify_scanned: atomic {	/* Heal; count.pml has its steps */
 notify_end: atomic {
 		if
 		:: tret == 0 -> goto given
-		:: tret == 1 -> tret = 0; goto wait_event
+		:: tret == 1 -> tret = 0; goto wait_look
 		:: tret == 2 -> tret = 0; goto left
 		:: tret == 3 -> tret = 0; if :: p == TRY -> goto take :: else -> goto done fi
 		fi
@@ -477,8 +595,8 @@ proctype Victim(byte p) {
 	LOCALS;
 	{ process() } unless { atomic { gone ->
 		i = 0; n = 0; c = 0; w = 0; k = 0; m = 0; t = 0; held = 0; freed = 0; has = 0;
-		hold = 0; watch = 0; dying = 0; free = 0; again = 0; all = 0; matters = 0;
-		slept = 0; fdying = 0; ev = 0; ticketValid = 0; tried = 0; sret = 0; tret = 0; p = 0;
+		hold = 0; lined = 0; watch = 0; dying = 0; free = 0; again = 0; all = 0; matters = 0;
+		slept = 0; fdying = 0; ev = 0; tried = 0; sret = 0; tret = 0; p = 0;
 		false } }
 }
 
@@ -492,9 +610,9 @@ inline report() {	/* exit_robust_list: sets OwnerDied, wakes one process that sl
 
 inline end() {	/* its threads have stopped, and have left the kernel's queues */
 	gone = 1;
-	drop(evq, evn, VICTIM) drop(lvq, lvn, VICTIM)
-	woken = woken & ~B(VICTIM); asleep = asleep & ~B(VICTIM); cancelled = cancelled & ~B(VICTIM);
-	event = event | B(VICTIM); tickets = tickets | B(VICTIM); wchange = wchange | B(VICTIM)
+	drop(lvq, lvn, VICTIM)
+	woken = woken & ~B(VICTIM); asleep = asleep & ~B(VICTIM);
+	wchange = wchange | B(VICTIM)
 }
 
 /* The kernel ends a process: it reports the exit, stops the threads, and drops the lock
@@ -512,30 +630,17 @@ proctype Killer() {
 	unlocked = 1
 }
 
-proctype Canceller() {
-	byte v;
-	atomic {
-		if
-		:: waits & CANCELLED & 1 -> v = 1
-		:: waits & CANCELLED & 2 -> v = 2
-		:: waits & CANCELLED & 4 -> v = 4
-		:: waits & CANCELLED & 8 -> v = 8
-		fi;
-		(!KILL || !gone || v != B(VICTIM)) -> cancelled = cancelled | v; v = 0
-	}
-}
-
 init {
 	byte p, i;
 	atomic {
 		do :: i < BIG -> word[i] = 1; i++ :: else -> break od;
 		i = 0;
-		waits = ASLEEP; asleep = ASLEEP;
+		waits = ASLEEP; ticketed = ASLEEP; asleep = ASLEEP;
 		do
 		:: p < NP ->
 			if
 			:: ASLEEP & B(p) ->
-				waiters++; event = event & ~B(p); evq[evn] = p + 1; evn++;
+				waiters++; line[linen] = p + 1; linen++;
 				if :: VICTIM == 0 -> lvq[lvn] = p + 1; lvn++ :: else fi
 			:: else
 			fi;
@@ -544,8 +649,7 @@ init {
 		:: else -> break
 		od;
 		p = 0;
-		if :: KILL -> run Killer() :: else fi;
-		if :: CANCELLED -> run Canceller() :: else fi
+		if :: KILL -> run Killer() :: else fi
 	};
 	timeout;
 	d_step {

@@ -113,6 +113,9 @@ type Recoverable interface {
 	// Take is TryWait, for a Permit or for the handle; it returns the permit's
 	// number, which the handle has no use for.
 	Take(final, forPermit bool) (int, error)
+	// TakeTurn is Take for a waiter that the server serves, and that has this place in the
+	// line of all processes (see Turn.Enroll).
+	TakeTurn(place uint64, forPermit bool) (int, error)
 	// GiveAt gives a Permit's back, or returns ErrNotHeld if it is not held.
 	GiveAt(i int) error
 	// HandOver makes the permit i, or one that the handle holds, that of another
@@ -139,6 +142,9 @@ type Holder struct {
 type Turn interface {
 	// Look takes permits for the waiters, and reports whether none is left.
 	Look() (done bool)
+	// Enroll has a place given to each waiter that waits, or begins to, as long as place is not
+	// nil, and calls none whenever no waiter is left.
+	Enroll(place func() uint64, none func())
 	// Served returns how many waiters got a permit by Look so far.
 	Served() int
 	// Fail ends the wait that was in front at the last Look.

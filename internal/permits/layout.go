@@ -23,15 +23,17 @@ const (
 	MaxSlots = 4096
 )
 
-// The file: a page with the header, then the slots, then the permits. Slots and
-// permits beyond the header's marks have never been used, and need not be backed by
-// storage.
+// The file: a page with the header, then the line of waiters, then the slots, then the
+// permits. Slots and permits beyond the header's marks have never been used, and need not
+// be backed by storage.
 const (
 	headerSize = 4096
-	slotSize   = 64
+	entrySize  = 8
+	SlotSize   = 128
 	wordSize   = 8
-	slotsAt    = headerSize
-	wordsAt    = slotsAt + MaxSlots*slotSize
+	lineAt     = headerSize
+	SlotsAt    = lineAt + MaxSlots*entrySize
+	wordsAt    = SlotsAt + MaxSlots*SlotSize
 
 	// Size is the file's size in bytes.
 	Size = wordsAt + (MaxPermits+1)*wordSize
@@ -49,8 +51,8 @@ const (
 	MaxName = 255
 
 	// Version is the version of the file's format. In version 1 the file did not say its
-	// name.
-	Version = 2
+	// name; in version 2 the order of waiters was the kernel's.
+	Version = 3
 )
 
 const (
@@ -72,11 +74,9 @@ type header struct {
 	slotsMark   atomic.Uint32 // slots below it have storage
 	_           [6]uint64
 
-	event   atomic.Uint32 // waiters sleep on it; changes when they should look again
-	_       uint32
 	waiters atomic.Uint64 // see waiters.go
-	tickets atomic.Uint64 // the last ticket taken
-	_       [5]uint64
+	tickets atomic.Uint64 // the last ticket taken; see line.go
+	_       [6]uint64
 
 	// Bit g of the summary, for g > 0, is clear if none of the permits 64g to
 	// 64g+63 is free; see hint.go.
@@ -92,14 +92,15 @@ type slot struct {
 	live     atomic.Uint32 // the liveness word, a robust futex: thread id, futex.Waiters, futex.OwnerDied
 	state    atomic.Uint32 // slotFree or slotUsed
 	gen      atomic.Uint64 // the owner's generation; each owner has a higher one
-	waits    atomic.Uint64 // the generation, while its server waits
-	ticket   atomic.Uint64 // the server's ticket: its place in the order of waiters
 	doing    atomic.Uint32 // Step: for people and tests, never for decisions
 	clearing atomic.Uint32 // group+1 whose summary bit it is clearing
 	pid      atomic.Uint32 // for people, as are the times
 	reaped   atomic.Uint32 // the low half of the last generation that was reaped
 	started  atomic.Int64  // when the process started
 	opened   atomic.Int64  // when the handle was opened, Unix time in ns
+	arrived  atomic.Int64  // when the waiter in the line began to wait, Unix time in ns
+	calledAt atomic.Int64  // when it was called last, Unix time in ns
+	_        [8]uint64
 }
 
 const (
@@ -170,6 +171,7 @@ func (s Step) String() string {
 // A Table is a semaphore's memory.
 type Table struct {
 	*header
+	line  *[MaxSlots]atomic.Uint64 // see line.go
 	slots *[MaxSlots]slot
 	words *[MaxPermits + 1]atomic.Uint64
 }
@@ -178,7 +180,8 @@ type Table struct {
 func At(memory unsafe.Pointer) *Table {
 	return &Table{
 		header: (*header)(memory),
-		slots:  (*[MaxSlots]slot)(unsafe.Add(memory, slotsAt)),
+		line:   (*[MaxSlots]atomic.Uint64)(unsafe.Add(memory, lineAt)),
+		slots:  (*[MaxSlots]slot)(unsafe.Add(memory, SlotsAt)),
 		words:  (*[MaxPermits + 1]atomic.Uint64)(unsafe.Add(memory, wordsAt)),
 	}
 }
@@ -251,14 +254,14 @@ type Range struct{ From, To int64 }
 
 // Used returns the parts of the file that are in use.
 func (h *Head) Used() []Range {
-	return []Range{{0, headerSize}, slotRange(0, int(h.header().slotsMark.Load())), wordRange(0, int(h.header().permitsMark.Load()))}
+	return []Range{{0, SlotsAt}, slotRange(0, int(h.header().slotsMark.Load())), wordRange(0, int(h.header().permitsMark.Load()))}
 }
 
 // Needed returns the parts of the file that its first handle will use.
 func (h *Head) Needed() []Range { return append(h.Used(), slotRange(0, 1)) }
 
 func slotRange(from, to int) Range {
-	return Range{slotsAt + int64(from)*slotSize, slotsAt + int64(to)*slotSize}
+	return Range{SlotsAt + int64(from)*SlotSize, SlotsAt + int64(to)*SlotSize}
 }
 func wordRange(from, to int) Range {
 	return Range{wordsAt + int64(from)*wordSize, wordsAt + int64(to)*wordSize}

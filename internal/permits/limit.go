@@ -1,13 +1,14 @@
 package permits
 
 // The limit's word: the limit, whether SetLimit has set it, how often the word was
-// set, and the flag shrinking, which says that more permits may be held than the limit
-// has room for. All are in one word, so that a taker that reads it again and finds it
+// set, the flag ordered, and the flag shrinking, which says that more permits may be held than the
+// limit has room for. All are in one word, so that a taker that reads it again and finds it
 // unchanged knows that the limit was not set in between.
 const (
 	limitMask    = 1<<16 - 1
 	limitSet     = 1 << 16 // the limit was set by SetLimit
 	limitVersion = 1 << 17 // added each time that the word is set
+	ordered      = 1 << 62 // newcomers wait in the line; may be set for nothing (see line.go)
 	shrinking    = 1 << 63 // words above the limit may be held; may be set for nothing
 )
 
@@ -111,9 +112,17 @@ func (o *Owner) SetLimit(n int, set bool) error {
 // waiters, can be left to the owners.
 func (t *Table) Resize(host Host, n int) error {
 	more, err := t.setLimit(host, n, true)
-	if more > 0 && t.Waiters() > 0 {
-		t.event.Add(1)
-		host.Wake(t.Event(), more)
+	for range more {
+		if t.Waiters() == 0 {
+			break
+		}
+		s, woken := t.callFirst(host)
+		for s >= 0 && !woken { // it is awake, or dead
+			s, woken = t.callFirst(host)
+		}
+		if s < 0 {
+			break
+		}
 	}
 	return err
 }

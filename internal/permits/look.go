@@ -22,7 +22,7 @@ func Read(f io.ReaderAt) (*Table, error) {
 		_, err := f.ReadAt(unsafe.Slice((*byte)(unsafe.Pointer(&copied[0])), Size)[r.From:r.To], r.From)
 		return err
 	}
-	if err := read(Range{0, headerSize}); err != nil {
+	if err := read(Range{0, SlotsAt}); err != nil {
 		return nil, err
 	}
 	if err := read(wordRange(0, t.permitsInUse())); err != nil {
@@ -109,7 +109,7 @@ func (t *Table) picture() Picture {
 	p.Limit, _ = t.Limit()
 	for s := range t.slotsInUse() {
 		slot := &t.slots[s]
-		waits := slot.state.Load() == slotUsed && slot.waits.Load() != 0
+		waits := slot.state.Load() == slotUsed && t.line[s].Load() != 0
 		if held[s] > 0 || waits {
 			p.Handles = append(p.Handles, Handle{
 				Identity{int(slot.pid.Load()), slot.started.Load(), slot.opened.Load()}, s, slot.gen.Load(), held[s], waits})
@@ -147,5 +147,5 @@ func (t *Table) HoldsOrWaits(s int) bool {
 			return true
 		}
 	}
-	return t.slots[s].waits.Load() != 0
+	return t.line[s].Load() != 0
 }

@@ -20,9 +20,9 @@ type Host interface {
 	Alive(slot int) (bool, error)
 	// Allocate backs a part of the file with storage.
 	Allocate(Range) error
-	// Wake wakes up to n of the waiters that sleep on a word, and returns how many
-	// it has woken.
-	Wake(word *uint32, n int) int
+	// Wake wakes the server of a slot, which sleeps on the word of its entry, and reports
+	// whether it slept.
+	Wake(slot int, entry *uint32) bool
 }
 
 // An Owner is an open handle: a slot of the table, and a generation of it.
@@ -47,6 +47,10 @@ type Owner struct {
 	slow sync.Mutex
 
 	clearing sync.Mutex // held while the slot names a group; see clear
+
+	// The server's.
+	entry  uint64 // the slot's entry of the line, not called
+	unused bool   // it was called, and has taken no permit since
 }
 
 // An Identity is what people want to know about a handle: its process, when the
@@ -153,6 +157,7 @@ func (o *Owner) Inherit() {
 	o.Reap(true)
 	for s := range o.slotsInUse() {
 		if s != o.slot {
+			o.line[s].Store(0)
 			o.slots[s].state.Store(slotFree)
 			o.slots[s].live.Store(0)
 		}
@@ -174,9 +179,9 @@ func (t *Table) occupy(host Host, id Identity, s int) *Owner {
 	slot.started.Store(id.Started)
 	slot.opened.Store(id.Opened)
 	// The earlier owner, whose lock we have, waits no more. Before the generation, so that
-	// if we are killed between the two, no slot says that another generation than its own
-	// waits.
-	slot.waits.Store(0)
+	// if we are killed between the two, no entry is that of another generation than its
+	// slot's.
+	t.line[s].Store(0)
 	// The generation before the state: a process that could not check the lock of the
 	// slot's earlier owner, because that has left and its lock's file is gone, must not
 	// take us for it. And before the liveness word: until the generation changes, the
@@ -237,7 +242,7 @@ func trace(s Step) {
 func (o *Owner) TakeHome() (i int, sure bool) {
 	home := uint16(o.home.Load())
 	l := o.limit.Load()
-	if uint64(home) >= l&limitMask || int64(l) < 0 || !o.words[home].CompareAndSwap(0, o.word) {
+	if uint64(home) >= l&limitMask || l >= ordered || !o.words[home].CompareAndSwap(0, o.word) {
 		return -1, false
 	}
 	return int(home), o.limit.Load() == l
@@ -261,14 +266,20 @@ func (o *Owner) undo(i int, word uint64) {
 	}
 }
 
-// Take takes a free permit, if there is one, for the handle or for a Permit.
-func (o *Owner) Take(forPermit bool) (i int, ok bool) {
+// Take takes a free permit, if there is one that those who wait leave to it, for the handle
+// or for a Permit.
+func (o *Owner) Take(forPermit bool) (i int, ok bool) { return o.take(forPermit, false) }
+
+func (o *Owner) take(forPermit, inTurn bool) (i int, ok bool) {
 	word := o.word
 	if forPermit {
 		word |= forPermitBit
 	}
 	for {
 		l := o.limit.Load()
+		if l&ordered != 0 && !inTurn && !o.mayPass() {
+			return 0, false
+		}
 		if l&shrinking != 0 {
 			var room bool
 			if l, room = o.shrink(l); !room {

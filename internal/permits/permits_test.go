@@ -23,7 +23,7 @@ type world struct {
 	locks map[int]*process
 	full  bool // no storage is left
 	asked []int
-	slept int // how many waiters sleep
+	slept map[int]bool // the slots whose waiters sleep
 	woken int
 
 	locksAreFiles bool // a lock that nobody has cannot be asked for: its file was removed
@@ -64,11 +64,29 @@ func (p *process) Allocate(Range) error {
 	return nil
 }
 
-func (p *process) Wake(_ *uint32, n int) int {
-	woken := min(n, p.w.slept)
-	p.w.slept -= woken
-	p.w.woken += woken
-	return woken
+func (p *process) Wake(slot int, _ *uint32) bool {
+	if !p.w.slept[slot] {
+		return false
+	}
+	delete(p.w.slept, slot)
+	p.w.woken++
+	return true
+}
+
+// waits gives owners tickets, in their order.
+func (w *world) waits(os ...*Owner) {
+	for _, o := range os {
+		o.Join()
+		o.stands(o.Ticket())
+	}
+}
+
+// sleeps has the servers of owners sleep.
+func (w *world) sleeps(os ...*Owner) {
+	clear(w.slept)
+	for _, o := range os {
+		w.slept[o.slot] = true
+	}
 }
 
 func newWorld(t *testing.T, limit int) *world { return newWorldOf(t, limit, ByteLocks) }
@@ -80,7 +98,7 @@ func newWorldOf(t *testing.T, limit int, locks Locks) *world {
 		t.Fatal(wrong)
 	}
 	copy(memory, head[:])
-	return &world{t: t, table: At(unsafe.Pointer(&memory[0])), locks: make(map[int]*process)}
+	return &world{t: t, table: At(unsafe.Pointer(&memory[0])), locks: make(map[int]*process), slept: make(map[int]bool)}
 }
 
 func (w *world) open() *Owner {
@@ -173,16 +191,16 @@ func TestReap(t *testing.T) {
 // A slot that nobody has is reaped once, whatever it says of who waits in it, and not by
 // every scan again.
 func TestReapingEnds(t *testing.T) {
-	for _, waits := range []uint64{1, 2, 12345, 1 << 63, 1<<64 - 1} {
+	for _, entry := range []uint64{1, 2, 12345, 1 << 63, 1<<64 - 1} {
 		w := newWorld(t, 1)
 		dead, o := w.open(), w.open()
 		w.dies(dead)
-		w.table.slots[dead.slot].waits.Store(waits)
+		w.table.line[dead.slot].Store(entry)
 		if f := o.Scan(false, nil); !f.Again {
-			t.Errorf("waits %#x: the dead owner was not found", waits)
+			t.Errorf("entry %#x: the dead owner was not found", entry)
 		}
 		if f := o.Scan(false, nil); f.Again {
-			t.Errorf("waits %#x: the dead owner was found again; its slot says %#x now", waits, w.table.slots[dead.slot].waits.Load())
+			t.Errorf("entry %#x: the dead owner was found again; its entry is %#x now", entry, w.table.line[dead.slot].Load())
 		}
 	}
 }
@@ -192,13 +210,19 @@ func TestReapingEnds(t *testing.T) {
 func TestLateReaperOfAWaiter(t *testing.T) {
 	w := newWorld(t, 1)
 	dead, cleaner := w.open(), w.open()
-	dead.Join()
+	w.waits(dead)
+	entry := w.table.line[dead.slot].Load()
 	w.dies(dead)
 	next := w.open()
-	next.Join()
-	cleaner.reapOwner(dead.slot, dead.gen, dead.gen)
-	if waits := w.table.slots[next.slot].waits.Load(); next.slot != dead.slot || waits != next.gen {
-		t.Errorf("slot %d of generation %d says that %d waits", next.slot, next.gen, waits)
+	for name, wait := range map[string]func(){
+		"joins": next.Join,
+		"waits": func() { next.stands(next.Ticket()) },
+	} {
+		wait()
+		cleaner.reapOwner(dead.slot, dead.gen, entry)
+		if next.slot != dead.slot || w.table.line[next.slot].Load() != next.entry {
+			t.Errorf("one that %s in slot %d: its entry is %#x, want %#x", name, next.slot, w.table.line[next.slot].Load(), next.entry)
+		}
 	}
 }
 
@@ -491,15 +515,16 @@ func TestWaitersAreHealed(t *testing.T) {
 	w := newWorld(t, 1)
 	holder, dead, alive := w.open(), w.open(), w.open()
 	holder.Take(false)
-	dead.Join()
-	alive.Join()
+	w.waits(dead, alive)
 	w.dies(dead)
-	w.slept = 1
+	w.sleeps(alive)
 	holder.Give() // wakes alive
 	if w.woken != 1 || w.table.Waiters() != 2 {
 		t.Errorf("%d woken, %d counted", w.woken, w.table.Waiters())
 	}
-	w.takes(alive, 1)
+	if _, ok := alive.TakeTurn(ticketOf(alive.entry), false); !ok {
+		t.Error("the waiter that was called got no permit")
+	}
 	alive.Leave()
 	if n := w.table.Waiters(); n != 1 {
 		t.Errorf("%d counted, want only the dead one", n)
@@ -508,9 +533,9 @@ func TestWaitersAreHealed(t *testing.T) {
 	if n := w.table.Waiters(); n != 0 {
 		t.Errorf("%d counted", n)
 	}
-	// The number is never below that of the living waiters: here one slot says that
-	// its owner waits, and the owner has not counted itself yet.
-	alive.slots[alive.slot].waits.Store(alive.gen)
+	// The number is never below that of the living waiters: here one is joining,
+	// and has not counted itself yet.
+	alive.line[alive.slot].Store(alive.gen<<ticketShift | joiningBit)
 	holder.Join()
 	holder.Heal(w.table.waiters.Load())
 	if n := w.table.Waiters(); n < 1 {
@@ -524,8 +549,8 @@ func TestClaimNotifiesForTheDead(t *testing.T) {
 	w := newWorld(t, 1)
 	dead, waiter := w.open(), w.open()
 	dead.Take(false)
-	waiter.Join()
-	w.slept = 1
+	w.waits(waiter)
+	w.sleeps(waiter)
 	w.table.words[0].CompareAndSwap(dead.word, 0)
 	w.dies(dead)
 	if o := w.open(); o.slot != dead.slot {
@@ -542,9 +567,8 @@ func TestLeavePassesOn(t *testing.T) {
 	holder, leaver, other := w.open(), w.open(), w.open()
 	holder.Take(false)
 	recent := func(dying []DyingOwner) bool { return len(dying) > 0 }
-	leaver.Join()
-	other.Join()
-	w.slept = 2
+	w.waits(leaver, other)
+	w.sleeps(leaver, other)
 	if !leaver.Leave() {
 		t.Error("Leave does not report the other waiter")
 	}
@@ -552,32 +576,59 @@ func TestLeavePassesOn(t *testing.T) {
 	if w.woken != 0 {
 		t.Error("it notified another waiter of nothing")
 	}
-	leaver.Join()
-	holder.Give() // may have woken the leaver
+	other.Leave()
+	w.waits(leaver, other)
+	w.sleeps(leaver, other)
+	holder.Give() // wakes the leaver
+	if w.slept[leaver.slot] || !w.slept[other.slot] {
+		t.Errorf("asleep: %v; the first in the line was to be woken", w.slept)
+	}
 	w.woken = 0
-	leaver.Leave()
+	if !leaver.Leave() {
+		t.Error("Leave does not report that it was called")
+	}
 	leaver.PassOn(nil, false, recent)
 	if w.woken != 1 {
 		t.Errorf("%d were notified of the free permit", w.woken)
 	}
+	if _, ok := other.TakeTurn(ticketOf(other.entry), false); !ok {
+		t.Error("the next one got no permit")
+	}
+	other.Leave()
+	other.Give()
 	w.takes(holder, 1)
-	leaver.Join()
+	w.waits(leaver, other)
 	live := holder.Live().Swap(futex.Waiters | futex.OwnerDied) // its lock is still held
-	w.woken, w.slept = 0, 1
+	w.woken = 0
+	w.sleeps(other)
 	leaver.Leave()
 	leaver.PassOn([]Word{{addressOf(holder.Live()), live}}, false, recent)
 	if w.woken != 1 {
 		t.Errorf("%d were notified of the death", w.woken)
 	}
-	// It was woken too late: perhaps nobody watches the owner that took the permit.
-	w.woken, w.slept = 0, 1
-	leaver.PassOn(nil, true, recent)
+	// It was called too late: perhaps nobody watches the owner that took the permit.
+	other.stands(ticketOf(other.entry))
+	w.woken = 0
+	w.sleeps(other)
+	leaver.unused = true
+	leaver.PassOn(nil, false, recent)
 	if w.woken != 1 {
 		t.Errorf("%d were notified that there is a new holder to watch", w.woken)
 	}
+	// A giver has freed a word, and died before it called anybody.
+	other.stands(ticketOf(other.entry))
+	w.woken = 0
+	w.sleeps(other)
+	holder.words[0].Store(0)
+	w.waits(leaver)
+	leaver.Leave()
+	leaver.PassOn(nil, false, recent)
+	if w.woken != 1 {
+		t.Errorf("%d were notified of the permit that a dead giver has left", w.woken)
+	}
 }
 
-// A waiter watches the holders, and of the other waiters those with the latest tickets.
+// A waiter watches the holders, and of the waiters before it those with the latest tickets.
 func TestWatch(t *testing.T) {
 	w := newWorld(t, 2)
 	a, b := w.open(), w.open()
@@ -586,17 +637,13 @@ func TestWatch(t *testing.T) {
 	var waiters []*Owner
 	for range 40 {
 		o := w.open()
-		o.Join()
-		o.TakeTicket()
+		w.waits(o)
 		waiters = append(waiters, o)
 	}
-	before := *w.table.Tickets()
-	last := w.open()
-	last.Join()
-	last.TakeTicket()
-	if *w.table.Tickets() == before {
-		t.Error("a ticket was taken, and the word of Tickets is the same")
-	}
+	last, later, joining := w.open(), w.open(), w.open()
+	w.waits(last, later)
+	joining.Join() // may have its ticket already
+	waiters = append(waiters, later, joining)
 	watched := make(map[*uint32]bool)
 	for _, word := range last.Scan(false, make([]Word, 0, 100)).Watch {
 		watched[word.Addr] = true
@@ -604,7 +651,8 @@ func TestWatch(t *testing.T) {
 	var got, want []bool
 	for _, o := range append([]*Owner{a, b}, waiters...) {
 		got = append(got, watched[addressOf(o.Live())])
-		want = append(want, len(want) < 2 || len(want) >= 2+40-neighbours)
+		n := len(want)
+		want = append(want, n < 2 || n >= 2+40-(neighbours-1) && n < 2+40 || n == 2+41)
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("watched: holders, then waiters by ticket (-want +got):\n%s", diff)
@@ -661,30 +709,30 @@ func TestFormat(t *testing.T) {
 	var s slot
 	var h header
 	for name, tt := range map[string][2]uintptr{
-		"slot":        {unsafe.Sizeof(s), slotSize},
+		"slot":        {unsafe.Sizeof(s), SlotSize},
 		"gen":         {unsafe.Offsetof(s.gen), 8},
-		"waits":       {unsafe.Offsetof(s.waits), 16},
-		"ticket":      {unsafe.Offsetof(s.ticket), 24},
-		"doing":       {unsafe.Offsetof(s.doing), 32},
-		"clearing":    {unsafe.Offsetof(s.clearing), 36},
-		"pid":         {unsafe.Offsetof(s.pid), 40},
-		"reaped":      {unsafe.Offsetof(s.reaped), 44},
-		"started":     {unsafe.Offsetof(s.started), 48},
-		"opened":      {unsafe.Offsetof(s.opened), 56},
+		"doing":       {unsafe.Offsetof(s.doing), 16},
+		"clearing":    {unsafe.Offsetof(s.clearing), 20},
+		"pid":         {unsafe.Offsetof(s.pid), 24},
+		"reaped":      {unsafe.Offsetof(s.reaped), 28},
+		"started":     {unsafe.Offsetof(s.started), 32},
+		"opened":      {unsafe.Offsetof(s.opened), 40},
+		"arrived":     {unsafe.Offsetof(s.arrived), 48},
+		"calledAt":    {unsafe.Offsetof(s.calledAt), 56},
 		"version":     {unsafe.Offsetof(h.version), 8},
 		"locks":       {unsafe.Offsetof(h.locks), 12},
 		"id":          {unsafe.Offsetof(h.id), 16},
 		"limit":       {unsafe.Offsetof(h.limit), 64},
 		"permitsMark": {unsafe.Offsetof(h.permitsMark), 72},
 		"slotsMark":   {unsafe.Offsetof(h.slotsMark), 76},
-		"event":       {unsafe.Offsetof(h.event), 128},
-		"waiters":     {unsafe.Offsetof(h.waiters), 136},
-		"tickets":     {unsafe.Offsetof(h.tickets), 144},
+		"waiters":     {unsafe.Offsetof(h.waiters), 128},
+		"tickets":     {unsafe.Offsetof(h.tickets), 136},
 		"summary":     {unsafe.Offsetof(h.summary), 192},
 		"name":        {unsafe.Offsetof(h.name), 320},
-		"slots":       {slotsAt, 4096},
-		"words":       {wordsAt, 266240},
-		"size":        {Size, 790528},
+		"line":        {lineAt, 4096},
+		"slots":       {SlotsAt, 36864},
+		"words":       {wordsAt, 561152},
+		"size":        {Size, 1085440},
 	} {
 		if tt[0] != tt[1] {
 			t.Errorf("%s: %d, want %d", name, tt[0], tt[1])
@@ -731,14 +779,12 @@ func TestGiveAgainstWait(t *testing.T) {
 			w := newWorld(t, 1)
 			holder, waiter := w.open(), w.open()
 			i, _ := holder.Take(how == "GiveAt")
-			var event uint32
 			var got bool
 			more = stopAt(n, func() { give(holder, i) }, func() {
-				waiter.Join()
-				event = *w.table.Event()
-				_, got = waiter.Take(false)
+				w.waits(waiter)
+				_, got = waiter.TakeTurn(ticketOf(waiter.entry), false)
 			})
-			if !got && *w.table.Event() == event {
+			if entry := waiter.Entry(); !got && *entry.Addr == entry.Value {
 				t.Errorf("%s: a waiter that came at step %d sleeps on", how, n)
 			}
 		}
@@ -869,9 +915,8 @@ func TestReapingNotifies(t *testing.T) {
 			dead.Take(false)
 			o.Take(false)
 		}
-		a.Join()
-		b.Join()
-		w.slept = 2
+		w.waits(a, b)
+		w.sleeps(a, b)
 		want := 2
 		switch how {
 		case "SetLimit, which makes room", "Resize, which makes room":
@@ -879,9 +924,8 @@ func TestReapingNotifies(t *testing.T) {
 		case "Reap", "Claim":
 			w.dies(dead)
 		}
-		event := *w.table.Event()
 		reap(w, o)
-		if w.woken != want || *w.table.Event() == event {
+		if w.woken != want {
 			t.Errorf("%s: %d of two sleeping waiters were woken, want %d", how, w.woken, want)
 		}
 	}

@@ -36,7 +36,7 @@ func (o *Owner) reapWaiters() (n int) {
 	}
 	var f Findings
 	for s := range o.slotsInUse() {
-		if o.slots[s].waits.Load() != 0 && exitWillBeReported(o.slots[s].live.Load()) {
+		if o.line[s].Load() != 0 && exitWillBeReported(o.slots[s].live.Load()) {
 			o.visit(s, true, true, &f)
 		}
 	}
@@ -68,5 +68,5 @@ func (t *Table) Mark(w Word) {
 
 func (t *Table) slotAt(w Word) *slot {
 	at := uintptr(unsafe.Pointer(w.Addr)) - uintptr(unsafe.Pointer(t.slots))
-	return &t.slots[at/slotSize]
+	return &t.slots[at/SlotSize]
 }

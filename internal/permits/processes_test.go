@@ -76,10 +76,17 @@ func TestUnreportedWaiters(t *testing.T) {
 	w := newWorldOf(t, 1, RangeLocks)
 	holder, dead := w.openOf(1), w.openOf(2)
 	w.takes(holder, 1)
-	dead.Join()
-	w.ends(dead)
-	holder.Give() // wakes nobody
-	if n := w.table.Waiters(); n != 0 {
-		t.Errorf("%d counted", n)
+	for name, wait := range map[string]func(){
+		"joins": dead.Join,
+		"waits": func() { w.waits(dead) },
+	} {
+		wait()
+		w.ends(dead)
+		holder.Give() // wakes nobody
+		if n := w.table.Waiters(); n != 0 {
+			t.Errorf("one that %s: %d counted", name, n)
+		}
+		w.takes(holder, 1)
+		dead = w.openOf(2)
 	}
 }

@@ -106,6 +106,29 @@ func (o *Owner) Scan(all bool, watch []Word) Findings { return o.scan(all, watch
 
 func (o *Owner) scan(all bool, watch []Word, of *share) Findings {
 	f := Findings{Watch: watch, share: of}
+	// The line before the words: a waiter that takes a permit in between and leaves the line
+	// is seen, for it was there.
+	var waiters set
+	var ahead nearest
+	own := o.line[o.slot].Load()
+	for s := range o.slotsInUse() {
+		e := o.line[s].Load()
+		if e == 0 || s == o.slot {
+			continue
+		}
+		waiters.add(s)
+		if exitWillBeReported(o.slots[s].live.Load()) {
+			f.Others++
+			if s < o.slot {
+				f.Before++
+			}
+		}
+		if !hasTicket(e) {
+			ahead.add(s, ^uint64(0))
+		} else if !hasTicket(own) || e < own {
+			ahead.add(s, ticketOf(e))
+		}
+	}
 	var holders set
 	n := o.permitsInUse()
 	for i := range n {
@@ -123,25 +146,27 @@ func (o *Owner) scan(all bool, watch []Word, of *share) Findings {
 			holders.add(slotOf(w))
 		}
 	}
-	var ahead line
 	for s := range o.slotsInUse() {
 		slot := &o.slots[s]
 		switch live := slot.live.Load(); {
 		case s == o.slot:
 		case holders.has(s):
 			o.visit(s, all, true, &f)
-		case slot.waits.Load() != 0 && exitWillBeReported(live):
-			ahead.add(s, slot.ticket.Load())
-			f.Others++
-			if s < o.slot {
-				f.Before++
+		case waiters.has(s) && exitWillBeReported(live):
+			// Not all are watched. So one that does not come when it is called may be dead; and where
+			// only those that are watched are reported, any.
+			if all && (o.exitsUnreported() || o.late(s, o.line[s].Load())) {
+				o.visit(s, true, true, &f)
+				holders.add(s)
 			}
-		case slot.waits.Load() != 0, live&futex.OwnerDied != 0 && slot.reaped.Load() != uint32(slot.gen.Load()):
-			o.visit(s, all, slot.waits.Load() != 0, &f)
+		case waiters.has(s), live&futex.OwnerDied != 0 && slot.reaped.Load() != uint32(slot.gen.Load()):
+			o.visit(s, all, waiters.has(s), &f)
 		}
 	}
 	for _, s := range ahead.slots[:ahead.n] {
-		o.visit(int(s), false, true, &f)
+		if !holders.has(int(s)) && exitWillBeReported(o.slots[s].live.Load()) { // the others were visited
+			o.visit(int(s), false, true, &f)
+		}
 	}
 	limit, _ := o.Limit()
 	f.Free = f.Held < limit && o.room()
@@ -196,7 +221,7 @@ func (o *Owner) stale(w uint64) bool {
 // that it holds or waits, so that a waiter has to know when it dies.
 func (o *Owner) visit(s int, all, matters bool, f *Findings) {
 	slot := &o.slots[s]
-	gen, waits := slot.gen.Load(), slot.waits.Load()
+	gen, entry := slot.gen.Load(), o.line[s].Load()
 	if s == o.slot {
 		return // our own lock looks free to us
 	}
@@ -241,19 +266,16 @@ func (o *Owner) visit(s int, all, matters bool, f *Findings) {
 	// it notified a waiter; and its exit will not be reported again. So the caller has
 	// to look again.
 	f.Again = true
-	freed := o.reapOwner(s, gen, waits)
+	freed := o.reapOwner(s, gen, entry)
 	f.Freed += freed
 	f.Held -= freed
 }
 
-// reapOwner gives back what a dead owner held, and writes into its slot that it does
-// not wait and that it was reaped. waits is what the slot said about that before the lock
-// was asked for, whatever generation that names: only the process that has the lock says
-// that it waits, so the one that wrote this is dead. The slot's next owner writes another
-// generation, which stays. To compare with the slot's own generation instead would leave a
-// slot for ever in which the two differ (a file that was written over), and every scan
-// would find it again.
-func (o *Owner) reapOwner(s int, gen, waits uint64) (freed int) {
+// reapOwner gives back what a dead owner held, takes it out of the line, and writes into its
+// slot that it was reaped. entry is what the line said before the lock was asked for: only the
+// process that has the lock writes a new entry, so the one that wrote this is dead. The slot's
+// next owner writes another one, which stays, for tickets and generations are not used twice.
+func (o *Owner) reapOwner(s int, gen, entry uint64) (freed int) {
 	defer o.do(o.do(Reaping))
 	slot := &o.slots[s]
 	owner := ownerWord(s, gen) >> genShift
@@ -262,7 +284,9 @@ func (o *Owner) reapOwner(s int, gen, waits uint64) (freed int) {
 		// If the slot has got a new owner since, this sets a bit for nothing.
 		o.restore(slot.clearing.Load())
 	}
-	slot.waits.CompareAndSwap(waits, 0)
+	if now := o.line[s].Load(); (now^entry)&^(calledBit|idleBit) == 0 { // a giver may have called it
+		o.line[s].CompareAndSwap(now, 0)
+	}
 	if slot.gen.Load() == gen {
 		slot.reaped.Store(uint32(gen))
 	}
@@ -302,7 +326,7 @@ func (t *Table) Holders() []Holder {
 		slot := &t.slots[s]
 		if slot.state.Load() == slotUsed {
 			hs = append(hs, Holder{Identity{int(slot.pid.Load()), slot.started.Load(), slot.opened.Load()},
-				held[s], slot.waits.Load() != 0, Step(slot.doing.Load())})
+				held[s], t.line[s].Load() != 0, Step(slot.doing.Load())})
 		}
 	}
 	return hs

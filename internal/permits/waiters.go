@@ -3,22 +3,23 @@ package permits
 import (
 	"slices"
 	"sync/atomic"
+	"time"
 
 	"github.com/procsem/semaphore/internal/futex"
 )
 
 // The number of waiters is in the low half of its word; the high half changes with
-// every change of the number. A waiter first writes into its slot that it waits, then
-// counts itself, then reads the event, then looks for a permit, then sleeps while the
-// event is what it has read. A giver first frees the permit's word, then reads the
-// number of waiters, and if that is not 0 changes the event and wakes a waiter. All
-// atomic operations are in one order, so either the waiter's look finds the word free,
-// or the giver finds the waiter counted; and then the event changes after the waiter
-// has read it, so the waiter does not fall asleep or is woken.
+// every change of the number. A waiter first writes into the line that it is joining,
+// then counts itself, then takes its ticket and writes that into the line, then clears
+// whether it is called, then looks for a permit, then sleeps while it is not called. A giver
+// first frees the permit's word, then reads the number of waiters, and if that is not 0
+// calls a waiter and wakes it. All atomic operations are in one order, so either the
+// waiter's look finds the word free, or the giver finds the waiter counted, and in the line;
+// and then it calls that one, which does not fall asleep or is woken, or another one.
 //
 // A waiter that dies stays counted. So the number may be too high, which costs each
-// giver a system call that wakes nobody, but it is never too low, which would lose
-// wake-ups. A giver that has woken nobody heals the number: see Heal.
+// giver a search that finds nobody, but it is never too low, which would lose
+// wake-ups. A giver that has called nobody heals the number: see Heal.
 const (
 	oneWaiter = 1
 	oneChange = 1 << 32
@@ -26,53 +27,79 @@ const (
 
 func waitersOf(w uint64) int { return int(uint32(w)) }
 
-// Join makes the owner a waiter: its slot says so before it is counted.
+// Join makes the owner a waiter: the line says so before it is counted. It has no ticket yet.
+//
+// If it lives on although its exit was reported (the thread that reports it has ended), its
+// liveness word says no more that it will be: then others ask for the lock.
 func (o *Owner) Join() {
-	o.slots[o.slot].waits.Store(o.gen)
+	if live := o.Live(); live.Load()&futex.OwnerDied != 0 {
+		live.Store(0)
+	}
+	o.unused, o.entry = false, o.gen<<ticketShift|joiningBit
+	o.line[o.slot].Store(o.entry)
 	o.waiters.Add(oneChange + oneWaiter)
 }
 
-// Poll writes into the owner's slot whether it waits, for a waiter that polls: it is
+// Poll writes into the line whether the owner waits, for a waiter that polls: it is
 // not counted, since it cannot be woken.
 func (o *Owner) Poll(waits bool) {
 	if waits {
-		o.slots[o.slot].waits.Store(o.gen)
+		o.unused, o.entry = false, o.gen<<ticketShift|joiningBit|pollsBit
+		o.slots[o.slot].calledAt.Store(time.Now().UnixNano())
+		o.line[o.slot].Store(o.entry)
 	} else {
-		o.slots[o.slot].waits.Store(0)
+		o.line[o.slot].Store(0)
+		if !o.anyInLine() {
+			o.unorder()
+		}
 	}
 }
 
-// Leave makes the owner no waiter any more: it is uncounted before its slot says so. It
-// reports whether there are other waiters: then the caller has to call PassOn.
-func (o *Owner) Leave() (others bool) {
+// Leave makes the owner no waiter any more: it is uncounted before the line says so. It
+// reports whether there are other waiters, or it was called: then the caller has to call
+// PassOn. (One that joins after it was uncounted relies on a giver which may have called it.)
+func (o *Owner) Leave() (passOn bool) {
 	o.do(Idle)
 	w := o.waiters.Add(oneChange - oneWaiter)
-	o.slots[o.slot].waits.Store(0)
-	return waitersOf(w) != 0
+	if waitersOf(w) == 0 {
+		o.unorder()
+	}
+	called := o.line[o.slot].Swap(0)&calledBit != 0
+	o.unused = o.unused || called
+	return waitersOf(w) != 0 || called
 }
 
 // PassOn notifies another waiter of what the owner, which waits no more, was notified of
-// and has not used: a wake-up, or the report of an exit. The owner may have been woken
+// and has not used: a call, or the report of an exit. The owner may have been woken
 // for several reasons at once, and have seen only one of them. If there is a free
 // permit, or an owner that is dying, another waiter has to take care of it now.
 //
 // slept are the liveness words that the owner has slept on, with their values before:
 // the report of an exit can have woken this waiter, instead of another one, only if one
-// of them has changed. woken says that an event has woken the owner, and that it took
-// no permit: then another process took that permit, which perhaps no sleeping waiter
-// watches yet. dying reports whether one of these owners needs to be looked at often.
+// of them has changed. If the owner was called and took no permit, another process took that
+// permit, which perhaps no sleeping waiter watches yet. dying reports whether one of these
+// owners needs to be looked at often.
 func (o *Owner) PassOn(slept []Word, woken bool, dying func([]DyingOwner) bool) {
-	scan := changed(slept)
 	freed := 0
-	if scan {
+	woken = woken || o.unused
+	if changed(slept) {
 		f := o.Scan(false, nil)
 		freed = f.Freed
 		woken = woken || dying(f.Dying)
 	}
-	if woken || o.room() && o.mayTake() {
-		freed = max(freed, 1)
+	if freed == 0 && (woken || o.room() && o.mayTake() && !o.relyOnAny()) {
+		freed = 1
 	}
 	o.Notify(freed)
+}
+
+// relyOnAny wakes the first waiter that is called, if there is one.
+func (o *Owner) relyOnAny() bool {
+	s, _ := o.first(true, ^uint64(0))
+	if s >= 0 {
+		o.host.Wake(s, o.entryWord(s))
+	}
+	return s >= 0
 }
 
 // changed reports whether one of the words has another value than it had.
@@ -93,44 +120,68 @@ func (o *Owner) mayTake() bool {
 	return held < limitOf(l)
 }
 
-// Event returns the event's word; a waiter reads it before it looks.
-func (t *Table) Event() *uint32 { return addressOf(&t.event) }
-
 // Waiters returns how many waiters are counted.
 func (t *Table) Waiters() int { return waitersOf(t.waiters.Load()) }
 
-// Notify wakes up to n waiters, which then look for permits again.
+// Notify calls up to n waiters, which then look for permits.
 func (o *Owner) Notify(n int) {
 	for n > 0 {
 		w := o.waiters.Load()
 		if waitersOf(w) == 0 {
 			return
 		}
-		o.event.Add(1)
-		if o.host.Wake(o.Event(), n) > 0 {
-			return
+		if s, woken := o.callFirst(o.host); s >= 0 {
+			if woken || !o.isDead(s, &n) {
+				n--
+			}
+			continue
 		}
-		// No waiter slept. The counted ones are awake and will look, or dead.
+		if c, _ := o.first(true, ^uint64(0)); c >= 0 || o.anyInLine() && !o.exitsUnreported() {
+			return // they are awake, or woken now, and will look
+		}
+		// The counted ones are dead.
 		n = o.Scan(false, nil).Freed + o.reapWaiters()
 		o.Heal(w)
 	}
 }
 
+// isDead reports whether a waiter that was called and did not sleep is dead, and adds the
+// permits that come back by that to n. It asks for the lock only if no exit will be reported:
+// else those behind it in the line hear of it.
+func (o *Owner) isDead(s int, n *int) bool {
+	if s == o.slot || exitWillBeReported(o.slots[s].live.Load()) && !o.exitsUnreported() {
+		return false
+	}
+	var f Findings
+	o.visit(s, true, true, &f)
+	*n += f.Freed
+	return f.Again
+}
+
+// anyInLine reports whether somebody waits that is not known to be dead.
+func (o *Owner) anyInLine() bool {
+	for s := range o.slotsInUse() {
+		if o.line[s].Load() != 0 && o.slots[s].live.Load()&futex.OwnerDied == 0 {
+			return true
+		}
+	}
+	return false
+}
+
 // Counted returns the word with the number of waiters, for Heal.
 func (t *Table) Counted() uint64 { return t.waiters.Load() }
 
-// Heal reduces the number of waiters to the number of slots that say that their owner
-// waits, if the number's word is still w.
+// Heal reduces the number of waiters to the number of entries in the line, if the number's word is still w.
 //
 // It never makes the number too low. A living waiter that is counted in w has written
-// so into its slot before it counted itself, and takes that back only after it has
+// so into the line before it counted itself, and takes that back only after it has
 // uncounted itself, which changes w. So if the compare-and-swap succeeds, each of them
-// was among the slots seen. (A waiter that has written it, and has not counted itself
+// was among the entries seen. (A waiter that has written it, and has not counted itself
 // yet, is then counted twice, until the next Heal.)
 func (o *Owner) Heal(w uint64) {
 	n := 0
 	for s := range o.slotsInUse() {
-		if o.slots[s].waits.Load() != 0 {
+		if o.line[s].Load() != 0 {
 			n++
 		}
 	}
@@ -141,26 +192,32 @@ func (o *Owner) Heal(w uint64) {
 
 // neighbours is how many other waiters a waiter watches. All waiters watch all holders;
 // but an owner that takes its permit after they fell asleep was only a waiter then.
-// Sleeping waiters are woken in their order, so the waiter with the ticket before ours
+// Waiters are served in the order of their tickets, so the waiter with the ticket before ours
 // is the last one that gets a permit before us, the one before that the last but one,
-// and so on.
-const neighbours = 24
+// and so on. If these leave, those before them are watched by nobody until a server behind them
+// scans again, which it does when many have left (Fewer). Each word costs a waiter that is
+// woken time before it runs: with 24, of a hand-over of 80 µs some 10.
+const neighbours = 4
 
-// A Word is a liveness word, and the value that it has while its owner lives.
+// Fewer reports whether more than half of the waiters have left the line since the scan.
+func (o *Owner) Fewer(since *Findings) bool { return 2*o.Waiters() < since.Others }
+
+// A Word is a word on which waiters sleep (a liveness word, say), and the value that it has
+// until they should look.
 type Word struct {
 	Addr  *uint32
 	Value uint32
 }
 
-// line keeps the slots with the latest tickets.
-type line struct {
+// nearest keeps the slots with the latest tickets.
+type nearest struct {
 	slots   [neighbours]int32
 	tickets [neighbours]uint64
 	n       int
 	least   int // index of the least ticket, if all neighbours are there
 }
 
-func (l *line) add(slot int, ticket uint64) {
+func (l *nearest) add(slot int, ticket uint64) {
 	switch {
 	case l.n < neighbours:
 		l.slots[l.n], l.tickets[l.n] = int32(slot), ticket
@@ -174,12 +231,3 @@ func (l *line) add(slot int, ticket uint64) {
 		l.least = slices.Index(l.tickets[:], slices.Min(l.tickets[:]))
 	}
 }
-
-// Tickets returns a word that changes when a waiter takes a ticket. A waiter sleeps on it
-// too: it watches the waiters that it saw, so it must not fall asleep behind one that it
-// did not see.
-func (t *Table) Tickets() *uint32 { return futex.LowHalf(&t.tickets) }
-
-// TakeTicket gives the owner the latest ticket, because the kernel puts a waiter that
-// falls asleep at the end of its queue.
-func (o *Owner) TakeTicket() { o.slots[o.slot].ticket.Store(o.tickets.Add(1)) }

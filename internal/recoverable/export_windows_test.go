@@ -23,16 +23,6 @@ func OpenAround(path string, then func()) error {
 
 var ErrVanished = errVanished
 
-// WakeName returns the name of what the waiters of a semaphore sleep on.
-func WakeName(backend any) (string, error) {
-	f := backend.(*handle).f
-	head, err := readHead(f)
-	if err != nil {
-		return "", err
-	}
-	return wakeName(f, head)
-}
-
 // SeenThrough returns what Open checks when it has the claim, and at its end, of a handle
 // that is open, and the number of its slot.
 func SeenThrough(backend any, second *os.File) (slot int, claim, seen error) {

@@ -21,7 +21,6 @@ import (
 	"github.com/procsem/semaphore/internal/store"
 	"github.com/procsem/semaphore/internal/testhook"
 	. "github.com/procsem/semaphore/internal/testkit"
-	"github.com/procsem/semaphore/internal/win"
 )
 
 // openRaw opens a file, until the function that it returns is called.
@@ -149,41 +148,29 @@ func TestHandlesThatDoNotSeeEachOther(t *testing.T) {
 	wantUnseen(seen, "the memory")
 }
 
-// Tokens in the wake semaphore that are for no waiter, or too many, wake a waiter for
-// nothing, and do no other harm.
-func TestTokens(t *testing.T) {
+// A call that is for no waiter wakes a waiter for nothing, and does no other harm.
+func TestNeedlessCalls(t *testing.T) {
 	s := Open(t, UniqueName(t), Recoverable)
-	wake, err := recoverable.WakeName(testhook.Inspect(s).Backend)
-	Must(t, err)
-	h, err := win.OpenSemaphore(wake, win.SemaphoreAccess)
-	Must(t, err)
-	defer windows.CloseHandle(h)
+	backend := testhook.Inspect(s).Backend.(permits.Host)
 	Must(t, s.Wait())
-	for _, tokens := range []int32{1, 64} {
-		if _, err := win.ReleaseSemaphore(h, tokens); err != nil {
-			t.Fatal(err)
+	for range 10 {
+		if !backend.Wake(0, nil) {
+			t.Fatal("no event of the slot")
 		}
-		WaitFor(t, "waits that use up the tokens", func() bool {
-			WantErr(t, "WaitTimeout", s.WaitTimeout(50*time.Millisecond), semaphore.ErrTimeout)
-			n, _, err := win.QuerySemaphore(h)
-			Must(t, err)
-			return n <= 1 // a waiter that leaves passes a token on
-		})
-		for n := int32(1); n == 1; { // until none is left
-			event, err := windows.WaitForSingleObject(h, 0)
-			Must(t, err)
-			if event == uint32(windows.WAIT_TIMEOUT) {
-				n = 0
-			}
-		}
+		WantErr(t, "WaitTimeout", s.WaitTimeout(5*time.Millisecond), semaphore.ErrTimeout)
 	}
-	if _, err := win.ReleaseSemaphore(h, 64); err != nil { // as many as there is room for
-		t.Fatal(err)
+	if backend.Wake(1, nil) {
+		t.Error("a slot that nobody has has an event")
 	}
 	a := StartActor(t, "recoverable")
 	a.OK("open %s", s.Name())
 	a.Send("waits 1")
 	WaitFor(t, "its wait", func() bool { return Waits(t, s, a) })
+	for range 10 {
+		if !backend.Wake(1, nil) {
+			t.Error("no event of the waiter's slot")
+		}
+	}
 	Must(t, s.Post())
 	if got := a.Answer(); got != "ok" {
 		t.Error(got)

@@ -31,7 +31,10 @@ func (h *handle) reportExit() {}
 
 func (h *handle) withdrawReport() {}
 
-func (h *handle) Wake(*uint32, int) int { return 0 }
+// Wake and prepareSleep have nothing to do: waiters poll.
+func (h *handle) Wake(int, *uint32) bool { return false }
+
+func (h *handle) prepareSleep() error { return nil }
 
 func (h *handle) Interrupt() { h.kick.Send() }
 

@@ -1,10 +1,10 @@
 package recoverable
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"sync/atomic"
 	"time"
 	"unsafe"
@@ -14,13 +14,12 @@ import (
 	"github.com/procsem/semaphore/internal/filelock"
 	"github.com/procsem/semaphore/internal/permits"
 	"github.com/procsem/semaphore/internal/store"
-	"github.com/procsem/semaphore/internal/win"
 )
 
 // A sleeper is what a handle needs to sleep. Its objects live as long as the memory:
 // a give that is on its way when the handle is closed may still wake a server.
 type sleeper struct {
-	objects   objects
+	objects   *objects
 	dying     dying        // the server's
 	watch     processWatch // the server's
 	netLooked time.Time    // the server's: when the safety net looked last
@@ -28,10 +27,11 @@ type sleeper struct {
 }
 
 type objects struct {
-	view unsafe.Pointer
-	wake windows.Handle // a semaphore: servers of all processes sleep on it
-	stop windows.Handle // an event, our own: the server is to look
-	gone string         // the path of the file once its name was removed
+	view  unsafe.Pointer
+	calls string         // what the names begin with of the events by which servers are called
+	call  windows.Handle // our slot's
+	stop  windows.Handle // an event, our own: the server is to look
+	gone  string         // the path of the file once its name was removed
 }
 
 // A fileID is another one for each handle, which has a mapping of its own: it has objects of
@@ -44,7 +44,7 @@ func identify(*os.File, *permits.Head) (fileID, error) { return fileID(lastFileI
 
 // mapFile maps the file, and makes the objects. free frees all of it.
 func (s *sleeper) mapFile(f *os.File, head *permits.Head) (memory unsafe.Pointer, free func(), err error) {
-	o := objects{gone: filepath.Join(filepath.Dir(f.Name()), goneName(head))}
+	o := &objects{gone: filepath.Join(filepath.Dir(f.Name()), goneName(head))}
 	defer func() {
 		if err != nil {
 			o.free()
@@ -53,9 +53,12 @@ func (s *sleeper) mapFile(f *os.File, head *permits.Head) (memory unsafe.Pointer
 	if o.view, err = mapView(f); err != nil {
 		return nil, nil, err
 	}
-	if o.wake, err = openWake(f, head); err != nil {
+	index, err := store.FileIndex(f)
+	if err != nil {
 		return nil, nil, err
 	}
+	// After the number in the file, and after the file, for a copy has the same number.
+	o.calls = fmt.Sprintf(`Global\procsem-%016x-%x-`, head.ID(), index)
 	if o.stop, err = windows.CreateEvent(nil, 0, 0, nil); err != nil {
 		return nil, nil, os.NewSyscallError("CreateEvent", err)
 	}
@@ -80,54 +83,46 @@ func mapView(f *os.File) (unsafe.Pointer, error) {
 	return *(*unsafe.Pointer)(unsafe.Pointer(&at)), nil // no memory of Go's
 }
 
-// mostTokens bounds what is left in the semaphore for servers that are late to sleep.
-const mostTokens = 64
-
-// openWake opens the semaphore on which servers sleep, or creates it: it goes with its
-// last handle, and every process that has the table open has one. A user that may read
+// prepareSleep opens the event on which the server of our slot sleeps, or creates it: it goes
+// with its last handle, and only its slot's owner keeps one. A user that may read
 // and write the file may use it: the rights to a file's content are the same bits as the
-// rights to ask for a semaphore's value and to change it.
-func openWake(f *os.File, head *permits.Head) (windows.Handle, error) {
-	name, err := wakeName(f, head)
+// right to set an event.
+func (h *handle) prepareSleep() error {
+	name, err := windows.UTF16PtrFromString(h.callName(h.owner.Slot()))
 	if err != nil {
-		return 0, err
+		return err
 	}
+	const access = windows.SYNCHRONIZE | windows.EVENT_MODIFY_STATE
 	for tries := 1; ; tries++ {
-		h, err := win.OpenSemaphore(name, win.SemaphoreAccess)
-		if !errors.Is(err, windows.ERROR_FILE_NOT_FOUND) {
-			return h, err
+		h.objects.call, err = windows.OpenEvent(access, false, name)
+		if err != windows.ERROR_FILE_NOT_FOUND {
+			return os.NewSyscallError("OpenEvent", err)
 		}
-		sd, err := store.SecurityOf(f, windows.DACL_SECURITY_INFORMATION)
+		sd, err := store.SecurityOf(h.f, windows.DACL_SECURITY_INFORMATION)
 		if err != nil {
-			return 0, err
+			return err
 		}
 		sa := &windows.SecurityAttributes{SecurityDescriptor: sd}
 		sa.Length = uint32(unsafe.Sizeof(*sa))
-		h, _, err = win.CreateSemaphore(name, 0, mostTokens, sa)
-		if !errors.Is(err, windows.ERROR_ACCESS_DENIED) {
-			return h, err
+		h.objects.call, err = windows.CreateEvent(sa, 0, 0, name)
+		if h.objects.call != 0 {
+			return nil // there may be one by now
 		}
-		// Another process came before, and grants less than creation asks for. Or we may
-		// not create any: an app of the Windows Store must have none for all sessions.
-		if tries == mostTries { // neither there nor ours to create
-			return 0, fmt.Errorf("the semaphore %s, on which waiters sleep: %w", name, err)
+		// A process that calls the slot may have come before, and grants less than creation asks
+		// for. Or we may not create any: an app of the Windows Store must have none for all sessions.
+		if err != windows.ERROR_ACCESS_DENIED || tries == mostTries {
+			return fmt.Errorf("the event on which waiters sleep: %w", os.NewSyscallError("CreateEvent", err))
 		}
 	}
 }
 
-// wakeName names the semaphore after the number in the file, and after the file, for a
-// copy has the same number: a server that sleeps for the one would take the other's
-// tokens.
-func wakeName(f *os.File, head *permits.Head) (string, error) {
-	index, err := store.FileIndex(f)
-	return fmt.Sprintf(`Global\procsem-%016x-%x`, head.ID(), index), err
-}
+func (h *handle) callName(slot int) string { return h.objects.calls + strconv.Itoa(slot) }
 
-func (o objects) free() {
+func (o *objects) free() {
 	if o.view != nil {
 		windows.UnmapViewOfFile(uintptr(o.view))
 	}
-	for _, h := range []windows.Handle{o.wake, o.stop} {
+	for _, h := range []windows.Handle{o.call, o.stop} {
 		if h != 0 {
 			windows.CloseHandle(h)
 		}

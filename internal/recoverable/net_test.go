@@ -27,7 +27,7 @@ func TestNextLookOfOneThatReliesOnNobody(t *testing.T) {
 			"few others":                          {permits.Findings{Others: min(others, 3)}, true},
 			"few others, and it hears of nothing": {permits.Findings{Others: min(others, 3)}, false},
 		} {
-			if got := nextLook(now, time.Time{}, time.Time{}, tt.found, tt.hears).Sub(now); got != engine.SafetyNet {
+			if got := nextLook(now, time.Time{}, tt.found, tt.hears).Sub(now); got != engine.SafetyNet {
 				t.Errorf("%s, %d others: looks after %v, want %v", what, tt.found.Others, got, engine.SafetyNet)
 			}
 		}
@@ -37,33 +37,16 @@ func TestNextLookOfOneThatReliesOnNobody(t *testing.T) {
 // A waiter that has noticed an exit looks within half a second, and not later than it
 // would have looked otherwise.
 func TestNextLookAfterAnExit(t *testing.T) {
-	checkLooksSoon(t, afterExit, func(looked, exited time.Time, found permits.Findings) time.Time {
-		return nextLook(looked, exited, time.Time{}, found, true)
-	})
-}
-
-// A waiter that may hear of no exit looks within a second of when that began, and not
-// later than it would have looked otherwise.
-func TestNextLookOfOneThatIsUnsure(t *testing.T) {
-	checkLooksSoon(t, engine.SafetyNet, func(looked, unsure time.Time, found permits.Findings) time.Time {
-		return nextLook(looked, time.Time{}, unsure, found, true)
-	})
-}
-
-// checkLooksSoon checks that a waiter for which something began now looks after that time at
-// the latest.
-func checkLooksSoon(t *testing.T, after time.Duration, next func(looked, began time.Time, found permits.Findings) time.Time) {
-	t.Helper()
 	now := time.Now()
 	for _, others := range []int{0, 7, 100, permits.MaxSlots - 1} {
 		for _, ago := range []time.Duration{0, time.Second / 4, time.Second, time.Minute} {
 			found := permits.Findings{Others: others, Before: others / 2}
 			looked := now.Add(-ago)
-			want := nextLook(looked, time.Time{}, time.Time{}, found, true)
-			if soon := now.Add(after); soon.Before(want) {
+			want := nextLook(looked, time.Time{}, found, true)
+			if soon := now.Add(afterExit); soon.Before(want) {
 				want = soon
 			}
-			if got := next(looked, now, found); !got.Equal(want) {
+			if got := nextLook(looked, now, found, true); !got.Equal(want) {
 				t.Errorf("%d others, last look %v ago: looks after %v, want %v", others, ago, got.Sub(now), want.Sub(now))
 			}
 		}
@@ -82,7 +65,7 @@ func TestNetIsShared(t *testing.T) {
 			for i := range n {
 				looked := begin.Add(-netLongest - time.Duration(random.Int64N(int64(time.Second))))
 				for looked.Sub(begin) < during {
-					next := nextLook(looked, time.Time{}, time.Time{}, permits.Findings{Others: n - 1, Before: i}, true)
+					next := nextLook(looked, time.Time{}, permits.Findings{Others: n - 1, Before: i}, true)
 					// It wakes up a little before, and late on a busy machine.
 					now := next.Add(-engine.NetDoubt + time.Duration(random.Int64N(int64(15*time.Millisecond))))
 					if pause := now.Sub(looked); pause <= 0 || pause > netLongest+3*engine.NetDoubt {

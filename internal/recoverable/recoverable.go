@@ -221,6 +221,9 @@ func (h *handle) join(second *os.File) (err error) {
 	if err := h.isSeen(second); err != nil {
 		return err
 	}
+	if err := h.prepareSleep(); err != nil {
+		return err
+	}
 	h.reportExit()
 	h.name.Start()
 	return h.begin()
@@ -354,6 +357,13 @@ func (h *handle) Take(final, forPermit bool) (int, error) {
 	}
 	if err != nil {
 		return 0, err
+	}
+	return 0, engine.ErrWouldBlock
+}
+
+func (h *handle) TakeTurn(place uint64, forPermit bool) (int, error) {
+	if i, ok := h.owner.TakeTurn(place, forPermit); ok {
+		return i, nil
 	}
 	return 0, engine.ErrWouldBlock
 }

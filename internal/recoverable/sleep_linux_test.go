@@ -16,12 +16,16 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/procsem/semaphore"
+	"github.com/procsem/semaphore/internal/engine"
 	"github.com/procsem/semaphore/internal/filelock"
+	"github.com/procsem/semaphore/internal/futex"
 	"github.com/procsem/semaphore/internal/permits"
+	"github.com/procsem/semaphore/internal/recoverable"
 	"github.com/procsem/semaphore/internal/testhook"
 	. "github.com/procsem/semaphore/internal/testkit"
 )
@@ -60,8 +64,8 @@ func TestDeathBeforeSleep(t *testing.T) {
 	Must(t, Result(t, InBackground(s.Wait)))
 }
 
-// Another waiter, which we have not seen, takes its ticket and falls asleep before us.
-// It gets the permit, and dies.
+// Another waiter, which we have not seen, takes its ticket after us and falls asleep before us. We
+// are served first; and that it dies, though we don't watch it, takes nothing from us.
 func TestTicketTakenBeforeSleep(t *testing.T) {
 	NeedCallNumbers(t)
 	needWaitv(t)
@@ -80,9 +84,12 @@ func TestTicketTakenBeforeSleep(t *testing.T) {
 	WaitFor(t, "two waiters", func() bool { return Table(s).Waiters() == 2 })
 	allAsleep(t, 1)
 	Must(t, holder.Post())
+	Must(t, Result(t, waiting))
+	Must(t, s.Post())
 	if got := other.Answer(); got != "ok" {
 		t.Fatal(got)
 	}
+	waiting = Blocked(t, s, s.Wait)
 	Must(t, other.Cmd.Process.Kill())
 	Must(t, Result(t, waiting))
 }
@@ -93,6 +100,8 @@ func TestTicketTakenBeforeSleep(t *testing.T) {
 func TestWokenForNothingAndCancelled(t *testing.T) {
 	NeedCallNumbers(t)
 	needWaitv(t)
+	testhook.NoOrder.Store(true)
+	defer testhook.NoOrder.Store(false)
 	var other *Actor
 	var taken, slept sync.Once
 	var woken atomic.Bool
@@ -151,6 +160,44 @@ func TestExitThatIsNotReported(t *testing.T) {
 	Must(t, a.Cmd.Process.Kill())
 	Must(t, Result(t, waiting))
 }
+
+// The kernel has written into a word that an owner has exited, and has woken another sleeper
+// that was just killed. A server whose next look is far away finds it nevertheless.
+func TestLostReport(t *testing.T) {
+	NeedCallNumbers(t)
+	needWaitv(t)
+	defer Rescuing()()
+	s := Open(t, UniqueName(t), Recoverable)
+	Must(t, s.TryWait())
+	var entry, live atomic.Uint32
+	words := []futex.Word{{Addr: (*uint32)(unsafe.Pointer(&entry))}, {Addr: (*uint32)(unsafe.Pointer(&live))}}
+	looks := make(chan bool, 1)
+	go func() { looks <- recoverable.SleepOn(testhook.Inspect(s).Backend, words, farAway, permits.Findings{}) }()
+	allAsleep(t, 1)
+	live.Store(futex.OwnerDied)
+	if <-looks {
+		t.Error("it did not compare its words before it looked by itself")
+	}
+}
+
+// The waiters that a server watches have left, and others were before them, which nobody watches
+// now. It does not sleep on until its next look.
+func TestOthersLeave(t *testing.T) {
+	defer Rescuing()()
+	s := Open(t, UniqueName(t), Recoverable)
+	Must(t, s.TryWait())
+	var entry atomic.Uint32
+	words := []futex.Word{{Addr: (*uint32)(unsafe.Pointer(&entry))}}
+	if recoverable.SleepOn(testhook.Inspect(s).Backend, words, farAway, permits.Findings{Others: 40}) {
+		t.Error("it slept on though all others have left")
+	}
+	if !recoverable.SleepOn(testhook.Inspect(s).Backend, words, 2*engine.SafetyNet, permits.Findings{}) {
+		t.Error("it did not sleep until its next look")
+	}
+}
+
+// farAway is so far that a server which sleeps until then compares its words before that.
+const farAway = 5 * engine.SafetyNet
 
 func needWaitv(t *testing.T) {
 	t.Helper()

@@ -16,7 +16,6 @@ import (
 // with these methods.
 //
 //	begin     before the look: what the sleep compares with
-//	inLine    after the server took its ticket, before the scan
 //	watches   the words that the scan found are to be slept on; it reports whether
 //	          an owner has exited already, so that the scan has to be repeated
 //	hears     reports whether it will end when these words change
@@ -26,26 +25,23 @@ import (
 //
 // A waking is what ended a rest.
 type waking struct {
-	over     bool  // d has passed
-	notified bool  // there was an event
-	unslept  bool  // what it compares with had changed before it slept
-	err      error // the system's, EINTR among them
+	over bool  // d has passed
+	err  error // the system's, EINTR among them
 }
 
-// Serve sleeps until there is an event, or one of the owners exits that the scan found:
-// the holders, and those next in line.
+// Serve sleeps until the handle is called, or one of the owners exits that the scan found:
+// the holders, and those before it in the line.
 //
 // No wake-up is lost. Whoever gives a permit frees its word, then reads the number of
-// waiters, and if there are any makes an event. The server counts itself, notes what its
-// sleep compares with, then looks, then sleeps. So either the look finds the word free,
-// or the giver finds the waiter counted, and then the sleep does not begin, or ends. An
-// owner that dies between freeing and notifying is watched by every server that fell
-// asleep after it took the permit.
+// waiters, and if there are any calls one. The server counts itself, takes its ticket, notes
+// whether it is called, then looks, then sleeps unless it is called. So either the look finds the word free,
+// or the giver finds the waiter in the line, and calls it or one before it. An
+// owner that dies between freeing and calling is watched by every server that fell
+// asleep after it took the permit. The models in spec have all of it.
 //
 // From time to time the server wakes up by itself: that is the safety net, for exits
-// that are not reported, for permits that lie beside it because the waiter that was woken
-// for them has died, and for names that vanish. Every server does so, so none falls
-// further behind in the kernel's queue by it than others. When it is time is reckoned anew
+// that are not reported, for permits that lie beside it because the waiter that was called
+// for them has died or was stopped, and for names that vanish. It keeps its place in the line. When it is time is reckoned anew
 // before each sleep (see nextLook), from what the scan has just seen. The net's time goes
 // on between waits: if each is served before it is over, some server still checks the
 // owners whose exit is never reported.
@@ -56,19 +52,18 @@ func (h *handle) Serve(t engine.Turn) {
 	}
 	defer runtime.KeepAlive(h.table)
 	h.owner.Join()
+	t.Enroll(h.owner.Ticket, h.owner.Vain)
 	now := time.Now()
 	if h.netLooked.IsZero() {
 		h.netLooked = now
 	}
 	var (
-		sleep       = sleep{h: h}
-		watched     [maxWatched]permits.Word
-		found       permits.Findings
-		netDue      bool  // it is time to look by itself
-		heard       bool  // a word that it slept on says that an owner has exited
-		ticketValid bool  // our ticket still says where in the kernel's queue we are
-		unsure      = now // since when we may hear of no exit (see nextLook); 0 if we do
-		pending     bool  // there was an event, and no waiter here has used it yet
+		sleep   = sleep{h: h}
+		watched [maxWatched]permits.Word
+		found   permits.Findings
+		netDue  bool // it is time to look by itself
+		told    int  // how often it has called somebody for a free permit since it slept
+		heard   bool // a word that it slept on says that an owner has exited
 
 		// If it was time while no goroutine waited: not at once. A short wait rarely pays
 		// for a scan of all owners, and many processes that begin to wait do not all
@@ -78,42 +73,38 @@ func (h *handle) Serve(t engine.Turn) {
 	defer sleep.end()
 	for {
 		sleep.begin()
-		served := t.Served()
 		done := t.Look()
-		pending = pending && t.Served() == served
 		if heard && h.netExited.IsZero() {
 			h.netExited = time.Now()
 		}
 		if done {
 			break
 		}
-		if !ticketValid {
-			h.owner.TakeTicket()
-		}
-		sleep.inLine()
 		counted := h.table.Counted()
 		found = h.owner.Scan(netDue, watched[:0])
 		if netDue {
 			h.owner.Heal(counted)
-			h.netLooked, h.netExited, unsure = time.Now(), time.Time{}, time.Time{}
-		}
-		if ticketValid && unsure.IsZero() {
-			unsure = time.Now()
+			h.netLooked, h.netExited = time.Now(), time.Time{}
 		}
 		if h.netExited.IsZero() && (heard || found.Again || h.dying.recent(found.Dying)) {
 			h.netExited = time.Now() // also if it heard while it looked by itself
 		}
 		heard = false
-		if found.Freed > 0 {
-			if netDue {
-				testhook.Rescued.Add(1)
-			}
-			h.owner.Notify(found.Freed - 1) // one is for us
-			pending = true
+		if found.Freed > 0 && netDue {
+			testhook.Rescued.Add(1)
 		}
-		if found.Freed > 0 || found.Free || found.Again {
+		h.owner.Notify(found.Freed)
+		if found.Freed > 0 || found.Again {
 			netDue = false
 			continue
+		}
+		// A permit is free that we have not taken: it is not our turn, or it came just now.
+		if found.Free && !h.owner.Rely() {
+			if told++; told < mostTold {
+				h.owner.Notify(1)
+				netDue = false
+				continue
+			}
 		}
 		if found.Err != nil {
 			h.opts.Warn("failed", "op", "looking which owners live", "error", found.Err)
@@ -125,30 +116,32 @@ func (h *handle) Serve(t engine.Turn) {
 		h.owner.Do(permits.Waiting)
 		var w waking
 		pause := h.dying.pause(found.Dying)
-		net := nextLook(h.netLooked, h.netExited, unsure, found, sleep.hears(found.Watch))
+		if told == mostTold {
+			pause = time.Millisecond
+		}
+		told = 0
+		net := nextLook(h.netLooked, h.netExited, found, sleep.hears(found.Watch))
 		if net.Before(notBefore) {
 			net = notBefore
 		}
-		w, netDue = h.sleepUntil(&sleep, pause, net)
+		w, netDue = h.sleepUntil(&sleep, pause, net, &found)
 		heard = found.Exited()
 		h.owner.Do(permits.Waking)
-		// A wake-up stays pending until a waiter of this handle takes a permit: only we
-		// know the owner that took it in our stead, and maybe no sleeping server does.
-		pending = pending || w.notified
-		// If what we compare with had changed before we slept, keep our ticket: if
-		// we took another one each time, two servers could keep each other awake. A
-		// server that has slept is behind all others.
-		ticketValid = w.unslept && !w.notified
 		engine.Woken(t, h.opts, sleepCall, w.err)
 	}
 	runtime.Gosched() // the waiter that we have just served goes first
+	t.Enroll(nil, nil)
 	if h.owner.Leave() {
 		sleep.leave()
-		h.owner.PassOn(found.Watch, pending || h.dying.recent(found.Dying), h.dying.recent)
+		h.owner.PassOn(found.Watch, h.dying.recent(found.Dying), h.dying.recent)
 	}
 }
 
 const netSpread = 50 * time.Millisecond
+
+// mostTold bounds how often a server in a row calls somebody for a permit that it finds free,
+// and does not sleep: newcomers may take it each time, and the file may be damaged.
+const mostTold = 1000
 
 const (
 	// afterExit is how long after an exit a server looks by itself.
@@ -159,10 +152,9 @@ const (
 	netLongest = 10 * engine.SafetyNet
 )
 
-// nextLook returns when a server looks by itself that did so last at looked, has noticed
-// an exit since at exited, if at all, and has been unsure since then whether it hears of
-// any. found is what its scan has seen, and hears says that exits that are reported will
-// end its sleep.
+// nextLook returns when a server looks by itself that did so last at looked, and has noticed
+// an exit since at exited, if at all. found is what its scan has seen, and hears says that exits
+// that are reported will end its sleep.
 //
 // A look finds what was lost for all waiters, and notifies them. So waiters that hear of
 // each other's exits share the work: each has a moment in a period that grows with their
@@ -173,19 +165,13 @@ const (
 // But then those that sleep long rely on others that may die, and on the kernel to say so.
 // It wakes one sleeper for each exit. If many processes are killed together that may be
 // a thread of one that is dying too, and whose own exit was reported before: that wake-up
-// is lost, and so perhaps the one for the permit. A waiter that noticed one exit may have
-// missed others. It looks soon, for by then the dying are dead; if it finds another one it
-// does so again. A waiter that does not hear of exits, or knows of an owner whose exit is
-// not reported, relies on nobody.
-//
-// So each waiter has to be the first sleeper on somebody's liveness word. It is, on that
-// of the last waiter that fell asleep before it, if that one sleeps in the order of its
-// ticket. One that kept its ticket has fallen asleep behind a later ticket: these two watch
-// each other, and whoever sleeps behind them hears of neither. So it is unsure, and looks
-// after a second, for then it gets another ticket. Others can't know; but it happens mostly
-// when many begin to wait together. Therefore the first look of each wait comes after a
-// second, too.
-func nextLook(looked, exited, unsure time.Time, found permits.Findings, hears bool) time.Time {
+// is lost, and so perhaps the one for the permit. What stays is what the kernel wrote into the
+// liveness word, and sleepUntil compares its words once a second; it also sees then whether most
+// of the others have left, on which it relied, and the server scans anew. A waiter that noticed one
+// exit may have missed others, of owners that it does not watch. It looks soon, for by then the
+// dying are dead; if it finds another one it does so again. A waiter that does not hear of exits,
+// or knows of an owner whose exit is not reported, relies on nobody.
+func nextLook(looked, exited time.Time, found permits.Findings, hears bool) time.Time {
 	next := looked.Add(engine.SafetyNet)
 	period := min(netShared*time.Duration(found.Others+1), netLongest)
 	if hears && !found.Unheard && period > engine.SafetyNet {
@@ -198,18 +184,21 @@ func nextLook(looked, exited, unsure time.Time, found permits.Findings, hears bo
 	if soon := exited.Add(afterExit); !exited.IsZero() && soon.Before(next) {
 		next = soon
 	}
-	if soon := unsure.Add(engine.SafetyNet); !unsure.IsZero() && soon.Before(next) {
-		next = soon
-	}
 	return next
 }
 
 // sleepUntil sleeps until there is something, for pause if that is not 0, or until the
 // safety net's next look, which is then due.
-func (h *handle) sleepUntil(s *sleep, pause time.Duration, net time.Time) (w waking, netDue bool) {
+func (h *handle) sleepUntil(s *sleep, pause time.Duration, net time.Time, found *permits.Findings) (w waking, netDue bool) {
 	left := max(time.Until(net)-engine.NetDoubt, 1)
 	if testhook.NoSafetyNet.Load() || pause != 0 && pause < left {
 		return s.rest(pause), false // after a pause: to look at a dying owner
+	}
+	for ; left > engine.SafetyNet; left = max(time.Until(net)-engine.NetDoubt, 1) {
+		// To fall asleep again compares all words: see nextLook.
+		if w = s.rest(engine.SafetyNet); !w.over || h.owner.Fewer(found) {
+			return w, false
+		}
 	}
 	if w = s.rest(left); !w.over {
 		return w, false
@@ -218,10 +207,9 @@ func (h *handle) sleepUntil(s *sleep, pause time.Duration, net time.Time) (w wak
 	if h.owner.Free() {
 		// A giver may be just about to notify us.
 		if w = s.rest(engine.NetDoubt); !w.over {
-			w.unslept = false // it has slept before
 			return w, false
 		}
-		if h.owner.Free() {
+		if h.owner.Free() && !h.owner.Rely() {
 			testhook.Rescued.Add(1)
 		}
 	}

@@ -3,7 +3,7 @@
 package recoverable
 
 import (
-	"sync/atomic"
+	"math"
 	"syscall"
 	"time"
 	"unsafe"
@@ -12,7 +12,7 @@ import (
 	"github.com/procsem/semaphore/internal/permits"
 )
 
-// On Linux a server sleeps on futexes: the table's event, the word of tickets, and the
+// On Linux a server sleeps on futexes: its slot's entry of the line, and the
 // liveness words of the owners that it watches. Robust futexes report exits.
 
 // A sleeper is what a handle needs to sleep.
@@ -30,9 +30,14 @@ func (h *handle) reportExit() {
 	h.robustEntry.Add(word, (*uintptr)(unsafe.Add(unsafe.Pointer(word), -futex.Distance)))
 }
 
+// prepareSleep has nothing to do: the words to sleep on are in the file.
+func (h *handle) prepareSleep() error { return nil }
+
 func (h *handle) withdrawReport() { h.robustEntry.Remove() }
 
-func (h *handle) Wake(word *uint32, n int) int { return futex.Wake(word, n) }
+// Wake wakes all that sleep on the entry: only its server should, but whoever may read the file
+// can.
+func (h *handle) Wake(_ int, entry *uint32) bool { return futex.Wake(entry, math.MaxInt32) > 0 }
 
 func (h *handle) Interrupt() {
 	h.stop.Fire()
@@ -40,35 +45,26 @@ func (h *handle) Interrupt() {
 }
 
 // maxWatched is how many owners a server watches: one wait takes futex.MaxWords, of
-// which event and tickets are two.
-const maxWatched = futex.MaxWords - 2
+// which the entry is one.
+const maxWatched = futex.MaxWords - 1
 
 const sleepCall = "futex"
 
 type sleep struct {
-	h              *handle
-	moment         futex.Moment
-	event, tickets uint32 // the words' values
-	words          [futex.MaxWords]futex.Word
-	n              int // of words
+	h      *handle
+	moment futex.Moment
+	words  [futex.MaxWords]futex.Word
+	n      int // of words
 }
 
-func (s *sleep) begin() {
-	s.moment = s.h.stop.Now()
-	s.event = atomic.LoadUint32(s.h.table.Event())
-}
-
-// inLine notes the last ticket: a server must not fall asleep behind one that took its
-// ticket later and that the scan did not see.
-func (s *sleep) inLine() { s.tickets = atomic.LoadUint32(s.h.table.Tickets()) }
+func (s *sleep) begin() { s.moment = s.h.stop.Now() }
 
 func (s *sleep) watches(words []permits.Word) (exited bool) {
-	s.words[0] = futex.Word{Addr: s.h.table.Event(), Value: s.event}
-	s.words[1] = futex.Word{Addr: s.h.table.Tickets(), Value: s.tickets}
+	s.words[0] = futex.Word(s.h.owner.Entry())
 	for i, w := range words {
-		s.words[2+i] = futex.Word(w)
+		s.words[1+i] = futex.Word(w)
 	}
-	s.n = 2 + len(words)
+	s.n = 1 + len(words)
 	return false
 }
 
@@ -81,13 +77,9 @@ func (s *sleep) rest(d time.Duration) (w waking) {
 	case syscall.ETIMEDOUT:
 		w.over = true
 	case syscall.EAGAIN:
-		w.unslept = true
 	default:
 		w.err = err
 	}
-	// An event after this read is not lost on us: we are awake, and look before we
-	// sleep again and compare with the new value.
-	w.notified = atomic.LoadUint32(s.h.table.Event()) != s.event
 	return w
 }
 

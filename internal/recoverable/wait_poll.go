@@ -22,6 +22,8 @@ const probePause = 100 * time.Millisecond
 func (h *handle) servePolling(t engine.Turn) {
 	h.owner.Poll(true)
 	defer h.owner.Poll(false)
+	t.Enroll(h.owner.Ticket, h.owner.Vain)
+	defer t.Enroll(nil, nil)
 	t.Poll(h.kick, func() {
 		if h.scanIsDue(probePause) && h.owner.Reap(true).Freed > 0 {
 			h.kick.Send()

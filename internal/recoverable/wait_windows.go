@@ -1,17 +1,14 @@
 package recoverable
 
 import (
-	"errors"
-	"runtime"
 	"time"
 
 	"golang.org/x/sys/windows"
 
 	"github.com/procsem/semaphore/internal/permits"
-	"github.com/procsem/semaphore/internal/win"
 )
 
-// On Windows a server sleeps on a named semaphore, for the event, and on the handles of
+// On Windows a server sleeps on a named event, by which it is called, and on the handles of
 // processes, to hear of their exits.
 
 // reportExit says in our slot's liveness word that our exit will be reported: by the
@@ -25,27 +22,18 @@ func (h *handle) Interrupt() {
 	h.kick.Send()
 }
 
-// Wake lets n waiters, on whatever word, look again, by as many tokens in the semaphore.
-// No server slept that would have taken the tokens left there; one that comes to sleep
-// later takes one, looks, and sleeps again.
-func (h *handle) Wake(_ *uint32, n int) (woken int) {
-	defer runtime.KeepAlive(h.table)
-	n = min(n, mostTokens)
-	before, err := win.ReleaseSemaphore(h.objects.wake, int32(n))
-	for errors.Is(err, windows.ERROR_TOO_MANY_POSTS) && n > 1 {
-		// There are tokens for all waiters that could miss this one, but for a few:
-		// these are passed on by servers that got a permit (Leave).
-		n /= 2
-		before, err = win.ReleaseSemaphore(h.objects.wake, int32(n))
-	}
+// Wake sets the event of a slot, on which its server sleeps, or will. It has none if it has ended.
+func (h *handle) Wake(slot int, _ *uint32) bool {
+	name, err := windows.UTF16PtrFromString(h.callName(slot))
 	if err != nil {
-		return 0
+		return false
 	}
-	left, _, err := win.QuerySemaphore(h.objects.wake)
+	event, err := windows.OpenEvent(windows.EVENT_MODIFY_STATE, false, name)
 	if err != nil {
-		left = before // not the right to ask, perhaps
+		return false
 	}
-	return max(0, int(before)+n-int(left))
+	defer windows.CloseHandle(event)
+	return windows.SetEvent(event) == nil
 }
 
 // maxWatched is how many words of owners a server looks at for their processes, of which
@@ -54,20 +42,11 @@ const maxWatched = 128
 
 const sleepCall = "WaitForMultipleObjects"
 
-// A sleep needs to compare with nothing: a token stays in the semaphore until a server
-// takes it that looks after that, or, if it leaves without a permit, puts another one in
-// its place (PassOn). There may be more tokens than are needed, and a server looks for
-// nothing.
-//
-// A waiter that falls asleep after us may get a permit before us, and we don't watch it
-// (there is no word of tickets to sleep on). Of its exit we hear only if we were notified
-// meanwhile; else it is the safety net's, like processes that we may not watch, or that
-// are too many for one wait.
+// A sleep needs to compare with nothing: the event stays set until the server has slept on
+// it.
 type sleep struct{ h *handle }
 
 func (s *sleep) begin() {}
-
-func (s *sleep) inLine() {}
 
 func (s *sleep) watches(words []permits.Word) (exited bool) {
 	return s.h.watch.of(s.h.table, words)
@@ -80,7 +59,7 @@ func (s *sleep) hears(words []permits.Word) bool { return s.h.watch.covers(s.h.t
 // one wins.
 const (
 	interrupted = iota
-	token
+	call
 	firstProcess
 )
 
@@ -90,7 +69,7 @@ func (s *sleep) rest(d time.Duration) (w waking) {
 	if d > 0 {
 		timeout = uint32((d + time.Millisecond - 1) / time.Millisecond)
 	}
-	handles := append([]windows.Handle{interrupted: h.objects.stop, token: h.objects.wake}, h.watch.handles()...)
+	handles := append([]windows.Handle{interrupted: h.objects.stop, call: h.objects.call}, h.watch.handles()...)
 	event, err := windows.WaitForMultipleObjects(handles, false, timeout)
 	switch {
 	case err != nil:
@@ -99,7 +78,6 @@ func (s *sleep) rest(d time.Duration) (w waking) {
 		w.over = true
 	default:
 		what := int(event - windows.WAIT_OBJECT_0)
-		w.notified = what == token
 		if what >= firstProcess {
 			h.watch.exited(h.table, what-firstProcess)
 		}

@@ -32,6 +32,9 @@ var (
 	// killed needs no safety net, and must not have a lost wake-up hidden by it.
 	NoSafetyNet atomic.Bool
 
+	// NoOrder: newcomers may take permits past those who wait, however long they have waited.
+	NoOrder atomic.Bool
+
 	// MaxName, if it is not 0, is the length of the longest name, as on a system with
 	// another libc.
 	MaxName int

@@ -29,6 +29,8 @@ type Queue struct {
 	served  bool         // there is a server
 	closed  bool
 	passed  int // how many times in a row Pass has given
+	enroll  func() uint64
+	emptied func()
 }
 
 // A Waiter is an entry of the queue.
@@ -47,6 +49,9 @@ type Waiter struct {
 	// own, not the handle. Got is the number of the permit that it was given.
 	ForPermit bool
 	Got       int
+
+	// Place is what Enroll's function returned for the waiter, 0 without one.
+	Place uint64
 
 	ticket     Ticket // 0 when it has left
 	prev, next *Waiter
@@ -71,6 +76,9 @@ func (q *Queue) Join(done <-chan struct{}, forPermit bool) (w *Waiter, serve boo
 	}
 	q.joined++
 	w = &Waiter{Ready: make(chan struct{}, 1), Done: done, ForPermit: forPermit, ticket: q.joined, prev: q.last}
+	if q.enroll != nil {
+		w.Place = q.enroll()
+	}
 	if q.last == nil {
 		q.first = w
 	} else {
@@ -81,6 +89,20 @@ func (q *Queue) Join(done <-chan struct{}, forPermit bool) (w *Waiter, serve boo
 	serve = !q.served
 	q.served = true
 	return w, serve, nil
+}
+
+// Enroll has a place given to each waiter that is in the queue, and that joins it from now on, in
+// their order. Until the next Enroll, emptied is called whenever none is left. nil ends that.
+func (q *Queue) Enroll(place func() uint64, emptied func()) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.enroll, q.emptied = place, emptied
+	for w := q.first; w != nil; w = w.next {
+		w.Place = 0
+		if place != nil {
+			w.Place = place()
+		}
+	}
 }
 
 // Leave takes a waiter out. It returns left false if the waiter is out already: its
@@ -133,6 +155,9 @@ func (q *Queue) remove(w *Waiter) {
 	}
 	w.prev, w.next, w.ticket = nil, nil, 0
 	q.waiting.Add(-1)
+	if q.first == nil && q.emptied != nil {
+		q.emptied()
+	}
 }
 
 // Serve calls take for the waiters that are not done, one after the other, until take

@@ -44,6 +44,7 @@ const (
 	owner   = "internal/permits/owner.go"
 	reaping = "internal/permits/scan.go"
 	waiters = "internal/permits/waiters.go"
+	line    = "internal/permits/line.go"
 	serve   = "internal/recoverable/wait.go"
 	sleep   = "internal/recoverable/wait_linux.go"
 	engine  = "internal/recoverable/recoverable.go"
@@ -66,22 +67,59 @@ var mutants = []mutant{
 		{"	if !o.words[home].CompareAndSwap(o.word, 0) {", "	early := uint32(o.waiters.Load())\n	trace(Taking)\n	if !o.words[home].CompareAndSwap(o.word, 0) {"},
 		{"home < groupSize && uint32(o.waiters.Load()) == 0", "home < groupSize && early == 0"},
 	}},
-	{"a waiter counts itself after it has looked", serve, "TestGiveBeforeSleep", whole, []edit{
-		{"	h.owner.Join()\n	now :=", "	joined := false\n	now :="},
-		{"		w, netDue = h.sleepUntil(", "		if !joined {\n			h.owner.Join()\n			joined = true\n		}\n		w, netDue = h.sleepUntil("},
-		{"	if h.owner.Leave() {\n", "	if !joined {\n		h.owner.Join()\n	}\n	if h.owner.Leave() {\n"},
+	{"a waiter does not count itself", waiters, "TestGiveBeforeSleep", whole, []edit{
+		{"	o.waiters.Add(oneChange + oneWaiter)\n", ""},
 	}},
-	{"a waiter reads the event after it has looked", sleep, "TestGiveBeforeSleep", whole, []edit{
-		{"	switch err := s.h.stop.WaitAny(", "	s.words[0].Value = atomic.LoadUint32(s.h.table.Event())\n	switch err := s.h.stop.WaitAny("},
+	{"a waiter sleeps though it is called", sleep, "TestGiveBeforeSleep", whole, []edit{
+		{"	switch err := s.h.stop.WaitAny(", "	s.words[0].Value = atomic.LoadUint32(s.words[0].Addr)\n	switch err := s.h.stop.WaitAny("},
 	}},
 	{"a waiter reads the liveness words after it has looked", sleep, "TestDeathBeforeSleep", whole, []edit{
 		{"	switch err := s.h.stop.WaitAny(", "	for i, w := range s.words[:s.n] {\n		s.words[i].Value = atomic.LoadUint32(w.Addr)\n	}\n	switch err := s.h.stop.WaitAny("},
 	}},
 	{"Notify does nothing", waiters, "TestWaitersAreHealed", unit, []edit{
-		{"		o.event.Add(1)\n", "		return\n"},
+		{"	for n > 0 {\n		w :=", "	for n > MaxPermits {\n		w :="},
 	}},
-	{"Notify wakes, but does not change the event", waiters, "TestGiveBeforeSleep", whole, []edit{
-		{"		o.event.Add(1)\n", ""},
+	{"a giver wakes a waiter, but does not call it", line, "TestGiveBeforeSleep", whole, []edit{
+		{"CompareAndSwap(entry, entry|calledBit)", "CompareAndSwap(entry, entry)"},
+	}},
+	{"a giver calls a waiter, but does not wake it", line, "TestLine", unit, []edit{
+		{"			return s, host.Wake(s, t.entryWord(s))\n", "			return s, true\n"},
+	}},
+	{"a giver calls the waiter that came last", line, "TestLine", unit, []edit{
+		{"slot >= 0 && e > entry ||", "slot >= 0 && e < entry ||"},
+	}},
+	{"a waiter takes a permit though it is not its turn", line, "TestLine", unit, []edit{
+		{"	if !o.isTurn(ticket) {\n", "	if false {\n"},
+	}},
+	{"a waiter that is called takes a permit though it is not its turn", line, "TestCalledBehindOthers", unit, []edit{
+		{"	if o.stands(ticket) {\n		o.unused = true\n	}\n	if !o.isTurn", "	called := o.stands(ticket)\n	if called {\n		o.unused = true\n	}\n	if !called && !o.isTurn"},
+	}},
+	{"a waiter takes no permit while others are before it, however many are free", line, "TestCalledBehindOthers", unit, []edit{
+		{"others, late := o.ahead(ticket)\n	return others == 0 || late || o.moreFree(others)\n", "others, late := o.ahead(ticket)\n	return others == 0 || late\n"},
+	}},
+	{"whoever relies on a waiter that is called does not wake it", line, "TestCallerDiesBeforeItWakes", unit, []edit{
+		{"		o.host.Wake(s, o.entryWord(s))\n	}\n	return true\n", "	}\n	return true\n"},
+	}},
+	{"a giver does not wake a waiter that is called already", line, "TestCallerDiesBeforeItWakes", unit, []edit{
+		{"		t.wakeCalled(host, before, s < 0)\n", ""},
+	}},
+	{"a waiter that leaves does not wake the one on which it relies", waiters, "TestCallerDiesBeforeItWakes", unit, []edit{
+		{"		o.host.Wake(s, o.entryWord(s))\n", ""},
+	}},
+	{"newcomers take permits past those who wait", owner, "TestNewcomers", unit, []edit{
+		{"l&ordered != 0 && !inTurn && !o.mayPass()", "l&ordered != 0 && !inTurn && !o.mayPass() && i < 0"},
+	}},
+	{"newcomers take permits past those who wait by the fast path", owner, "TestNewcomers", unit, []edit{
+		{"l&limitMask || l >= ordered ||", "l&limitMask || int64(l) < 0 ||"},
+	}},
+	{"a waiter that is stuck keeps all others waiting", line, "TestStuck", unit, []edit{
+		{"	return !within(patience, &t.slots[s].calledAt)\n", "	return patience == asleep && !within(patience, &t.slots[s].calledAt)\n"},
+	}},
+	{"those who are stopped together with one that is stuck keep others waiting", line, "TestStuck", unit, []edit{
+		{"others, late := o.ahead(ticket)\n	return others == 0 || late || o", "others, _ := o.ahead(ticket)\n	return others == 0 || o"},
+	}},
+	{"a handle hands permits to its own waiters, whoever came before", queue, "TestOrderAcrossProcesses", root, []edit{
+		{"if recoverable.Owner().Yields(w.Place) {", "if false {"},
 	}},
 	{"Announce does not set the word's bit in the summary", owner, "TestTakeAndGive", unit, []edit{
 		{"	o.offer(i)\n	o.Notify(1)\n", "	o.Notify(1)\n"},
@@ -127,16 +165,16 @@ var mutants = []mutant{
 
 	// A waiter that leaves, and whatever gives back permits of others, notifies.
 	{"a waiter that leaves does not pass on a wake-up", waiters, "TestLeavePassesOn", unit, []edit{
-		{"woken || o.room() && o.mayTake()", "woken"},
+		{"(woken || o.room() && o.mayTake() && !o.relyOnAny())", "woken"},
 	}},
 	{"a waiter that leaves without the permit it was woken for notifies no waiter of its taker", waiters, "TestLeavePassesOn", unit, []edit{
-		{"woken || o.room() && o.mayTake()", "scan && woken || o.room() && o.mayTake()"},
+		{"	woken = woken || o.unused\n", ""},
 	}},
-	{"a waiter that was woken in vain forgets that when it sleeps again", serve, "TestWokenForNothingAndCancelled", whole, []edit{
-		{"pending = pending || w.notified", "pending = w.notified"},
+	{"a waiter that was called in vain forgets that", line, "TestWokenForNothingAndCancelled", whole, []edit{
+		{"	if o.stands(ticket) {\n		o.unused = true\n	}\n	if !o", "	o.stands(ticket)\n	if !o"},
 	}},
 	{"a waiter that leaves does not pass on the report of an exit", waiters, "TestLeavePassesOn", unit, []edit{
-		{"scan := changed(slept)", "scan := changed(nil)"},
+		{"	if changed(slept) {", "	if changed(nil) {"},
 	}},
 	{"Reap notifies no waiter", reaping, "TestReapingNotifies", unit, []edit{
 		{"	o.Notify(f.Freed)\n", ""},
@@ -151,7 +189,7 @@ var mutants = []mutant{
 		{"	o.Notify(more)\n", "	_ = more\n"},
 	}},
 	{"a resize without a slot wakes no waiter", limit, "TestReapingNotifies", unit, []edit{
-		{"		host.Wake(t.Event(), more)\n", ""},
+		{"		s, woken := t.callFirst(host)\n", "		s, woken := -1, false\n"},
 	}},
 	{"GiveAll notifies no waiter", owner, "TestReapingNotifies", unit, []edit{
 		{"	o.Notify(n)\n	return n\n", "	return n\n"},
@@ -159,11 +197,11 @@ var mutants = []mutant{
 	{"Heal ignores that the number has changed", waiters, "TestHealAgainstJoin", unit, []edit{
 		{"		o.waiters.CompareAndSwap(w, (w>>32+1)<<32|uint64(n))\n", "		trace(Taking)\n		o.waiters.Store((w>>32+1)<<32 | uint64(n))\n"},
 	}},
-	{"Join counts the waiter before its slot says that it waits", waiters, "TestJoinAndLeaveAgainstHealing", unit, []edit{
-		{"	o.slots[o.slot].waits.Store(o.gen)\n	o.waiters.Add(oneChange + oneWaiter)\n", "	o.waiters.Add(oneChange + oneWaiter)\n	trace(Taking)\n	o.slots[o.slot].waits.Store(o.gen)\n"},
+	{"Join counts the waiter before the line says that it waits", waiters, "TestJoinAndLeaveAgainstHealing", unit, []edit{
+		{"	o.line[o.slot].Store(o.entry)\n	o.waiters.Add(oneChange + oneWaiter)\n", "	o.waiters.Add(oneChange + oneWaiter)\n	trace(Taking)\n	o.line[o.slot].Store(o.entry)\n"},
 	}},
-	{"Leave clears the slot before it uncounts the waiter", waiters, "TestJoinAndLeaveAgainstHealing", unit, []edit{
-		{"	w := o.waiters.Add(oneChange - oneWaiter)\n	o.slots[o.slot].waits.Store(0)\n", "	o.slots[o.slot].waits.Store(0)\n	trace(Taking)\n	w := o.waiters.Add(oneChange - oneWaiter)\n"},
+	{"Leave leaves the line before it uncounts the waiter", waiters, "TestJoinAndLeaveAgainstHealing", unit, []edit{
+		{"	w := o.waiters.Add(oneChange - oneWaiter)\n", "	o.line[o.slot].Store(0)\n	trace(Taking)\n	w := o.waiters.Add(oneChange - oneWaiter)\n"},
 	}},
 	{"Heal does not reduce the number of waiters", waiters, "TestWaitersAreHealed", unit, []edit{
 		{"	if n < waitersOf(w) {", "	if n > waitersOf(w) {"},
@@ -171,7 +209,7 @@ var mutants = []mutant{
 
 	// Which owners are dead.
 	{"dead owners are not reaped", reaping, "TestReap", unit, []edit{
-		{"	freed := o.reapOwner(s, gen, waits)\n", "	_, freed := waits, 0\n"},
+		{"	freed := o.reapOwner(s, gen, entry)\n", "	_, freed := entry, 0\n"},
 	}},
 	{"an owner whose exit was reported is reaped, whatever its lock says", reaping, "TestReportBeforeTheLock", unit, []edit{
 		{"	if alive {\n		f.Unheard =", "	if alive && live&futex.OwnerDied == 0 {\n		f.Unheard ="},
@@ -182,24 +220,22 @@ var mutants = []mutant{
 	{"a waiter that noticed an exit looks no sooner", serve, "TestWaiterLooksSoonAfterAnExit", storm, []edit{
 		{"if heard && h.netExited.IsZero()", "if heard && found.Held < 0"},
 		{"if h.netExited.IsZero() && (heard", "if found.Held < 0 && (heard"},
-		{"		unsure      = now", "		unsure      time.Time"},
 	}},
-	{"a waiter that may hear of no exit looks no sooner", serve, "TestNextLookOfOneThatIsUnsure", whole, []edit{
-		{"!unsure.IsZero() && soon", "unsure.IsZero() && soon"},
+	{"a waiter does not compare its words until it looks", serve, "TestLostReport", whole, []edit{
+		{"for ; left > engine.SafetyNet; left", "for ; left > netLongest; left"},
 	}},
 	{"a waiter relies on the others that it saw when it began to wait", serve, "TestBurstHidesAnExit", storm, []edit{
-		{"		net := nextLook(h.netLooked, h.netExited, unsure, found,", "		if first.Others == 0 {\n			first = found\n		}\n		net := nextLook(h.netLooked, time.Time{}, unsure, first,"},
-		{"		unsure      = now", "		unsure      time.Time"},
-		{"		found       permits.Findings\n", "		found       permits.Findings\n		first       permits.Findings\n"},
+		{"		net := nextLook(h.netLooked, h.netExited, found,", "		if first.Others == 0 {\n			first = found\n		}\n		net := nextLook(h.netLooked, time.Time{}, first,"},
+		{"		found   permits.Findings\n", "		found   permits.Findings\n		first   permits.Findings\n"},
 	}},
 	{"a waiter relies on the kernel although it hears of no exits", serve, "TestNextLookOfOneThatReliesOnNobody", whole, []edit{
 		{"if hears && !found.Unheard && period", "if !found.Unheard && period"},
 	}},
-	{"reaping compares who waits with the slot's generation", reaping, "TestReapingEnds", unit, []edit{
-		{"	slot.waits.CompareAndSwap(waits, 0)\n", "	slot.waits.CompareAndSwap(gen, 0)\n"},
+	{"reaping leaves an entry of the line that no waiter has written", reaping, "TestReapingEnds", unit, []edit{
+		{"(now^entry)&^(calledBit|idleBit) == 0 {", "hasTicket(now) && ticketOf(now) <= o.tickets.Load() {"},
 	}},
 	{"reaping does not compare who waits", reaping, "TestLateReaperOfAWaiter", unit, []edit{
-		{"	slot.waits.CompareAndSwap(waits, 0)\n", "	slot.waits.Store(0)\n"},
+		{"(now^entry)&^(calledBit|idleBit) == 0 {", "true {"},
 	}},
 	{"reaping ignores the generation of words", reaping, "TestLateCleaner", unit, []edit{
 		{"return w>>genShift == owner })", "return slotOf(w) == slotOf(owner<<genShift) })"},
@@ -211,10 +247,7 @@ var mutants = []mutant{
 		{"slot.gen.Load()&genMask + 1\n", "max(1, slot.gen.Load()&genMask)\n"},
 	}},
 	{"waiters do not watch other waiters", reaping, "TestWatch", unit, []edit{
-		{"			ahead.add(s, slot.ticket.Load())\n", ""},
-	}},
-	{"waiters do not sleep on the word of Tickets", sleep, "TestTicketTakenBeforeSleep", whole, []edit{
-		{"s.words[1] = futex.Word{Addr: s.h.table.Tickets(), Value: s.tickets}", "s.words[1] = s.words[0]"},
+		{"			ahead.add(s, ticketOf(e))\n", ""},
 	}},
 	{"the liveness word is not put on the robust list", sleep, "TestWaitReturnsPermitOfDeadHolder", whole, []edit{
 		{"	h.robustEntry.Add(word, (*uintptr)(unsafe.Add(unsafe.Pointer(word), -futex.Distance)))\n", "	_, _ = word, unsafe.Sizeof(word)\n"},
@@ -274,7 +307,7 @@ var mutants = []mutant{
 		{"	return []int{p.got}\n", "	return []int{0}\n"},
 	}},
 	{"storm: Notify does nothing", waiters, "TestStormWithoutKills", storm, []edit{
-		{"		o.event.Add(1)\n", "		return\n"},
+		{"	for n > 0 {\n		w :=", "	for n > MaxPermits {\n		w :="},
 	}},
 }
 

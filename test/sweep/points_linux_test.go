@@ -179,16 +179,18 @@ func (p *prey) mappings() []uint64 {
 
 // field names the part of the file at an offset, as docs/recovery.md does.
 func field(at uint64) string {
-	header := map[uint64]string{64: "limit", 72: "permits in use", 76: "slots in use", 128: "event", 136: "waiters", 144: "tickets"}
-	slot := map[uint64]string{0: "liveness word", 4: "state", 8: "generation", 16: "generation that waits", 24: "ticket", 32: "what it does",
-		36: "group", 40: "pid", 44: "generation found dead", 48: "start of the process", 56: "time of opening"}
+	header := map[uint64]string{64: "limit", 72: "permits in use", 76: "slots in use", 128: "waiters", 136: "tickets"}
+	slot := map[uint64]string{0: "liveness word", 4: "state", 8: "generation", 16: "what it does", 20: "group", 24: "pid",
+		28: "generation found dead", 32: "start of the process", 40: "time of opening", 48: "begin of the wait", 56: "time of the call"}
 	name, known := "", false
 	switch {
 	case at >= permits.SlotsEnd:
 		return "permit"
-	case at >= 4096:
-		name, known = slot[at%64]
+	case at >= permits.SlotsAt:
+		name, known = slot[(at-permits.SlotsAt)%permits.SlotSize]
 		name = "slot: " + name
+	case at >= 4096:
+		return "line"
 	case at >= 192:
 		return "summary"
 	default:

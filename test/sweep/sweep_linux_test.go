@@ -248,20 +248,29 @@ func waitServing(s *semaphore.Semaphore) error {
 	return t.err
 }
 
-// An ownTurn is the engine.Turn of one waiter, without a queue. The engine calls only Look,
-// Fail and Served.
+// An ownTurn is the engine.Turn of one waiter, without a queue. The engine calls only Enroll,
+// Look, Fail and Served.
 type ownTurn struct {
 	engine.Backend
 	engine.Turn
+	place  uint64
+	none   func()
 	served int
 	err    error
 }
 
+func (t *ownTurn) Enroll(place func() uint64, none func()) {
+	if place != nil {
+		t.place, t.none = place(), none
+	}
+}
+
 func (t *ownTurn) Look() (done bool) {
 	if t.err == nil && t.served == 0 {
-		switch err := t.TryWait(false); err {
+		switch _, err := t.Backend.(engine.Recoverable).TakeTurn(t.place, false); err {
 		case nil:
 			t.served++
+			t.none()
 		case engine.ErrWouldBlock:
 		default:
 			t.err = err

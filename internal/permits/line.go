@@ -1,0 +1,322 @@
+package permits
+
+import (
+	"sync/atomic"
+	"time"
+
+	"github.com/procsem/semaphore/internal/futex"
+	"github.com/procsem/semaphore/internal/testhook"
+)
+
+// The line is the order in which waiters are served: an entry for each slot, with the ticket
+// of the slot's waiter. Tickets are numbered, so the waiter with the least one came first.
+// The kernel's queues have no part in the order: each waiter sleeps on its own entry, and
+// loses its place neither by looking nor by falling asleep again.
+//
+// An entry is 0 while the slot's owner does not wait. It says that the owner is joining
+// before the owner takes its ticket: so a waiter that reads the line after it took its own
+// ticket sees everyone that has an earlier one. A giver calls a waiter by setting the bit
+// called, and wakes it; the waiter clears the bit before it looks for a permit.
+//
+// A waiter takes a permit only if more are free than there are waiters before it, but for some
+// that are late. To be called means no more than to be woken. A waiter that finds a free permit
+// and may not take it calls the first waiter that is not called. If one before it is called, the
+// permit is for that one, and comes back to the line if it does not take it: it passes the call on
+// when it leaves, and those behind it watch it while they sleep. But whoever relies on a called
+// waiter wakes it first, for its caller may have died before it did.
+const (
+	calledBit   = 1 << 0
+	joiningBit  = 1 << 1 // the rest is the owner's generation, not a ticket
+	pollsBit    = 1 << 2 // it looks now and then, and nobody wakes it
+	idleBit     = 1 << 3 // it has no waiter any more, and its server will leave
+	ticketShift = 4
+)
+
+// Patience with others in the line.
+const (
+	// passedOver is how long a waiter has waited when newcomers may not take a permit past it
+	// any more.
+	passedOver = time.Millisecond
+	// stuck is how long ago a waiter was called that others no longer wait for: it was
+	// stopped, perhaps.
+	stuck = 100 * time.Millisecond
+	// asleep is how long ago a waiter that polls has looked that others no longer wait for.
+	asleep = time.Second
+)
+
+func ticketOf(entry uint64) uint64 { return entry >> ticketShift }
+
+func hasTicket(entry uint64) bool { return entry != 0 && entry&joiningBit == 0 }
+
+// Ticket takes the next ticket.
+func (o *Owner) Ticket() uint64 { return o.tickets.Add(1) }
+
+// Entry returns the word of the owner's entry on which its server sleeps, and the value that
+// it has until the owner is called.
+func (o *Owner) Entry() Word { return Word{futex.LowHalf(&o.line[o.slot]), uint32(o.entry)} }
+
+// stands writes into the line that the owner's waiter has that ticket. It reports whether the
+// owner was called, which it uses up by that.
+func (o *Owner) stands(ticket uint64) (called bool) {
+	entry := ticket<<ticketShift | o.entry&pollsBit
+	if entry&pollsBit != 0 {
+		o.slots[o.slot].calledAt.Store(time.Now().UnixNano())
+	}
+	if o.entry == 0 {
+		return true
+	}
+	if entry != o.entry {
+		o.slots[o.slot].arrived.Store(time.Now().UnixNano())
+		o.entry = entry
+		return o.line[o.slot].Swap(entry)&calledBit != 0
+	}
+	now := o.line[o.slot].Load()
+	if now == entry {
+		return false
+	}
+	if now == 0 {
+		// Somebody has found our lock free and reaped us, though we live. To insist would have
+		// us reaped again, and again.
+		o.entry = 0
+		return true
+	}
+	// It is called (or the file was written over). Givers change nothing in an entry that is called.
+	// The clearing comes before the look for a permit: a giver that still sees the bit has freed its
+	// word before that look.
+	o.line[o.slot].Store(entry)
+	return true
+}
+
+// Vain writes into the line that the handle has no waiter, until its server leaves or
+// serves another one: others need not wait for it.
+func (o *Owner) Vain() {
+	if e := o.line[o.slot].Load(); e != 0 {
+		o.line[o.slot].Or(idleBit)
+	}
+}
+
+// gone reports whether nobody waits at an entry any more: its exit was reported, or its handle
+// has no waiter.
+func (t *Table) gone(s int, entry uint64) bool {
+	return entry&idleBit != 0 || t.slots[s].live.Load()&futex.OwnerDied != 0
+}
+
+// late reports whether a waiter has not done for long what it should have done: looked for a
+// permit, if it is called, or if it polls. Others do not wait for it. For whom permits are does not
+// depend on it, only the order. A clock that was set must not keep others waiting, so a time
+// in the future is as good as one long ago.
+func (t *Table) late(s int, entry uint64) bool {
+	patience := stuck
+	switch {
+	case entry&pollsBit != 0:
+		patience = asleep
+	case entry&calledBit == 0:
+		return false
+	}
+	return !within(patience, &t.slots[s].calledAt)
+}
+
+// within reports whether a time of a slot is not longer ago than that.
+func within(d time.Duration, at *atomic.Int64) bool {
+	ago := time.Now().UnixNano() - at.Load()
+	return -int64(d) <= ago && ago <= int64(d)
+}
+
+// waitsLong reports whether newcomers may not take a permit past the waiter of a slot any more.
+func (t *Table) waitsLong(s int) bool { return !within(passedOver, &t.slots[s].arrived) }
+
+// first returns the slot with the least ticket, below a bound, among the waiters that are
+// called, or that are not; -1 if there is none. Those that are late are left out.
+func (t *Table) first(called bool, below uint64) (slot int, entry uint64) {
+	slot = -1
+	for s := range t.slotsInUse() {
+		e := t.line[s].Load()
+		if !hasTicket(e) || (e&calledBit != 0) != called || ticketOf(e) >= below || slot >= 0 && e > entry || t.gone(s, e) || t.late(s, e) {
+			continue
+		}
+		slot, entry = s, e
+	}
+	return slot, entry
+}
+
+// ahead returns how many others are in the line with lesser tickets, and reports whether one
+// of them is late; these are not counted.
+func (o *Owner) ahead(ticket uint64) (others int, late bool) {
+	for s := range o.slotsInUse() {
+		switch e := o.line[s].Load(); {
+		case !hasTicket(e) || ticketOf(e) >= ticket || s == o.slot || o.gone(s, e):
+		case o.late(s, e):
+			late = true
+		default:
+			others++
+		}
+	}
+	return others, late
+}
+
+// isTurn reports whether a waiter with that ticket may take a permit: if more are free than there
+// are waiters before it, or one before it is late. In that case others may be that were stopped
+// together with that one, and to call them one after the other would take too long; so whoever
+// is awake may go first.
+func (o *Owner) isTurn(ticket uint64) bool {
+	others, late := o.ahead(ticket)
+	return others == 0 || late || o.moreFree(others)
+}
+
+// moreFree reports whether more than n permits are free.
+func (o *Owner) moreFree(n int) bool {
+	l := o.limit.Load()
+	limit := min(limitOf(l), o.permitsInUse())
+	if l&shrinking != 0 {
+		held, _ := o.held()
+		return limit-held > n
+	}
+	for i := 0; i < limit; i++ {
+		if o.words[i].Load() == 0 {
+			if n--; n < 0 {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// TakeTurn takes a permit for the waiter with that ticket, if it is its turn and there is one.
+// It is called by the server. A waiter without a ticket is not in the line.
+func (o *Owner) TakeTurn(ticket uint64, forPermit bool) (i int, ok bool) {
+	if ticket == 0 {
+		return o.Take(forPermit)
+	}
+	if o.stands(ticket) {
+		o.unused = true
+	}
+	if !o.isTurn(ticket) {
+		return 0, false
+	}
+	if i, ok = o.take(forPermit, true); ok {
+		o.unused = false
+	} else if o.waitsLong(o.slot) {
+		o.order()
+	}
+	return i, ok
+}
+
+// Rely reports whether a free permit is for a waiter that is called: one before the owner in the
+// line, which it wakes, or the owner itself, which has not looked since.
+func (o *Owner) Rely() bool {
+	s, _ := o.first(true, ticketOf(o.entry)+1)
+	if s < 0 {
+		return false
+	}
+	if s != o.slot {
+		o.host.Wake(s, o.entryWord(s))
+	}
+	return true
+}
+
+func (t *Table) entryWord(s int) *uint32 { return futex.LowHalf(&t.line[s]) }
+
+// callFirst calls the first waiter that is not called, and wakes it; it returns its slot, -1 if
+// there is none. It also wakes the first one that is called already, if that is before it, for its
+// caller may have died, and if that one is late the first that is not; and all of them, if it
+// finds nobody to call.
+func (t *Table) callFirst(host Host) (slot int, woken bool) {
+	for {
+		s, entry := t.first(false, ^uint64(0))
+		before := ^uint64(0)
+		if s >= 0 {
+			before = ticketOf(entry)
+		}
+		t.wakeCalled(host, before, s < 0)
+		if s < 0 {
+			return -1, false
+		}
+		if t.waitsLong(s) {
+			t.order()
+		}
+		at := &t.slots[s].calledAt
+		at.Store(time.Now().UnixNano()) // it must not seem late at once
+		if t.line[s].CompareAndSwap(entry, entry|calledBit) {
+			at.Store(time.Now().UnixNano()) // if we were stopped in between
+			return s, host.Wake(s, t.entryWord(s))
+		}
+	}
+}
+
+// wakeCalled wakes waiters with lesser tickets that are called: all, or the first, and the first
+// that is not late.
+func (t *Table) wakeCalled(host Host, before uint64, all bool) {
+	first, punctual := -1, -1
+	var least, leastPunctual uint64
+	for s := range t.slotsInUse() {
+		e := t.line[s].Load()
+		if !hasTicket(e) || e&calledBit == 0 || ticketOf(e) >= before || t.gone(s, e) {
+			continue
+		}
+		if all {
+			host.Wake(s, t.entryWord(s))
+			continue
+		}
+		if first < 0 || e < least {
+			first, least = s, e
+		}
+		if (punctual < 0 || e < leastPunctual) && !t.late(s, e) {
+			punctual, leastPunctual = s, e
+		}
+	}
+	if first >= 0 {
+		host.Wake(first, t.entryWord(first))
+	}
+	if punctual >= 0 && punctual != first {
+		host.Wake(punctual, t.entryWord(punctual))
+	}
+}
+
+// The flag ordered in the limit's word sends newcomers into the line, although a permit is
+// free. It is a hint, written by givers that call a waiter which has waited for a while, and by one that
+// took no permit when it was its turn: until
+// then newcomers may take permits past the line, because to hand each permit over to a process
+// that has to be woken for it would cost far more than the order is worth. The flag goes when the line
+// is empty. If it is lost newcomers may take a permit until the next is given; if it stays
+// (its writer died), the next newcomer finds the line empty and clears it.
+func (t *Table) order() {
+	if t.limit.Load()&ordered == 0 && !testhook.NoOrder.Load() {
+		t.limit.Or(ordered)
+	}
+}
+
+func (t *Table) unorder() {
+	if t.limit.Load()&ordered != 0 {
+		t.limit.And(^uint64(ordered))
+	}
+}
+
+// mayPass reports whether a newcomer may take a permit although the flag ordered is set: if it
+// could do so as the last one in the line. If nobody is there it clears the flag.
+func (o *Owner) mayPass() bool {
+	others, late := o.ahead(^uint64(0))
+	if others == 0 && !late {
+		o.unorder()
+	}
+	return others == 0 || late || o.moreFree(others)
+}
+
+// Yields reports whether a permit of the handle is to be given to the waiter of another one,
+// rather than to one of its own with that ticket (0: it has none yet): that came first, and has
+// waited for a while.
+func (o *Owner) Yields(ticket uint64) bool {
+	own := o.line[o.slot].Load()
+	if n := waitersOf(o.waiters.Load()); own&pollsBit == 0 && (n == 0 || n == 1 && own != 0) {
+		return false // those who poll are not counted
+	}
+	if ticket == 0 {
+		ticket = ^uint64(0)
+	}
+	for s := range o.slotsInUse() {
+		e := o.line[s].Load()
+		if hasTicket(e) && ticketOf(e) < ticket && s != o.slot && !o.gone(s, e) && !o.late(s, e) && o.waitsLong(s) {
+			return true
+		}
+	}
+	return false
+}
