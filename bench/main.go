@@ -33,6 +33,9 @@ func main() {
 		case "member":
 			obey(os.Args[2:])
 			return
+		case "greedy":
+			greedy(os.Args[2:])
+			return
 		}
 	}
 	flag.Parse()
@@ -128,8 +131,15 @@ func rows() (rows []row) {
 	}
 	add("SEM_UNDO: hand-over with 100 processes waiting: with 1", information,
 		groups(with(sysvUndo, 100, 0), with(sysvUndo, 1, 0), (*group).handOver, handOvers))
-	add("hand-over with 100 processes waiting: SEM_UNDO", information,
-		groups(with(ours, 100, 0), with(sysvUndo, 100, 0), (*group).handOver, handOvers))
+	for _, n := range []int{100, 200} {
+		add(fmt.Sprintf("hand-over with %d processes waiting: SEM_UNDO", n), atMost(1.2),
+			groups(with(ours, n, 0), with(sysvUndo, n, 0), (*group).handOver, handOvers))
+	}
+
+	loop := fmt.Sprintf("%d loops that hold %v: ", greedyLoops, greedyHold)
+	add(loop+"longest wait: flock", atMost(1.1), waitsOfLoops(1)).fewer = 4
+	add(loop+"90th percentile: flock", atMost(1.1), waitsOfLoops(0.9)).fewer = 4
+	add("20 waiters in a row, out of their order: flock", moreByAtMost(1), independent(disorder(ours, 20), disorder(flocked, 20))).fewer = 2
 
 	kills := max(5, work(20))
 	add("kill of a holder to hand-over: SEM_UNDO", atMost(1.2),
@@ -144,6 +154,9 @@ func rows() (rows []row) {
 		groups(with(ours, 100, 0), with(sysvUndo, 100, 0), (*group).kill, kills)).fewer = 3
 	add("kill to hand-over, 100 processes waiting: 1 waiting", information,
 		groups(with(ours, 100, 0), with(ours, 1, 0), (*group).kill, kills)).fewer = 3
+
+	add("kill to hand-over, 500 processes waiting: 50 waiting", atMost(2),
+		groups(with(ours, 500, 0), with(ours, 50, 0), (*group).kill, kills/2)).fewer = 4
 
 	add("wake-ups/s, each of 100 waiting: of 100 idle", moreByAtMost(1.1),
 		idle(100, time.Duration(max(2, work(11)))*time.Second)).fewer = math.MaxInt32

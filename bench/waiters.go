@@ -35,7 +35,7 @@ type lock interface {
 	Post() error
 }
 
-var kinds = map[string]kind{ours.name: ours, sysvUndo.name: sysvUndo, undoBeside.name: undoBeside, kernelLock.name: kernelLock}
+var kinds = map[string]kind{ours.name: ours, sysvUndo.name: sysvUndo, undoBeside.name: undoBeside, kernelLock.name: kernelLock, flocked.name: flocked}
 
 var ours = kind{
 	name: "ours",
