@@ -34,6 +34,9 @@ type Semaphore struct {
 	// back.Serve, so one thread at most is blocked for all of them.
 	queue waitqueue.Queue
 
+	// selfServed says that the server is the goroutine of a waiter, which no channel wakes.
+	selfServed atomic.Bool
+
 	// life counts the calls in progress, the queue's server and the permits
 	// out, and holds closedBit once the handle is closed. The call that brings it to
 	// exactly closedBit ends the backend: no call is inside, none can enter.

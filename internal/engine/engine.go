@@ -145,8 +145,10 @@ type Turn interface {
 	// Enroll has a place given to each waiter that waits, or begins to, as long as place is not
 	// nil, and calls none whenever no waiter is left.
 	Enroll(place func() uint64, none func())
-	// Served returns how many waiters got a permit by Look so far.
-	Served() int
+	// Pass is called after a Look that has left waiters. It reports true if the goroutine that
+	// serves has to go, for it has got what it waited for: then another one calls rest, which
+	// goes on in its place, and Serve returns.
+	Pass(rest func()) bool
 	// Fail ends the wait that was in front at the last Look.
 	Fail(error)
 	// Took passes on a permit that the engine took without having been asked by

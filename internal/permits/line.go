@@ -216,59 +216,65 @@ func (o *Owner) Rely() bool {
 
 func (t *Table) entryWord(s int) *uint32 { return futex.LowHalf(&t.line[s]) }
 
+// An inLine is an entry of the line, and its slot; none has a negative slot.
+type inLine struct {
+	slot  int
+	entry uint64
+}
+
+func (l inLine) isAfter(entry uint64) bool { return l.slot < 0 || entry < l.entry }
+
 // callFirst calls the first waiter that is not called, and wakes it; it returns its slot, -1 if
 // there is none. It also wakes the first one that is called already, if that is before it, for its
 // caller may have died, and if that one is late the first that is not; and all of them, if it
 // finds nobody to call.
 func (t *Table) callFirst(host Host) (slot int, woken bool) {
 	for {
-		s, entry := t.first(false, ^uint64(0))
-		before := ^uint64(0)
-		if s >= 0 {
-			before = ticketOf(entry)
+		next, called, punctual := inLine{slot: -1}, inLine{slot: -1}, inLine{slot: -1}
+		for s := range t.slotsInUse() {
+			switch e := t.line[s].Load(); {
+			case !hasTicket(e):
+			case e&calledBit == 0:
+				if next.isAfter(e) && !t.gone(s, e) && !t.late(s, e) {
+					next = inLine{s, e}
+				}
+			case punctual.isAfter(e) && !t.gone(s, e): // called is before it
+				if called.isAfter(e) {
+					called = inLine{s, e}
+				}
+				if !t.late(s, e) {
+					punctual = inLine{s, e}
+				}
+			}
 		}
-		t.wakeCalled(host, before, s < 0)
-		if s < 0 {
+		if next.slot < 0 {
+			t.wakeCalled(host)
 			return -1, false
 		}
-		if t.waitsLong(s) {
+		if called.slot >= 0 && !called.isAfter(next.entry) {
+			host.Wake(called.slot, t.entryWord(called.slot))
+		}
+		if punctual.slot >= 0 && punctual.slot != called.slot && !punctual.isAfter(next.entry) {
+			host.Wake(punctual.slot, t.entryWord(punctual.slot))
+		}
+		if t.waitsLong(next.slot) {
 			t.order()
 		}
-		at := &t.slots[s].calledAt
+		at := &t.slots[next.slot].calledAt
 		at.Store(time.Now().UnixNano()) // it must not seem late at once
-		if t.line[s].CompareAndSwap(entry, entry|calledBit) {
+		if t.line[next.slot].CompareAndSwap(next.entry, next.entry|calledBit) {
 			at.Store(time.Now().UnixNano()) // if we were stopped in between
-			return s, host.Wake(s, t.entryWord(s))
+			return next.slot, host.Wake(next.slot, t.entryWord(next.slot))
 		}
 	}
 }
 
-// wakeCalled wakes waiters with lesser tickets that are called: all, or the first, and the first
-// that is not late.
-func (t *Table) wakeCalled(host Host, before uint64, all bool) {
-	first, punctual := -1, -1
-	var least, leastPunctual uint64
+// wakeCalled wakes all waiters that are called.
+func (t *Table) wakeCalled(host Host) {
 	for s := range t.slotsInUse() {
-		e := t.line[s].Load()
-		if !hasTicket(e) || e&calledBit == 0 || ticketOf(e) >= before || t.gone(s, e) {
-			continue
-		}
-		if all {
+		if e := t.line[s].Load(); hasTicket(e) && e&calledBit != 0 && !t.gone(s, e) {
 			host.Wake(s, t.entryWord(s))
-			continue
 		}
-		if first < 0 || e < least {
-			first, least = s, e
-		}
-		if (punctual < 0 || e < leastPunctual) && !t.late(s, e) {
-			punctual, leastPunctual = s, e
-		}
-	}
-	if first >= 0 {
-		host.Wake(first, t.entryWord(first))
-	}
-	if punctual >= 0 && punctual != first {
-		host.Wake(punctual, t.entryWord(punctual))
 	}
 }
 

@@ -436,6 +436,21 @@ var (
 	ErrGive    = errors.New("cannot be handed over")
 )
 
+// HoldsNone reports whether the owner holds no permit. In a large table, where it would take long to
+// see that, it reports false.
+func (o *Owner) HoldsNone() bool {
+	n := o.permitsInUse()
+	if n > groupSize {
+		return false
+	}
+	for i := range n {
+		if o.words[i].Load()>>genShift == o.word>>genShift {
+			return false
+		}
+	}
+	return true
+}
+
 // GiveAll gives back all permits that were taken for the handle and for its Permits.
 func (o *Owner) GiveAll() (n int) {
 	n = o.sweep(func(w uint64) bool { return w>>genShift == o.word>>genShift })

@@ -14,10 +14,10 @@ import (
 // It reports whether it slept until then.
 func SleepOn(backend any, words []futex.Word, next time.Duration, found permits.Findings) (looks bool) {
 	h := backend.(*handle)
-	s := sleep{h: h}
-	s.n = copy(s.words[:], words)
+	s := server{handle: h, sleep: sleep{h: h}, found: found}
+	s.sleep.n = copy(s.sleep.words[:], words)
 	for end := time.Now().Add(next); ; {
-		if w, due := h.sleepUntil(&s, 0, end, &found); due || w.err == nil { // or interrupted
+		if w, due := s.sleepUntil(0, end); due || w.err == nil { // or interrupted
 			return due
 		}
 	}

@@ -6,7 +6,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync/atomic"
-	"time"
 	"unsafe"
 
 	"golang.org/x/sys/windows"
@@ -19,11 +18,9 @@ import (
 // A sleeper is what a handle needs to sleep. Its objects live as long as the memory:
 // a give that is on its way when the handle is closed may still wake a server.
 type sleeper struct {
-	objects   *objects
-	dying     dying        // the server's
-	watch     processWatch // the server's
-	netLooked time.Time    // the server's: when the safety net looked last
-	netExited time.Time    // the server's: when it noticed an exit since then
+	objects *objects
+	server  *server      // if there ever was one
+	watch   processWatch // the server's
 }
 
 type objects struct {

@@ -53,6 +53,41 @@ func TestGiveBeforeSleep(t *testing.T) {
 	Must(t, Result(t, InBackground(s.Wait)))
 }
 
+// A waiter that serves itself sleeps in a system call. It gets a permit also from its own handle,
+// which held none when it began to wait, and leaves the serving of those behind it to another
+// goroutine.
+func TestGivenToOneThatServesItself(t *testing.T) {
+	testhook.NoOrder.Store(true)
+	defer testhook.NoOrder.Store(false)
+	var holder, s *semaphore.Semaphore
+	sleeps, slept := 0, make(chan bool)
+	testhook.Trace = func(step uint32) {
+		if permits.Step(step) != permits.Waiting {
+			return
+		}
+		switch sleeps++; sleeps {
+		case 1: // it has looked, and is called in vain
+			Must(t, holder.Post())
+			if _, err := testhook.Inspect(s).Backend.(engine.Recoverable).Take(true, false); err != nil {
+				t.Error(err)
+			}
+		case 2:
+			close(slept)
+		}
+	}
+	t.Cleanup(func() { testhook.Trace = nil })
+	name := UniqueName(t)
+	holder, s = Open(t, name, Recoverable), Open(t, name, Recoverable)
+	Must(t, holder.Wait())
+	first := InBackground(s.Wait)
+	<-slept
+	second := Blocked(t, s, s.Wait)
+	Must(t, s.Post())
+	Must(t, Result(t, first))
+	Must(t, s.Post())
+	Must(t, Result(t, second))
+}
+
 func TestDeathBeforeSleep(t *testing.T) {
 	var a *Actor
 	beforeSleep(t, func() {

@@ -50,91 +50,126 @@ func (h *handle) Serve(t engine.Turn) {
 		h.servePolling(t)
 		return
 	}
-	defer runtime.KeepAlive(h.table)
-	h.owner.Join()
-	t.Enroll(h.owner.Ticket, h.owner.Vain)
-	now := time.Now()
-	if h.netLooked.IsZero() {
-		h.netLooked = now
+	if h.server == nil {
+		h.server = &server{handle: h, sleep: sleep{h: h}}
 	}
-	var (
-		sleep   = sleep{h: h}
-		watched [maxWatched]permits.Word
-		found   permits.Findings
-		netDue  bool // it is time to look by itself
-		told    int  // how often it has called somebody for a free permit since it slept
-		heard   bool // a word that it slept on says that an owner has exited
+	h.server.begin(t)
+	h.server.serve(t)
+}
 
-		// If it was time while no goroutine waited: not at once. A short wait rarely pays
-		// for a scan of all owners, and many processes that begin to wait do not all
-		// scan together.
-		notBefore = now.Add(rand.N(netSpread))
-	)
-	defer sleep.end()
+// A server is what Serve knows between its steps. A handle has one at a time.
+type server struct {
+	*handle
+	sleep   sleep
+	watched [maxWatched]permits.Word
+	found   permits.Findings
+	netDue  bool // it is time to look by itself
+	told    int  // how often it has called somebody for a free permit since it slept
+	heard   bool // a word that it slept on says that an owner has exited
+
+	// If it was time while no goroutine waited: not at once. A short wait rarely pays
+	// for a scan of all owners, and many processes that begin to wait do not all
+	// scan together.
+	notBefore time.Time
+
+	// From one wait to the next.
+	dying     dying
+	netLooked time.Time // when the safety net looked last
+	netExited time.Time // when it noticed an exit since then
+}
+
+func (s *server) begin(t engine.Turn) {
+	s.owner.Join()
+	t.Enroll(s.owner.Ticket, s.owner.Vain)
+	now := time.Now()
+	if s.netLooked.IsZero() {
+		s.netLooked = now
+	}
+	s.found, s.netDue, s.told, s.heard = permits.Findings{}, false, 0, false
+	s.notBefore = now.Add(rand.N(netSpread))
+}
+
+// serve serves until no waiter is left, or until another goroutine goes on.
+func (s *server) serve(t engine.Turn) {
+	defer runtime.KeepAlive(s.table)
 	for {
-		sleep.begin()
+		s.sleep.begin()
 		done := t.Look()
-		if heard && h.netExited.IsZero() {
-			h.netExited = time.Now()
+		if s.heard && s.netExited.IsZero() {
+			s.netExited = time.Now()
 		}
 		if done {
 			break
 		}
-		counted := h.table.Counted()
-		found = h.owner.Scan(netDue, watched[:0])
-		if netDue {
-			h.owner.Heal(counted)
-			h.netLooked, h.netExited = time.Now(), time.Time{}
+		if t.Pass(func() { s.serve(t) }) {
+			return
 		}
-		if h.netExited.IsZero() && (heard || found.Again || h.dying.recent(found.Dying)) {
-			h.netExited = time.Now() // also if it heard while it looked by itself
+		if s.scan() && !s.sleep.watches(s.found.Watch) {
+			engine.Woken(t, s.opts, sleepCall, s.rest())
+		} else {
+			s.netDue = false
 		}
-		heard = false
-		if found.Freed > 0 && netDue {
-			testhook.Rescued.Add(1)
-		}
-		h.owner.Notify(found.Freed)
-		if found.Freed > 0 || found.Again {
-			netDue = false
-			continue
-		}
-		// A permit is free that we have not taken: it is not our turn, or it came just now.
-		if found.Free && !h.owner.Rely() {
-			if told++; told < mostTold {
-				h.owner.Notify(1)
-				netDue = false
-				continue
-			}
-		}
-		if found.Err != nil {
-			h.opts.Warn("failed", "op", "looking which owners live", "error", found.Err)
-		}
-		if sleep.watches(found.Watch) {
-			netDue = false
-			continue
-		}
-		h.owner.Do(permits.Waiting)
-		var w waking
-		pause := h.dying.pause(found.Dying)
-		if told == mostTold {
-			pause = time.Millisecond
-		}
-		told = 0
-		net := nextLook(h.netLooked, h.netExited, found, sleep.hears(found.Watch))
-		if net.Before(notBefore) {
-			net = notBefore
-		}
-		w, netDue = h.sleepUntil(&sleep, pause, net, &found)
-		heard = found.Exited()
-		h.owner.Do(permits.Waking)
-		engine.Woken(t, h.opts, sleepCall, w.err)
 	}
 	runtime.Gosched() // the waiter that we have just served goes first
 	t.Enroll(nil, nil)
-	if h.owner.Leave() {
-		sleep.leave()
-		h.owner.PassOn(found.Watch, h.dying.recent(found.Dying), h.dying.recent)
+	s.sleep.end()
+	if s.owner.Leave() {
+		s.sleep.leave()
+		s.owner.PassOn(s.found.Watch, s.dying.recent(s.found.Dying), s.dying.recent)
 	}
+}
+
+// scan looks what there is but permits for our waiters, and reports whether the server may
+// sleep now.
+func (s *server) scan() bool {
+	counted := s.table.Counted()
+	found := s.owner.Scan(s.netDue, s.watched[:0])
+	s.found = found
+	if s.netDue {
+		s.owner.Heal(counted)
+		s.netLooked, s.netExited = time.Now(), time.Time{}
+	}
+	if s.netExited.IsZero() && (s.heard || found.Again || s.dying.recent(found.Dying)) {
+		s.netExited = time.Now() // also if it heard while it looked by itself
+	}
+	s.heard = false
+	if found.Freed > 0 && s.netDue {
+		testhook.Rescued.Add(1)
+	}
+	s.owner.Notify(found.Freed)
+	if found.Freed > 0 || found.Again {
+		return false
+	}
+	// A permit is free that we have not taken: it is not our turn, or it came just now.
+	if found.Free && !s.owner.Rely() {
+		if s.told++; s.told < mostTold {
+			s.owner.Notify(1)
+			return false
+		}
+	}
+	if found.Err != nil {
+		s.opts.Warn("failed", "op", "looking which owners live", "error", found.Err)
+	}
+	return true
+}
+
+// rest sleeps. It returns the system's error, EINTR among them.
+func (s *server) rest() error {
+	s.owner.Do(permits.Waiting)
+	var w waking
+	pause := s.dying.pause(s.found.Dying)
+	if s.told == mostTold {
+		pause = time.Millisecond
+	}
+	s.told = 0
+	net := nextLook(s.netLooked, s.netExited, s.found, s.sleep.hears(s.found.Watch))
+	if net.Before(s.notBefore) {
+		net = s.notBefore
+	}
+	w, s.netDue = s.sleepUntil(pause, net)
+	s.heard = s.found.Exited()
+	s.owner.Do(permits.Waking)
+	return w.err
 }
 
 const netSpread = 50 * time.Millisecond
@@ -189,27 +224,27 @@ func nextLook(looked, exited time.Time, found permits.Findings, hears bool) time
 
 // sleepUntil sleeps until there is something, for pause if that is not 0, or until the
 // safety net's next look, which is then due.
-func (h *handle) sleepUntil(s *sleep, pause time.Duration, net time.Time, found *permits.Findings) (w waking, netDue bool) {
+func (s *server) sleepUntil(pause time.Duration, net time.Time) (w waking, netDue bool) {
 	left := max(time.Until(net)-engine.NetDoubt, 1)
 	if testhook.NoSafetyNet.Load() || pause != 0 && pause < left {
-		return s.rest(pause), false // after a pause: to look at a dying owner
+		return s.sleep.rest(pause), false // after a pause: to look at a dying owner
 	}
 	for ; left > engine.SafetyNet; left = max(time.Until(net)-engine.NetDoubt, 1) {
 		// To fall asleep again compares all words: see nextLook.
-		if w = s.rest(engine.SafetyNet); !w.over || h.owner.Fewer(found) {
+		if w = s.sleep.rest(engine.SafetyNet); !w.over || s.owner.Fewer(&s.found) {
 			return w, false
 		}
 	}
-	if w = s.rest(left); !w.over {
+	if w = s.sleep.rest(left); !w.over {
 		return w, false
 	}
-	h.name.Look(h.f, h.path, h.opts)
-	if h.owner.Free() {
+	s.name.Look(s.f, s.path, s.opts)
+	if s.owner.Free() {
 		// A giver may be just about to notify us.
-		if w = s.rest(engine.NetDoubt); !w.over {
+		if w = s.sleep.rest(engine.NetDoubt); !w.over {
 			return w, false
 		}
-		if h.owner.Free() && !h.owner.Rely() {
+		if s.owner.Free() && !s.owner.Rely() {
 			testhook.Rescued.Add(1)
 		}
 	}

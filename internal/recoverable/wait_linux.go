@@ -19,9 +19,7 @@ import (
 type sleeper struct {
 	stop        futex.Stop // ends the server's sleep
 	robustEntry futex.RobustEntry
-	dying       dying     // the server's
-	netLooked   time.Time // the server's: when the safety net looked last
-	netExited   time.Time // the server's: when it noticed an exit since then
+	server      *server // if there ever was one
 }
 
 // reportExit has the kernel report our exit in our slot's liveness word.

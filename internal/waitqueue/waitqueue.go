@@ -119,6 +119,13 @@ func (q *Queue) Leave(w *Waiter) (left, front, empty bool) {
 	return true, front, q.first == nil
 }
 
+// Waits reports whether a waiter is in the queue.
+func (q *Queue) Waits(w *Waiter) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return w.ticket != 0
+}
+
 // dismiss takes the waiter in front out and sets its Err. The caller holds mu, and there
 // is a waiter.
 func (q *Queue) dismiss(err error) {

@@ -80,10 +80,10 @@ var mutants = []mutant{
 		{"	for n > 0 {\n		w :=", "	for n > MaxPermits {\n		w :="},
 	}},
 	{"a giver wakes a waiter, but does not call it", line, "TestGiveBeforeSleep", whole, []edit{
-		{"CompareAndSwap(entry, entry|calledBit)", "CompareAndSwap(entry, entry)"},
+		{"CompareAndSwap(next.entry, next.entry|calledBit)", "CompareAndSwap(next.entry, next.entry)"},
 	}},
 	{"a giver calls a waiter, but does not wake it", line, "TestLine", unit, []edit{
-		{"			return s, host.Wake(s, t.entryWord(s))\n", "			return s, true\n"},
+		{"			return next.slot, host.Wake(next.slot, t.entryWord(next.slot))\n", "			return next.slot, true\n"},
 	}},
 	{"a giver calls the waiter that came last", line, "TestLine", unit, []edit{
 		{"slot >= 0 && e > entry ||", "slot >= 0 && e < entry ||"},
@@ -101,7 +101,9 @@ var mutants = []mutant{
 		{"		o.host.Wake(s, o.entryWord(s))\n	}\n	return true\n", "	}\n	return true\n"},
 	}},
 	{"a giver does not wake a waiter that is called already", line, "TestCallerDiesBeforeItWakes", unit, []edit{
-		{"		t.wakeCalled(host, before, s < 0)\n", ""},
+		{"			t.wakeCalled(host)\n", ""},
+		{"called.slot >= 0 && !called.isAfter(next.entry)", "called.slot >= MaxSlots"},
+		{"punctual.slot >= 0 && punctual.slot", "punctual.slot >= MaxSlots && punctual.slot"},
 	}},
 	{"a waiter that leaves does not wake the one on which it relies", waiters, "TestCallerDiesBeforeItWakes", unit, []edit{
 		{"		o.host.Wake(s, o.entryWord(s))\n", ""},
@@ -120,6 +122,12 @@ var mutants = []mutant{
 	}},
 	{"a handle hands permits to its own waiters, whoever came before", queue, "TestOrderAcrossProcesses", root, []edit{
 		{"if recoverable.Owner().Yields(w.Place) {", "if false {"},
+	}},
+	{"a waiter that serves itself is given a permit and not woken", queue, "TestGivenToOneThatServesItself", whole, []edit{
+		{"(s.traits.Polls || s.selfServed.Load())", "s.traits.Polls"},
+	}},
+	{"a waiter that serves itself goes on for others", queue, "TestGivenToOneThatServesItself", whole, []edit{
+		{"	if t.own == nil || t.s.queue.Waits(t.own) {", "	if t.own == nil || t.s.queue.Waits(t.own) || !t.passed {"},
 	}},
 	{"Announce does not set the word's bit in the summary", owner, "TestTakeAndGive", unit, []edit{
 		{"	o.offer(i)\n	o.Notify(1)\n", "	o.Notify(1)\n"},
@@ -218,15 +226,18 @@ var mutants = []mutant{
 		{"left := slot.state.Load() == slotFree\n", "left := slot.state.Load() > slotUsed\n"},
 	}},
 	{"a waiter that noticed an exit looks no sooner", serve, "TestWaiterLooksSoonAfterAnExit", storm, []edit{
-		{"if heard && h.netExited.IsZero()", "if heard && found.Held < 0"},
-		{"if h.netExited.IsZero() && (heard", "if found.Held < 0 && (heard"},
+		{"if s.heard && s.netExited.IsZero()", "if s.heard && s.found.Held < 0"},
+		{"if s.netExited.IsZero() && (s.heard", "if found.Held < 0 && (s.heard"},
 	}},
 	{"a waiter does not compare its words until it looks", serve, "TestLostReport", whole, []edit{
 		{"for ; left > engine.SafetyNet; left", "for ; left > netLongest; left"},
 	}},
+	{"a waiter does not see that the others have left", serve, "TestOthersLeave", whole, []edit{
+		{" || s.owner.Fewer(&s.found) {", " {"},
+	}},
 	{"a waiter relies on the others that it saw when it began to wait", serve, "TestBurstHidesAnExit", storm, []edit{
-		{"		net := nextLook(h.netLooked, h.netExited, found,", "		if first.Others == 0 {\n			first = found\n		}\n		net := nextLook(h.netLooked, time.Time{}, first,"},
-		{"		found   permits.Findings\n", "		found   permits.Findings\n		first   permits.Findings\n"},
+		{"	net := nextLook(s.netLooked, s.netExited, s.found,", "	if s.first.Others == 0 {\n		s.first = s.found\n	}\n	net := nextLook(s.netLooked, time.Time{}, s.first,"},
+		{"	found   permits.Findings\n", "	found   permits.Findings\n	first   permits.Findings\n"},
 	}},
 	{"a waiter relies on the kernel although it hears of no exits", serve, "TestNextLookOfOneThatReliesOnNobody", whole, []edit{
 		{"if hears && !found.Unheard && period", "if !found.Unheard && period"},

@@ -8,6 +8,7 @@ package sweep_test
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"flag"
 	"fmt"
@@ -209,7 +210,10 @@ func sweptOperations() []*swept {
 		}},
 		&swept{name: "Wait, blocked, then served", listed: true, yields: true, limit: 1, held: 1, wait: fromSleep, work: served},
 		&swept{name: "Wait, blocked, served by an exit", yields: true, limit: 1, dead: 1, wait: fromSleep, work: served},
-		&swept{name: "Wait, blocked, its caller's thread", limit: 1, held: 1, wait: fromSleep, loose: true, work: plain(func(s *semaphore.Semaphore) func() error { return s.Wait })},
+		&swept{name: "WaitContext, blocked, its caller's thread", limit: 1, held: 1, wait: fromSleep, loose: true, work: plain(func(s *semaphore.Semaphore) func() error {
+			ctx, cancel := context.WithCancel(context.Background())
+			return func() error { defer cancel(); return s.WaitContext(ctx) }
+		})},
 		&swept{name: "Open, the first one", long: true, limit: 2, late: true, wait: fromDeath, opts: []semaphore.Option{semaphore.WithValue(2)}, work: sweptOpener(semaphore.WithValue(2))},
 		&swept{name: "Open, no owner is left", limit: 3, dead: 2, late: true, wait: fromDeath, opts: []semaphore.Option{semaphore.WithValue(3)}, work: sweptOpener(semaphore.WithValue(3))},
 		&swept{name: "Open, other owners are there", listed: true, long: true, limit: 2, held: 1, work: sweptOpener(semaphore.WithValue(2))},
@@ -249,7 +253,7 @@ func waitServing(s *semaphore.Semaphore) error {
 }
 
 // An ownTurn is the engine.Turn of one waiter, without a queue. The engine calls only Enroll,
-// Look, Fail and Served.
+// Look, Pass and Fail.
 type ownTurn struct {
 	engine.Backend
 	engine.Turn
@@ -279,7 +283,7 @@ func (t *ownTurn) Look() (done bool) {
 	return t.served > 0 || t.err != nil
 }
 
-func (t *ownTurn) Served() int { return t.served }
+func (t *ownTurn) Pass(func()) bool { return false }
 
 func (t *ownTurn) Fail(err error) { t.err = err }
 
