@@ -69,7 +69,9 @@ var (
 	// no sense, or SEMAPHORE_DIR is not an absolute path.
 	ErrInvalidOption error = engine.ErrInvalidOption
 
-	// ErrCorrupt: what has the semaphore's name is not a semaphore.
+	// ErrCorrupt: what has the semaphore's name is not a semaphore. Or it is a recoverable one,
+	// and its file is of another version of this package: of a newer one, or of an older one that
+	// has it open (the error says which).
 	ErrCorrupt error = engine.ErrCorrupt
 
 	// ErrKindMismatch: the name is in use for another kind of semaphore. Beside one that

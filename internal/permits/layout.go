@@ -51,7 +51,7 @@ const (
 	MaxName = 255
 
 	// Version is the version of the file's format. In version 1 the file did not say its
-	// name; in version 2 the order of waiters was the kernel's.
+	// name; in version 2 the order of waiters was the kernel's. See older.go.
 	Version = 3
 )
 
@@ -210,7 +210,7 @@ func NewHead(name string, limit int, locks Locks, id uint64) *Head {
 }
 
 // Check returns what is wrong with the head of a file of that size, "" if nothing
-// is. The size of a file of another version is not checked.
+// is. Nothing is wrong with a file of an older version, which has its own size.
 func (h *Head) Check(size int64) string {
 	f := h.header()
 	switch {
@@ -220,10 +220,12 @@ func (h *Head) Check(size int64) string {
 		return fmt.Sprintf("it begins with %q; a recoverable semaphore begins with %q", h.Bytes()[:8], NewHead("", 1, 0, 0).Bytes()[:8])
 	case f.magic == reversed:
 		return "it was made by a program of the other byte order"
-	case f.version != Version:
-		return fmt.Sprintf("it is of version %d; this program knows version %d", f.version, Version)
-	case size != Size:
-		return fmt.Sprintf("it has %d bytes; a recoverable semaphore has %d", size, Size)
+	case f.version == 0:
+		return fmt.Sprintf("it is of version 0; versions 1 to %d are known", Version)
+	case f.version > Version:
+		return fmt.Sprintf("a newer version of this package has made it: it is of version %d; this program knows versions up to %d", f.version, Version)
+	case size != h.Size():
+		return fmt.Sprintf("it has %d bytes; a recoverable semaphore of version %d has %d", size, f.version, h.Size())
 	case f.locks < uint32(ByteLocks) || f.locks > uint32(RangeLocks):
 		return fmt.Sprintf("it is damaged: its locks are of kind %d; 1 to 3 are known", f.locks)
 	case f.permitsMark.Load() == 0 || f.permitsMark.Load() > MaxPermits || f.slotsMark.Load() > MaxSlots || limitOf(f.limit.Load()) > int(f.permitsMark.Load()):

@@ -44,12 +44,12 @@ func checkName(name string) error {
 }
 
 // fill makes a new file whole, before it has its name.
-func fill(f *os.File, name string, limit int) error {
+func fill(f *os.File, newHead func(permits.Locks, uint64) *permits.Head) error {
 	locks, err := chooseLocks(f)
 	if err != nil {
 		return err
 	}
-	head := permits.NewHead(name, limit, locks, rand.Uint64())
+	head := newHead(locks, rand.Uint64())
 	if err := f.Truncate(permits.Size); err != nil {
 		return err
 	}
@@ -69,22 +69,24 @@ func fill(f *os.File, name string, limit int) error {
 
 // check refuses what is no recoverable semaphore, or none that we may trust, or one of another
 // name: whoever may write a file can give it further names by hard links, and the owner of
-// the file, whom we trust, knows nothing of them.
+// the file, whom we trust, knows nothing of them. The error is an olderVersion if nothing else is
+// wrong.
 func check(f *os.File, name string, o *engine.Options) error {
 	if err := store.CheckOwner(f, o); err != nil {
 		return err
 	}
 	head, err := readHead(f)
-	if err != nil {
+	if head == nil {
 		return err
 	}
-	if made := head.Name(); made != name {
-		return store.OtherName(f, made)
+	if !head.IsFor(name) {
+		return store.OtherName(f, head.Name())
 	}
-	return store.CheckWriters(f, o) // who may have written the name
+	return cmp.Or(store.CheckWriters(f, o), err) // who may have written the name
 }
 
-// readHead reads and checks a file's head.
+// readHead reads and checks a file's head, which it returns together with an error if that is an
+// olderVersion.
 func readHead(f *os.File) (*permits.Head, error) {
 	info, err := f.Stat()
 	if err != nil {
@@ -96,6 +98,9 @@ func readHead(f *os.File) (*permits.Head, error) {
 	}
 	if wrong := head.Check(info.Size()); wrong != "" {
 		return nil, engine.Because(engine.ErrCorrupt, "%s: %s", f.Name(), wrong)
+	}
+	if head.Version() != permits.Version {
+		return head, &olderVersion{f.Name(), head.Version()}
 	}
 	return head, nil
 }

@@ -67,8 +67,8 @@ func unlink(name string) error {
 		return err
 	}
 	defer f.Close()
-	head, err := readHead(f)
-	if err != nil || head.Locks() != permits.FileLocks {
+	head, older := readHead(f)
+	if head == nil || head.Locks() != permits.FileLocks {
 		return nil // a damaged file does not say which lock files are its own
 	}
 	// A claimer has the claim before it has the slot's file. One that claims after us
@@ -83,6 +83,12 @@ func unlink(name string) error {
 		return nil // the files of dead owners stay
 	}
 	defer filelock.Unlock(f)
+	if older != nil {
+		if alive, err := olderAlive(head, f, locks); err == nil && !alive {
+			removeLockFiles(head, locks)
+		}
+		return nil
+	}
 	for s := range head.Slots() + 1 { // a claimer may have died before it was counted
 		alive, err := locks.alive(s)
 		if err != nil || alive {
@@ -93,4 +99,20 @@ func unlink(name string) error {
 		}
 	}
 	return nil
+}
+
+// replaceFile puts a new file in the place of f.
+func replaceFile(_ *permits.Head, f *os.File, path string, fill func(*os.File) error) error {
+	return store.Replace(f, path, fill)
+}
+
+// removeLockFiles removes the lock files of a file without a name that nobody has open.
+func removeLockFiles(head *permits.Head, locks slotLocks) {
+	l, is := locks.(*fileLocks)
+	if !is {
+		return
+	}
+	for s := range head.Slots() + 1 { // a claimer may have died before it was counted
+		os.Remove(l.path(s))
+	}
 }

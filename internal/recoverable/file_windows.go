@@ -45,3 +45,10 @@ func viewOf(f *os.File) (memory unsafe.Pointer, unmap func(), err error) {
 // reopen returns another handle of the same open file, which no other process has: a
 // lock excludes also the handle that has it, so it does for the claim.
 func reopen(f *os.File, path string) (*os.File, error) { return store.Duplicate(f, path) }
+
+// replaceFile puts a new file in the place of f.
+func replaceFile(head *permits.Head, f *os.File, path string, fill func(*os.File) error) error {
+	return store.Replace(f, path, goneName(head), fill)
+}
+
+func removeLockFiles(*permits.Head, slotLocks) {} // there are none

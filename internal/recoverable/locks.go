@@ -40,8 +40,17 @@ type slotLocks interface {
 // file's end (permits.ByteLocks, permits.RangeLocks).
 type byteLocks struct {
 	f    *os.File
-	slot int // -1: none
+	end  int64 // the size of files of its version
+	slot int   // -1: none
 }
+
+func newByteLocks(head *permits.Head, f *os.File) *byteLocks {
+	return &byteLocks{f: f, end: head.Size(), slot: -1}
+}
+
+// claimByte and slotByte are permits.ClaimByte and permits.SlotByte, in a file of any version.
+func (l *byteLocks) claimByte() int64        { return l.end }
+func (l *byteLocks) slotByte(slot int) int64 { return l.end + 1 + int64(slot) }
 
 // lockPatience is how long a claimer tries to get past handles that are asking whether
 // the slot's owner lives.
@@ -52,7 +61,7 @@ const lockPatience = 20 * time.Millisecond
 // again. (If the asker is suspended at that, another slot will do.)
 func (l *byteLocks) lock(slot int) (bool, error) {
 	for start := time.Now(); ; runtime.Gosched() {
-		locked, err := filelock.TryLockByte(l.f, permits.SlotByte+int64(slot))
+		locked, err := filelock.TryLockByte(l.f, l.slotByte(slot))
 		if locked {
 			l.slot = slot
 			return true, nil
@@ -70,14 +79,14 @@ func (l *byteLocks) unlock() error {
 	if l.slot < 0 {
 		return nil
 	}
-	return filelock.UnlockByte(l.f, permits.SlotByte+int64(l.slot))
+	return filelock.UnlockByte(l.f, l.slotByte(l.slot))
 }
 
 // alive must not be asked of the own slot: Linux never reports locks of the description
 // that asks, and Windows would drop the lock. Handles that ask at the same time don't
 // look alive.
 func (l *byteLocks) alive(slot int) (bool, error) {
-	return filelock.ByteLocked(l.f, permits.SlotByte+int64(slot), 1)
+	return filelock.ByteLocked(l.f, l.slotByte(slot), 1)
 }
 
 // anyAlive asks once for all slots, or for those on either side of the own one.
@@ -88,10 +97,10 @@ func (l *byteLocks) anyAlive(int, func(int) bool) (bool, error) {
 	}
 	for _, r := range ranges {
 		from, n := r[0], r[1]-r[0]
-		if n == 0 {
+		if n <= 0 {
 			continue
 		}
-		alive, err := filelock.ByteLocked(l.f, permits.SlotByte+int64(from), int64(n))
+		alive, err := filelock.ByteLocked(l.f, l.slotByte(from), int64(n))
 		if alive || err != nil {
 			return alive, err
 		}
@@ -100,21 +109,21 @@ func (l *byteLocks) anyAlive(int, func(int) bool) (bool, error) {
 }
 
 func (l *byteLocks) seesClaim(f *os.File) (bool, error) {
-	return filelock.ByteLocked(f, permits.ClaimByte, 1)
+	return filelock.ByteLocked(f, l.claimByte(), 1)
 }
 
 func (l *byteLocks) isSeen(f *os.File) (bool, error) {
-	return filelock.ByteLocked(f, permits.SlotByte+int64(l.slot), 1)
+	return filelock.ByteLocked(f, l.slotByte(l.slot), 1)
 }
 
 func (l *byteLocks) duplicate() (*os.File, error) { return duplicateLock(l.f) }
 
 func (l *byteLocks) lockClaim(f *os.File) (bool, error) {
-	return filelock.TryLockByte(f, permits.ClaimByte)
+	return filelock.TryLockByte(f, l.claimByte())
 }
 
 // unlockClaim unlocks, and does not only close: a process that was forked meanwhile
 // has the descriptor too.
 func (l *byteLocks) unlockClaim(f *os.File) error {
-	return errors.Join(filelock.UnlockByte(f, permits.ClaimByte), f.Close())
+	return errors.Join(filelock.UnlockByte(f, l.claimByte()), f.Close())
 }

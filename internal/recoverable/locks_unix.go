@@ -35,10 +35,11 @@ func newLocks(head *permits.Head, f *os.File, path string) (slotLocks, error) {
 	case permits.RangeLocks:
 		return nil, engine.Because(engine.ErrUnsupported, "%s was made by a program for Windows", path)
 	case permits.ByteLocks:
-		if _, err := filelock.ByteLocked(f, permits.ClaimByte, 1); err != nil {
+		locks := newByteLocks(head, f)
+		if _, err := locks.seesClaim(f); err != nil {
 			return nil, fmt.Errorf("%s needs open-file-description locks: %w", path, err)
 		}
-		return &byteLocks{f: f, slot: -1}, nil
+		return locks, nil
 	}
 	locks, err := newFileLocks(head, f, path)
 	if err != nil {

@@ -17,7 +17,7 @@ func newLocks(head *permits.Head, f *os.File, path string) (slotLocks, error) {
 	if head.Locks() != permits.RangeLocks {
 		return nil, engine.Because(engine.ErrUnsupported, "%s was not made by a program for Windows", path)
 	}
-	return &byteLocks{f: f, slot: -1}, nil
+	return newByteLocks(head, f), nil
 }
 
 func duplicateLock(*os.File) (*os.File, error) {

@@ -26,16 +26,19 @@ func observe(name string) (o engine.Observation, err error) {
 	}
 	defer f.Close()
 	o.File = info
-	head, err := readHead(f)
-	if err != nil {
-		return o, err
+	head, older := readHead(f)
+	if head == nil {
+		return o, older
 	}
-	if made := head.Name(); made != name {
-		return o, store.OtherName(f, made)
+	if !head.IsFor(name) {
+		return o, store.OtherName(f, head.Name())
 	}
 	locks, err := newLocks(head, f, o.Path)
 	if err != nil {
 		return o, err
+	}
+	if older != nil {
+		return o, older.(*olderVersion).seen(head, f, locks)
 	}
 	seen, err := permits.Look(f, locks.alive)
 	if err == io.EOF {

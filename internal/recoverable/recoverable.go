@@ -108,12 +108,18 @@ func find(name string, how engine.How, o *engine.Options, use func(h *handle, se
 	for tries := 1; ; tries++ {
 		f, created, err := store.OpenOrPublish(dir, filepath.Base(path), how,
 			func(f *os.File) error { return check(f, name, o) },
-			func(f *os.File) error { return fill(f, name, o.Value) }, o)
-		if err != nil {
-			return nil, err
+			func(f *os.File) error {
+				return fill(f, func(locks permits.Locks, id uint64) *permits.Head { return permits.NewHead(name, o.Value, locks, id) })
+			}, o)
+		var h *handle
+		var older *olderVersion
+		switch {
+		case err == nil:
+			h, err = newHandle(f, path, o, use)
+		case errors.As(err, &older):
+			err = replace(name, path, how, o)
 		}
-		h, err := newHandle(f, path, o, use)
-		// Unlinked since we opened it: then we make a new one, or find none.
+		// Unlinked since we opened it, or replaced: then we make a new one, or find it or none.
 		switch err {
 		case nil:
 			return h, nil

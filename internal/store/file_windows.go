@@ -83,6 +83,11 @@ func publish(dir, name string, fill func(*os.File) error, mode fs.FileMode) (*os
 	if err != nil {
 		return nil, err
 	}
+	return publishFor(sa, dir, name, fill, move)
+}
+
+// publishFor is publish with a security descriptor; place gives the file its name.
+func publishFor(sa *windows.SecurityAttributes, dir, name string, fill func(*os.File) error, place func(temp, path string) error) (*os.File, error) {
 	// A creator that is killed here leaves its temporary file behind, for the next
 	// one to remove. No other process opens that name.
 	temp := tempName(dir)
@@ -109,7 +114,7 @@ func publish(dir, name string, fill func(*os.File) error, mode fs.FileMode) (*os
 		err = f.Sync()
 	}
 	if err == nil {
-		err = retryShared(func() error { return move(temp, path) })
+		err = retryShared(func() error { return place(temp, path) })
 	}
 	if err != nil {
 		f.Close()
@@ -174,6 +179,33 @@ func Remove(path, gone string) error {
 	}
 	RemoveUnused(to)
 	return nil
+}
+
+// Replace puts a new file in the place of old, an open file that has that path, once it is
+// whole. Windows has no such step on all filesystems for a file that is open: the old one is removed
+// (Remove) before the new one has its name, so there may be a moment without a file, or if the process is
+// killed just then none is left. The caller has made sure that nobody makes another file of that
+// name meanwhile (Lock).
+//
+// The new file has the old one's owner and access list. A caller that may not make a file of
+// that owner's replaces none.
+func Replace(old *os.File, path, gone string, fill func(*os.File) error) error {
+	sd, err := SecurityOf(old, windows.OWNER_SECURITY_INFORMATION|windows.DACL_SECURITY_INFORMATION)
+	if err != nil {
+		return err
+	}
+	sa := &windows.SecurityAttributes{SecurityDescriptor: sd}
+	sa.Length = uint32(unsafe.Sizeof(*sa))
+	f, err := publishFor(sa, filepath.Dir(path), filepath.Base(path), fill, func(temp, path string) error {
+		if err := Remove(path, gone); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		return move(temp, path)
+	})
+	if err != nil {
+		return err
+	}
+	return f.Close()
 }
 
 func noSuch(err error) error {

@@ -260,3 +260,6 @@ var getProcessHandleCount = windows.NewLazySystemDLL("kernel32.dll").NewProc("Ge
 
 // heedInterrupts does nothing: see the one for Unix.
 func heedInterrupts() {}
+
+// lockWhole is for systems on which some locks are those of whole files.
+func lockWhole(*os.File) (bool, error) { panic("no such locks") }

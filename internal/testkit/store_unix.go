@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/procsem/semaphore"
+	"github.com/procsem/semaphore/internal/filelock"
 	"github.com/procsem/semaphore/internal/testhook"
 )
 
@@ -50,3 +51,6 @@ func NeedFile(t *testing.T, e semaphore.Engine) {
 		t.Skipf("not on this system: a file for engine %v", e)
 	}
 }
+
+// lockWhole takes the lock of a file.
+func lockWhole(f *os.File) (bool, error) { return filelock.TryLock(f) }

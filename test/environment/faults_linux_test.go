@@ -21,6 +21,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/procsem/semaphore"
+	"github.com/procsem/semaphore/internal/permits"
 	. "github.com/procsem/semaphore/internal/testkit"
 )
 
@@ -43,6 +44,8 @@ var faults = map[string][]unix.Errno{
 	"close":           {unix.EIO, unix.EINTR, unix.ENOSPC, unix.EDQUOT},
 	"fallocate":       {unix.ENOSPC, unix.EINTR, unix.EIO, unix.EOPNOTSUPP, unix.ENOSYS},
 	"fchmod":          {unix.EIO, unix.EPERM, unix.EROFS},
+	"fgetxattr":       {unix.ENOTSUP},
+	"fremovexattr":    {unix.EIO},
 	"fchown":          {unix.EIO, unix.EPERM, unix.EROFS},
 	"getdents64":      {unix.ENOENT, unix.EIO},
 	"renameat":        {unix.EIO, unix.EACCES, unix.EDQUOT, unix.ENOMEM, unix.ENOSPC, unix.EPERM},
@@ -82,7 +85,7 @@ func plain(call string) string {
 }
 
 // faultsMain opens a semaphore and does something with it, a step for each line that it
-// reads, and prints what the operations return.
+// reads, and prints what the operations return. With a third argument it only opens.
 func faultsMain(args []string) int {
 	debug.SetGCPercent(-1) // the same system calls every time
 	in := bufio.NewReader(os.Stdin)
@@ -110,7 +113,7 @@ func faultsMain(args []string) int {
 			in.ReadString('\n')
 			err := step.f()
 			fmt.Println(step.name, strings.ReplaceAll(fmt.Sprint(err), "\n", " "))
-			if step.name == "open" && err != nil {
+			if step.name == "open" && (err != nil || len(args) > 2) {
 				return 0
 			}
 			if err == nil || step.name != "post" && step.name != "release" {
@@ -205,6 +208,94 @@ func TestLinksRefused(t *testing.T) {
 			})
 		}
 	}
+}
+
+// A process that opens a file of an older version, which nobody has open, fails or is killed at one
+// of its system calls: then the file is the old one, or a whole new one with the old one's limit.
+func TestFaultsWhileReplacing(t *testing.T) {
+	UseHelper("faults")
+	NeedCallNumbers(t)
+	NeedTool(t, "strace")
+	NeedEngine(t, Recoverable)
+	EachVariant(t, func(t *testing.T) {
+		log := filepath.Join(t.TempDir(), "strace")
+		if got := replaceUnder(t, "nothing", "-o", log); got != "open <nil>" {
+			t.Fatal(got)
+		}
+		b, err := os.ReadFile(log)
+		Must(t, err)
+		calls := callsAfterMark(string(b))
+		if calls["renameat"] == nil && calls["renameat2"] == nil {
+			t.Fatalf("no file was renamed in\n%s", b)
+		}
+		tried := 0
+		for _, name := range slices.Sorted(maps.Keys(calls)) {
+			errs := faults[plain(name)]
+			if errs == nil {
+				t.Errorf("replacing makes the system call %s: which errors has it?", name)
+				continue
+			}
+			for _, n := range calls[name] {
+				for _, what := range []string{fmt.Sprintf("error=%d", errs[0]), "signal=KILL"} {
+					tried++
+					fault := fmt.Sprintf("%s:%s:when=%d", name, what, n)
+					got := replaceUnder(t, fault, "-o", os.DevNull, "-e", "trace="+name, "-e", "inject="+fault)
+					if killed := got == ""; killed != (what == "signal=KILL") {
+						t.Errorf("%s: %q", fault, got)
+					}
+				}
+			}
+		}
+		t.Logf("%d faults in %v", tried, slices.Sorted(maps.Keys(calls)))
+	})
+}
+
+// replaceUnder runs the helper under strace on a file of an older version, checks what it leaves, and
+// returns what it says, "" if it dies.
+func replaceUnder(t *testing.T, what string, flags ...string) string {
+	dir := t.TempDir()
+	t.Setenv("SEMAPHORE_DIR", dir)
+	const name, limit = "x", 2
+	old := MakeOlder(t, name, permits.Version-1, limit|LimitSet, 0o600)
+	direct := Helper(t, "faults", name, Recoverable.String(), "open")
+	cmd := exec.Command("strace", append(append([]string{"-f", "-qq"}, flags...), direct.Args...)...)
+	cmd.Env = append(direct.Env, "GOTRACEBACK=none")
+	a := StartActorCommand(t, "faults", cmd)
+	a.Send("")
+	var answer string
+	select {
+	case answer = <-a.Lines:
+	case <-time.After(2 * Hang):
+		t.Fatalf("%s: it hangs", what)
+	}
+	Result(t, InBackground(a.Cmd.Wait)) // killed, or not
+	left := func(pattern string) {
+		t.Helper()
+		if left, _ := filepath.Glob(filepath.Join(dir, pattern)); len(left) > 0 {
+			t.Errorf("%s: %q: left behind: %v", what, answer, left)
+		}
+	}
+	if VersionOf(t, name) != permits.Version {
+		old.Unchanged(t, what)
+	}
+	if answer != "" {
+		left("tmp.*")
+	}
+	s, err := semaphore.Open(name, semaphore.WithRecovery(true), semaphore.WithValue(7))
+	if err != nil {
+		t.Errorf("%s: %q: the next Open: %v", what, answer, err)
+		return answer
+	}
+	if n, err := s.Limit(); n != limit || err != nil {
+		t.Errorf("%s: %q: limit %d (%v), want %d", what, answer, n, err, limit)
+	}
+	if n, err := s.Value(); n != limit || err != nil {
+		t.Errorf("%s: %q: value %d (%v), want %d", what, answer, n, err, limit)
+	}
+	Must(t, s.Close())
+	Must(t, semaphore.Unlink(name))
+	left("tmp.*")
+	return answer
 }
 
 // callsWithoutFault returns the system calls that the operations make, by their names,

@@ -48,6 +48,7 @@ const (
 	serve   = "internal/recoverable/wait.go"
 	sleep   = "internal/recoverable/wait_linux.go"
 	engine  = "internal/recoverable/recoverable.go"
+	older   = "internal/recoverable/older.go"
 	core    = "semaphore.go"
 	queue   = "wait.go"
 )
@@ -305,6 +306,19 @@ var mutants = []mutant{
 	}},
 	{"Open replaces a limit that SetLimit has set", engine, "TestLimitOfAnExistingOne", whole, []edit{
 		{"!h.opts.ValueSet || set || n", "!h.opts.ValueSet || set && n < 0 || n"},
+	}},
+	{"a file of an older version is replaced though it is in use", older, "TestFileOfAnOlderVersionInUse", whole, []edit{
+		{"	} else if alive {\n		return older.inUse()\n", "	} else if alive && !alive {\n		return older.inUse()\n"},
+	}},
+	{"a file of an older version is replaced while another process claims a slot", older, "TestFileOfAnOlderVersionInUse", whole, []edit{
+		{"	if !claimed {\n", "	claimed = claimed || err == nil\n	if !claimed {\n"},
+		{"	if err := h.seesClaim(second); err != nil {", "	if err := h.seesClaim(second); err != nil && claimed {"},
+	}},
+	{"a file of an older version is replaced while other processes may create", older, "TestReplacingTakesTheLockOfTheDirectory", whole, []edit{
+		{"	if how == engine.OpenExisting {\n", "	if false {\n"},
+	}},
+	{"a limit that SetLimit has set is lost with a file of an older version", "internal/permits/older.go", "TestIdleFileOfAnOlderVersion", whole, []edit{
+		{"limit & (limitMask | limitSet)", "limit & limitMask"},
 	}},
 
 	// Mutants that the storms must find by themselves.
