@@ -331,6 +331,13 @@ var mutants = []mutant{
 	{"storm: Slots returns the same number for all", "permit.go", "TestStormWithoutKills", storm, []edit{
 		{"	return []int{p.got}\n", "	return []int{0}\n"},
 	}},
+	{"storm: a waiter that looks by itself gets a new ticket", serve, "TestStormOfWaiters", storm, []edit{
+		{"		if t.Pass(func() { s.serve(t) }) {\n", "		if s.netDue {\n			t.Enroll(s.owner.Ticket, s.owner.Vain)\n		}\n		if t.Pass(func() { s.serve(t) }) {\n"},
+	}},
+	{"storm: newcomers take permits past those who wait", owner, "TestStormOfWaiters", storm, []edit{
+		{"l&ordered != 0 && !inTurn && !o.mayPass()", "l&ordered != 0 && !inTurn && !o.mayPass() && i < 0"},
+		{"l&limitMask || l >= ordered ||", "l&limitMask || int64(l) < 0 ||"},
+	}},
 	{"storm: Notify does nothing", waiters, "TestStormWithoutKills", storm, []edit{
 		{"	for n > 0 {\n		w :=", "	for n > MaxPermits {\n		w :="},
 	}},

@@ -155,7 +155,9 @@ type stormWorker struct {
 	args   []string
 }
 
-func TestMain(m *testing.M) { os.Exit(Main(m, Helpers{"storm": stormMain, "burst": burstMain})) }
+func TestMain(m *testing.M) {
+	os.Exit(Main(m, Helpers{"storm": stormMain, "burst": burstMain, "order": orderMain}))
+}
 
 // stormMain is a worker. Its arguments are the semaphore's name, the file of the
 // headcount, the worker's number, and what happens.
@@ -394,15 +396,20 @@ type storm struct {
 
 func (st *storm) start(number int) *victim {
 	cmd := Helper(st.t, "storm", st.s.Name(), st.path, fmt.Sprint(number), st.what)
-	cmd.Env = append(cmd.Env, "GOTRACEBACK=none")
 	if st.what != "calm resize" {
 		cmd.Env = append(cmd.Env, NetVariable+"=on")
 	}
+	return startVictim(st.t, number, cmd)
+}
+
+// startVictim starts a worker.
+func startVictim(t *testing.T, number int, cmd *exec.Cmd) *victim {
+	cmd.Env = append(cmd.Env, "GOTRACEBACK=none")
 	in, err := cmd.StdinPipe()
-	Must(st.t, err)
+	Must(t, err)
 	out, err := cmd.StdoutPipe()
-	Must(st.t, err)
-	Must(st.t, cmd.Start())
+	Must(t, err)
+	Must(t, cmd.Start())
 	v := &victim{number: number, cmd: cmd, in: in, said: make(chan string, 16)}
 	go func() {
 		defer close(v.said)
