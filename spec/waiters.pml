@@ -64,7 +64,7 @@ byte ticketed;		/* set: the entry has a ticket */
 byte called;		/* set: the entry says that its process is called */
 byte line[NP], linen;	/* who has a ticket (p+1), by tickets, also if the entry has it not yet */
 byte wchange = ALL;	/* set: the number's word has changed since the process read it */
-bit cancelled;		/* a wait was cancelled */
+byte cancelled;		/* 0, or whose wait was cancelled, +1 */
 
 /* The victim's slot. */
 bit died;		/* the liveness word has OwnerDied */
@@ -270,8 +270,9 @@ wait_look: atomic {
 #endif
 		fi;
 		if
-		:: may_cancel(p) -> cancelled = 1; goto leave
-		:: true
+		:: cancelled == p + 1 -> goto leave
+		:: may_cancel(p) -> cancelled = p + 1; goto leave
+		:: cancelled != p + 1
 		fi
 	};
 	atomic {
@@ -334,11 +335,10 @@ wait_sleep: atomic {
 sleeping: atomic {
 		if
 		:: (woken & B(p)) || (fdying && (unlocked || relive))
-		:: may_cancel(p) -> cancelled = 1; c = 1
+		:: may_cancel(p) -> cancelled = p + 1
 		fi;
 		asleep = asleep & ~B(p); woken = woken & ~B(p);
 		drop(lvq, lvn, p)
-		if :: c -> c = 0; goto leave :: else fi;
 awake:
 		goto wait_look
 	};

@@ -72,10 +72,10 @@ var mutants = []mutant{
 		{"	o.waiters.Add(oneChange + oneWaiter)\n", ""},
 	}},
 	{"a waiter sleeps though it is called", sleep, "TestGiveBeforeSleep", whole, []edit{
-		{"	switch err := s.h.stop.WaitAny(", "	s.words[0].Value = atomic.LoadUint32(s.words[0].Addr)\n	switch err := s.h.stop.WaitAny("},
+		{"	switch err := s.h.stop.WaitAny(", "	s.words[0].Value = *s.words[0].Addr\n	switch err := s.h.stop.WaitAny("},
 	}},
 	{"a waiter reads the liveness words after it has looked", sleep, "TestDeathBeforeSleep", whole, []edit{
-		{"	switch err := s.h.stop.WaitAny(", "	for i, w := range s.words[:s.n] {\n		s.words[i].Value = atomic.LoadUint32(w.Addr)\n	}\n	switch err := s.h.stop.WaitAny("},
+		{"	switch err := s.h.stop.WaitAny(", "	for i, w := range s.words[:s.n] {\n		s.words[i].Value = *w.Addr\n	}\n	switch err := s.h.stop.WaitAny("},
 	}},
 	{"Notify does nothing", waiters, "TestWaitersAreHealed", unit, []edit{
 		{"	for n > 0 {\n		w :=", "	for n > MaxPermits {\n		w :="},
@@ -87,7 +87,7 @@ var mutants = []mutant{
 		{"			return next.slot, host.Wake(next.slot, t.entryWord(next.slot))\n", "			return next.slot, true\n"},
 	}},
 	{"a giver calls the waiter that came last", line, "TestLine", unit, []edit{
-		{"slot >= 0 && e > entry ||", "slot >= 0 && e < entry ||"},
+		{"if next.isAfter(e) &&", "if (next.slot < 0 || e > next.entry) &&"},
 	}},
 	{"a waiter takes a permit though it is not its turn", line, "TestLine", unit, []edit{
 		{"	if !o.isTurn(ticket) {\n", "	if false {\n"},
