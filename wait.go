@@ -175,7 +175,7 @@ func (s *Semaphore) startServer(ctx context.Context, w *waitqueue.Waiter) {
 	if s.mayServeItself(ctx) {
 		s.serveOwn(w)
 	} else {
-		go s.serve(&turn{s: s})
+		go s.serve()
 	}
 }
 
@@ -199,30 +199,32 @@ func (s *Semaphore) serveOwn(w *waitqueue.Waiter) {
 		return
 	}
 	s.selfServed.Store(false)
-	if s.queue.Retire() {
-		s.retired()
-	} else {
-		go s.serve(&turn{s: s})
+	if !s.retire() {
+		go s.serve()
 	}
 }
 
 // serve looks for permits until no goroutine waits for one.
-func (s *Semaphore) serve(t *turn) {
+func (s *Semaphore) serve() {
+	t := &turn{s: s}
 	for {
 		s.back.Serve(t)
-		if s.queue.Retire() {
-			s.retired()
+		if s.retire() {
 			return
 		}
 	}
 }
 
-// retired does the accounts of a server.
-func (s *Semaphore) retired() {
+// retire ends a server's duty if no goroutine waits, and reports whether it did.
+func (s *Semaphore) retire() bool {
+	if !s.queue.Retire() {
+		return false
+	}
 	if !s.traits.Polls {
 		servers.Add(-1)
 	}
 	s.leave()
+	return true
 }
 
 // awaitServer waits for the server of an empty queue to retire, where it might have
@@ -342,10 +344,8 @@ func (t *turn) Pass(rest func()) bool {
 	t.s.selfServed.Store(false)
 	go func() {
 		rest()
-		if t.s.queue.Retire() {
-			t.s.retired()
-		} else {
-			t.s.serve(&turn{s: t.s})
+		if !t.s.retire() {
+			t.s.serve()
 		}
 	}()
 	return true

@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Who waits how long, and in which order waiters are served.
+// How long waiters wait, and in which order they are served.
 
 // flocked is flock(2) of a file, whose waiters the kernel serves in their order.
 var flocked = kind{

@@ -125,18 +125,25 @@ func within(d time.Duration, at *atomic.Int64) bool {
 // waitsLong reports whether newcomers may not take a permit past the waiter of a slot any more.
 func (t *Table) waitsLong(s int) bool { return !within(passedOver, &t.slots[s].arrived) }
 
-// first returns the slot with the least ticket, below a bound, among the waiters that are
-// called, or that are not; -1 if there is none. Those that are late are left out.
-func (t *Table) first(called bool, below uint64) (slot int, entry uint64) {
-	slot = -1
+// An inLine is an entry of the line, and its slot; none has a negative slot.
+type inLine struct {
+	slot  int
+	entry uint64
+}
+
+func (l inLine) isAfter(entry uint64) bool { return l.slot < 0 || entry < l.entry }
+
+// firstCalled returns the slot with the least ticket, below a bound, among the waiters that are
+// called; -1 if there is none. Those that are late are left out.
+func (t *Table) firstCalled(below uint64) (slot int) {
+	first := inLine{slot: -1}
 	for s := range t.slotsInUse() {
 		e := t.line[s].Load()
-		if !hasTicket(e) || (e&calledBit != 0) != called || ticketOf(e) >= below || slot >= 0 && e > entry || t.gone(s, e) || t.late(s, e) {
-			continue
+		if hasTicket(e) && e&calledBit != 0 && ticketOf(e) < below && first.isAfter(e) && !t.gone(s, e) && !t.late(s, e) {
+			first = inLine{s, e}
 		}
-		slot, entry = s, e
 	}
-	return slot, entry
+	return first.slot
 }
 
 // ahead returns how many others are in the line with lesser tickets, and reports whether one
@@ -203,26 +210,19 @@ func (o *Owner) TakeTurn(ticket uint64, forPermit bool) (i int, ok bool) {
 
 // Rely reports whether a free permit is for a waiter that is called: one before the owner in the
 // line, which it wakes, or the owner itself, which has not looked since.
-func (o *Owner) Rely() bool {
-	s, _ := o.first(true, ticketOf(o.entry)+1)
-	if s < 0 {
-		return false
-	}
-	if s != o.slot {
+func (o *Owner) Rely() bool { return o.relyOn(ticketOf(o.entry) + 1) }
+
+// relyOn reports whether a waiter with a lesser ticket than that is called, and wakes it, unless it
+// is the owner's own.
+func (o *Owner) relyOn(below uint64) bool {
+	s := o.firstCalled(below)
+	if s >= 0 && s != o.slot {
 		o.host.Wake(s, o.entryWord(s))
 	}
-	return true
+	return s >= 0
 }
 
 func (t *Table) entryWord(s int) *uint32 { return futex.LowHalf(&t.line[s]) }
-
-// An inLine is an entry of the line, and its slot; none has a negative slot.
-type inLine struct {
-	slot  int
-	entry uint64
-}
-
-func (l inLine) isAfter(entry uint64) bool { return l.slot < 0 || entry < l.entry }
 
 // callFirst calls the first waiter that is not called, and wakes it; it returns its slot, -1 if
 // there is none. It also wakes the first one that is called already, if that is before it, for its

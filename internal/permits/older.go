@@ -7,7 +7,7 @@ import (
 
 // Files of versions 1 and 2 had no line, and smaller slots. As far as the summary their header
 // was that of version 3, and so were the name, which version 1 did not have, the claim and the
-// locks. Of their table only that is read which says who has it open, and the limit.
+// locks. Of their table this package reads only the limit, and which slots have an owner.
 const (
 	olderSlotsAt  = headerSize
 	olderSlotSize = 64

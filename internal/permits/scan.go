@@ -245,7 +245,7 @@ func (o *Owner) visit(s int, all, matters bool, f *Findings) {
 		// nevertheless, a taker that did not see yet that the handle is closed has taken it, and is
 		// about to undo that, or its process has ended before it could. So it goes back as a dead
 		// owner's does. The generation is read last: it is the first thing that the slot's next owner
-		// changes, so until then neither the lock that we asked for nor waits was that one's.
+		// changes, so until then neither the lock that we asked for nor the entry was that one's.
 		left := slot.state.Load() == slotFree
 		if slot.gen.Load() != gen {
 			return

@@ -87,19 +87,10 @@ func (o *Owner) PassOn(slept []Word, woken bool, dying func([]DyingOwner) bool) 
 		freed = f.Freed
 		woken = woken || dying(f.Dying)
 	}
-	if freed == 0 && (woken || o.room() && o.mayTake() && !o.relyOnAny()) {
+	if freed == 0 && (woken || o.room() && o.mayTake() && !o.relyOn(^uint64(0))) {
 		freed = 1
 	}
 	o.Notify(freed)
-}
-
-// relyOnAny wakes the first waiter that is called, if there is one.
-func (o *Owner) relyOnAny() bool {
-	s, _ := o.first(true, ^uint64(0))
-	if s >= 0 {
-		o.host.Wake(s, o.entryWord(s))
-	}
-	return s >= 0
 }
 
 // changed reports whether one of the words has another value than it had.
@@ -136,7 +127,7 @@ func (o *Owner) Notify(n int) {
 			}
 			continue
 		}
-		if c, _ := o.first(true, ^uint64(0)); c >= 0 || o.anyInLine() && !o.exitsUnreported() {
+		if o.firstCalled(^uint64(0)) >= 0 || o.anyInLine() && !o.exitsUnreported() {
 			return // they are awake, or woken now, and will look
 		}
 		// The counted ones are dead.

@@ -99,7 +99,7 @@ var mutants = []mutant{
 		{"others, late := o.ahead(ticket)\n	return others == 0 || late || o.moreFree(others)\n", "others, late := o.ahead(ticket)\n	return others == 0 || late\n"},
 	}},
 	{"whoever relies on a waiter that is called does not wake it", line, "TestCallerDiesBeforeItWakes", unit, []edit{
-		{"		o.host.Wake(s, o.entryWord(s))\n	}\n	return true\n", "	}\n	return true\n"},
+		{"		o.host.Wake(s, o.entryWord(s))\n	}\n	return s >= 0\n", "	}\n	return s >= 0\n"},
 	}},
 	{"a giver does not wake a waiter that is called already", line, "TestCallerDiesBeforeItWakes", unit, []edit{
 		{"			t.wakeCalled(host)\n", ""},
@@ -107,7 +107,7 @@ var mutants = []mutant{
 		{"punctual.slot >= 0 && punctual.slot", "punctual.slot >= MaxSlots && punctual.slot"},
 	}},
 	{"a waiter that leaves does not wake the one on which it relies", waiters, "TestCallerDiesBeforeItWakes", unit, []edit{
-		{"		o.host.Wake(s, o.entryWord(s))\n", ""},
+		{"!o.relyOn(^uint64(0))", "o.firstCalled(^uint64(0)) < 0"},
 	}},
 	{"newcomers take permits past those who wait", owner, "TestNewcomers", unit, []edit{
 		{"l&ordered != 0 && !inTurn && !o.mayPass()", "l&ordered != 0 && !inTurn && !o.mayPass() && i < 0"},
@@ -174,7 +174,7 @@ var mutants = []mutant{
 
 	// A waiter that leaves, and whatever gives back permits of others, notifies.
 	{"a waiter that leaves does not pass on a wake-up", waiters, "TestLeavePassesOn", unit, []edit{
-		{"(woken || o.room() && o.mayTake() && !o.relyOnAny())", "woken"},
+		{"(woken || o.room() && o.mayTake() && !o.relyOn(^uint64(0)))", "woken"},
 	}},
 	{"a waiter that leaves without the permit it was woken for notifies no waiter of its taker", waiters, "TestLeavePassesOn", unit, []edit{
 		{"	woken = woken || o.unused\n", ""},
