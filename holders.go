@@ -14,7 +14,7 @@ type Holder struct {
 	Started time.Time // when that process started, to a second; zero if not known, as on all but Linux and Windows
 	Opened  time.Time // when it opened the handle
 	Permits int       // how many it holds
-	Waiting bool      // whether it waits for one
+	Waiting bool      // whether it waits for one: it has its place in the order by then
 }
 
 // Holders lists the handles of all processes that hold permits or wait, this one's

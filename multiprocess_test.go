@@ -194,6 +194,7 @@ func useSlots(name, dir string, rounds int) error {
 func TestOrderAcrossProcesses(t *testing.T) {
 	UseHelper("actor")
 	NeedEngine(t, Recoverable)
+	Patience(t)
 	EachVariant(t, func(t *testing.T) {
 		s := Open(t, UniqueName(t), Recoverable)
 		Must(t, s.Wait())

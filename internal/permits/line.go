@@ -48,6 +48,10 @@ func ticketOf(entry uint64) uint64 { return entry >> ticketShift }
 
 func hasTicket(entry uint64) bool { return entry != 0 && entry&joiningBit == 0 }
 
+// hasPlace reports whether a waiter has a place in the line, which nobody that comes from now on is
+// before. It has none while it joins.
+func hasPlace(entry uint64) bool { return hasTicket(entry) && entry&idleBit == 0 }
+
 // Ticket takes the next ticket.
 func (o *Owner) Ticket() uint64 { return o.tickets.Add(1) }
 
@@ -108,6 +112,8 @@ func (t *Table) gone(s int, entry uint64) bool {
 func (t *Table) late(s int, entry uint64) bool {
 	patience := stuck
 	switch {
+	case testhook.Patient.Load():
+		return false
 	case entry&pollsBit != 0:
 		patience = asleep
 	case entry&calledBit == 0:

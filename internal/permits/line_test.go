@@ -118,6 +118,30 @@ func TestCallOfOneThatHasGone(t *testing.T) {
 	turn(t, "the later one", a, true)
 }
 
+// A handle is listed as a waiter once nobody that comes later can be before it.
+func TestListedWithItsPlace(t *testing.T) {
+	w := newWorld(t, 1)
+	o := w.open()
+	listed := func(what string, want bool) {
+		t.Helper()
+		if hs := w.table.Holders(); hs[0].Waits != want {
+			t.Errorf("%s: Holders lists it as a waiter: %v, want %v", what, hs[0].Waits, want)
+		}
+		if got := len(w.table.picture().Handles) == 1; got != want {
+			t.Errorf("%s: it is in the picture: %v, want %v", what, got, want)
+		}
+	}
+	for _, begin := range []func(){o.Join, func() { o.Poll(true) }} {
+		begin()
+		listed("joining", false)
+		o.stands(o.Ticket())
+		listed("with its ticket", true)
+		o.Vain()
+		listed("without a waiter", false)
+		o.line[o.slot].Store(0)
+	}
+}
+
 // Newcomers take no permit past those who have waited for a while, until nobody waits. A flag
 // that was left behind is cleared.
 func TestNewcomers(t *testing.T) {

@@ -109,7 +109,7 @@ func (t *Table) picture() Picture {
 	p.Limit, _ = t.Limit()
 	for s := range t.slotsInUse() {
 		slot := &t.slots[s]
-		waits := slot.state.Load() == slotUsed && t.line[s].Load() != 0
+		waits := slot.state.Load() == slotUsed && hasPlace(t.line[s].Load())
 		if held[s] > 0 || waits {
 			p.Handles = append(p.Handles, Handle{
 				Identity{int(slot.pid.Load()), slot.started.Load(), slot.opened.Load()}, s, slot.gen.Load(), held[s], waits})
@@ -140,7 +140,7 @@ func (p Picture) Free() int {
 	return max(0, free)
 }
 
-// HoldsOrWaits reports whether a slot's owner holds permits or waits.
+// HoldsOrWaits reports whether a slot's owner holds permits, or is in the line.
 func (t *Table) HoldsOrWaits(s int) bool {
 	for i := range t.permitsInUse() {
 		if w := t.words[i].Load(); w != 0 && slotOf(w) == s {

@@ -326,7 +326,7 @@ func (t *Table) Holders() []Holder {
 		slot := &t.slots[s]
 		if slot.state.Load() == slotUsed {
 			hs = append(hs, Holder{Identity{int(slot.pid.Load()), slot.started.Load(), slot.opened.Load()},
-				held[s], t.line[s].Load() != 0, Step(slot.doing.Load())})
+				held[s], hasPlace(t.line[s].Load()), Step(slot.doing.Load())})
 		}
 	}
 	return hs

@@ -30,6 +30,7 @@ const (
 	NetVariable = "SEMAPHORE_TEST_NET"
 
 	portableVariable = "SEMAPHORE_TEST_PORTABLE"
+	patientVariable  = "SEMAPHORE_TEST_PATIENT"
 
 	// libcVariable names a header of testdata/libc that this build was made with.
 	libcVariable = "SEMAPHORE_TEST_LIBC"
@@ -89,6 +90,7 @@ func Main(m *testing.M, of Helpers) int {
 		if os.Getenv(portableVariable) != "" {
 			Portable()
 		}
+		testhook.Patient.Store(os.Getenv(patientVariable) != "")
 		return helpers[name](os.Args[1:])
 	}
 	heedInterrupts()
@@ -135,6 +137,15 @@ func setSafetyNet(on bool) (before bool) { return !testhook.NoSafetyNet.Swap(!on
 // RecoverPolls reports whether waiters of the recoverable engine poll.
 func RecoverPolls() bool {
 	return testhook.Polling.Load() || runtime.GOOS != "linux" && runtime.GOOS != "windows"
+}
+
+// Patience makes waiters of recoverable semaphores wait for each other until the test ends, however
+// long that takes on a slow machine: no one is passed over because it seems to be stopped. It is
+// called before helpers are started.
+func Patience(t *testing.T) {
+	t.Setenv(patientVariable, "1")
+	testhook.Patient.Store(true)
+	t.Cleanup(func() { testhook.Patient.Store(false) })
 }
 
 // netUsers counts the calls of Rescuing that are in force.
