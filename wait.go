@@ -193,14 +193,31 @@ func (s *Semaphore) mayServeItself(ctx context.Context) bool {
 // others then, another goroutine serves these.
 func (s *Semaphore) serveOwn(w *waitqueue.Waiter) {
 	t := &turn{s: s, own: w}
+	served := false
 	s.selfServed.Store(true)
+	defer func() {
+		if !served { // a log handler has panicked, and the caller may go on
+			s.desert(w)
+		}
+		if t.passed {
+			return
+		}
+		s.selfServed.Store(false)
+		if !s.retire() {
+			go s.serve()
+		}
+	}()
 	s.back.Serve(t)
-	if t.passed {
+	served = true
+}
+
+// desert takes a waiter out of the queue whose goroutine will not ask what it got.
+func (s *Semaphore) desert(w *waitqueue.Waiter) {
+	if left, _, _ := s.queue.Leave(w); left {
 		return
 	}
-	s.selfServed.Store(false)
-	if !s.retire() {
-		go s.serve()
+	if <-w.Ready; w.Err == nil {
+		s.giveBack(w.Got, !w.ForPermit)
 	}
 }
 

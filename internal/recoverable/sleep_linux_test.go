@@ -88,6 +88,34 @@ func TestGivenToOneThatServesItself(t *testing.T) {
 	Must(t, Result(t, second))
 }
 
+// A log handler panics while it is called by a waiter that serves itself, and the caller recovers.
+// The waiters behind it are served.
+func TestPanicOfOneThatServesItself(t *testing.T) {
+	var s *semaphore.Semaphore
+	var second <-chan error
+	beforeSleep(t, func() {
+		second = Blocked(t, s, s.Wait)
+		panic("as a log handler")
+	})
+	name := UniqueName(t)
+	holder := Open(t, name, Recoverable)
+	s = Open(t, name, Recoverable)
+	Must(t, holder.Wait())
+	recovered := make(chan any)
+	go func() {
+		defer func() { recovered <- recover() }()
+		s.Wait()
+	}()
+	if <-recovered == nil {
+		t.Fatal("it did not panic")
+	}
+	Must(t, holder.Post())
+	Must(t, Result(t, second))
+	if n := testhook.Inspect(s).Waiting; n != 0 {
+		t.Errorf("%d wait", n)
+	}
+}
+
 func TestDeathBeforeSleep(t *testing.T) {
 	var a *Actor
 	beforeSleep(t, func() {

@@ -130,6 +130,9 @@ var mutants = []mutant{
 	{"a waiter that serves itself goes on for others", queue, "TestGivenToOneThatServesItself", whole, []edit{
 		{"	if t.own == nil || t.s.queue.Waits(t.own) {", "	if t.own == nil || t.s.queue.Waits(t.own) || !t.passed {"},
 	}},
+	{"a waiter that serves itself panics and leaves the others without a server", queue, "TestPanicOfOneThatServesItself", whole, []edit{
+		{"	defer func() {\n		if !served {", "	defer func() {\n		if !served && t.passed {"},
+	}},
 	{"Announce does not set the word's bit in the summary", owner, "TestTakeAndGive", unit, []edit{
 		{"	o.offer(i)\n	o.Notify(1)\n", "	o.Notify(1)\n"},
 	}},
