@@ -52,8 +52,15 @@ func hasTicket(entry uint64) bool { return entry != 0 && entry&joiningBit == 0 }
 // before. It has none while it joins.
 func hasPlace(entry uint64) bool { return hasTicket(entry) && entry&idleBit == 0 }
 
-// Ticket takes the next ticket.
-func (o *Owner) Ticket() uint64 { return o.tickets.Add(1) }
+// Ticket takes the next ticket, which is not 0 and fits into an entry. They run out only in a file
+// that was written over; then they begin anew.
+func (o *Owner) Ticket() uint64 {
+	for {
+		if t := ticketOf(o.tickets.Add(1) << ticketShift); t != 0 {
+			return t
+		}
+	}
+}
 
 // Entry returns the word of the owner's entry on which its server sleeps, and the value that
 // it has until the owner is called.
@@ -66,7 +73,8 @@ func (o *Owner) stands(ticket uint64) (called bool) {
 	if entry&pollsBit != 0 {
 		o.slots[o.slot].calledAt.Store(time.Now().UnixNano())
 	}
-	if o.entry == 0 {
+	if o.reaped == ticket {
+		o.leaveLine()
 		return true
 	}
 	if entry != o.entry {
@@ -80,8 +88,9 @@ func (o *Owner) stands(ticket uint64) (called bool) {
 	}
 	if now == 0 {
 		// Somebody has found our lock free and reaped us, though we live. To insist would have
-		// us reaped again, and again.
-		o.entry = 0
+		// us reaped again, and again. The next ticket is another try.
+		o.reaped = ticket
+		o.leaveLine()
 		return true
 	}
 	// It is called (or the file was written over). Givers change nothing in an entry that is called.
@@ -89,6 +98,15 @@ func (o *Owner) stands(ticket uint64) (called bool) {
 	// word before that look.
 	o.line[o.slot].Store(entry)
 	return true
+}
+
+// leaveLine makes the owner a waiter that is not in the line. What stands there nevertheless was
+// written by somebody else, and would keep its server awake.
+func (o *Owner) leaveLine() {
+	o.entry = 0
+	if o.line[o.slot].Load() != 0 {
+		o.line[o.slot].Store(0)
+	}
 }
 
 // Vain writes into the line that the handle has no waiter, until its server leaves or
@@ -168,12 +186,12 @@ func (o *Owner) ahead(ticket uint64) (others int, late bool) {
 }
 
 // isTurn reports whether a waiter with that ticket may take a permit: if more are free than there
-// are waiters before it, or one before it is late. In that case others may be that were stopped
-// together with that one, and to call them one after the other would take too long; so whoever
-// is awake may go first.
+// are waiters before it. If one before it is late others may be that were stopped together with
+// that one, and to call them one after the other would take too long; so whoever is awake may go first, if it has
+// waited so long itself that it is not here to get past those who are awake too.
 func (o *Owner) isTurn(ticket uint64) bool {
 	others, late := o.ahead(ticket)
-	return others == 0 || late || o.moreFree(others)
+	return others == 0 || late && !within(stuck, &o.slots[o.slot].arrived) || o.moreFree(others)
 }
 
 // moreFree reports whether more than n permits are free.
@@ -310,7 +328,7 @@ func (o *Owner) mayPass() bool {
 	if others == 0 && !late {
 		o.unorder()
 	}
-	return others == 0 || late || o.moreFree(others)
+	return others == 0 || o.moreFree(others)
 }
 
 // Yields reports whether a permit of the handle is to be given to the waiter of another one,

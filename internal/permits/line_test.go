@@ -1,6 +1,7 @@
 package permits
 
 import (
+	"fmt"
 	"testing"
 	"time"
 )
@@ -195,15 +196,57 @@ func TestStuck(t *testing.T) {
 	if awake.Rely() {
 		t.Error("a free permit is left to one that is stuck")
 	}
-	if _, ok := holder.Take(false); !ok {
-		t.Error("a newcomer leaves a free permit to those that are stuck")
+	holder.order()
+	if _, ok := holder.Take(false); ok {
+		t.Error("a newcomer takes a permit past those who wait because one of them is stuck")
 	}
-	holder.words[0].Store(0)
-	turn(t, "one behind one that is stuck", awake, true)
+	turn(t, "one that has just come behind one that is stuck", awake, false)
+	ago(&w.table.slots[awake.slot].arrived, time.Hour)
+	turn(t, "one that waits behind one that is stuck", awake, true)
 	awake.Give() // calls alike
 	turn(t, "one that was called, and looks late", stopped, true)
 	stopped.Give()
 	turn(t, "the next one", alike, true)
+	if _, ok := holder.Take(false); ok {
+		t.Error("there is more than one permit")
+	}
+}
+
+// Newcomers leave a free permit to nobody if all who wait are stuck.
+func TestAllStuck(t *testing.T) {
+	w := newWorld(t, 1)
+	holder, stopped := w.open(), w.open()
+	w.takes(holder, 1)
+	w.waits(stopped)
+	holder.order()
+	holder.Give()
+	if _, ok := holder.Take(false); ok {
+		t.Error("a newcomer got a permit past one that was just called")
+	}
+	ago(&w.table.slots[stopped.slot].calledAt, time.Hour)
+	if _, ok := holder.Take(false); !ok {
+		t.Error("a newcomer leaves a free permit to one that is stuck")
+	}
+}
+
+// If the number of tickets is written over, the next ones still are in their order, and nobody waits
+// for itself.
+func TestTicketsWrittenOver(t *testing.T) {
+	for _, last := range []uint64{1 << 59, 1<<60 - 1, 1 << 60, 1 << 62, 1<<64 - 1} {
+		w := newWorld(t, 1)
+		holder, a, b := w.open(), w.open(), w.open()
+		w.takes(holder, 1)
+		w.table.tickets.Store(last)
+		w.waits(a, b)
+		holder.Give()
+		for i, o := range []*Owner{a, b} {
+			if i == 0 {
+				turn(t, fmt.Sprintf("after ticket %#x, the second", last), b, false)
+			}
+			turn(t, fmt.Sprintf("after ticket %#x, number %d", last, i), o, true)
+			o.Give()
+		}
+	}
 }
 
 // A clock that was set back keeps nobody waiting.
@@ -286,6 +329,7 @@ func TestReapedThoughItLives(t *testing.T) {
 	w := newWorld(t, 1)
 	o, other := w.open(), w.open()
 	w.waits(o)
+	ticket := ticketOf(o.entry)
 	o.Live().Store(0)
 	delete(w.locks, o.slot)
 	if f := other.Scan(true, nil); !f.Again {
@@ -293,13 +337,23 @@ func TestReapedThoughItLives(t *testing.T) {
 	}
 	w.takes(other, 1)
 	for range 3 {
-		turn(t, "one that was reaped", o, false)
+		if _, ok := o.TakeTurn(ticket, false); ok {
+			t.Error("it got a permit that is not free")
+		}
 		if f := other.Scan(true, nil); f.Again {
 			t.Error("it was reaped again")
 		}
 		if e := o.Entry(); *e.Addr != e.Value {
 			t.Error("it would not sleep")
 		}
+		w.table.line[o.slot].Store(12345 << 32) // by somebody else
+	}
+	o.TakeTurn(o.Ticket(), false)
+	if !hasPlace(w.table.line[o.slot].Load()) {
+		t.Error("its next waiter has no place in the line")
+	}
+	if e := o.Entry(); *e.Addr != e.Value {
+		t.Error("it would not sleep with its next ticket")
 	}
 }
 

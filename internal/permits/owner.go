@@ -49,7 +49,8 @@ type Owner struct {
 	clearing sync.Mutex // held while the slot names a group; see clear
 
 	// The server's.
-	entry  uint64 // the slot's entry of the line, not called
+	entry  uint64 // the slot's entry of the line, not called; 0: it has none
+	reaped uint64 // the ticket with which it was reaped though it lives
 	unused bool   // it was called, and has taken no permit since
 }
 

@@ -25,20 +25,21 @@ import (
 	. "github.com/procsem/semaphore/internal/testkit"
 )
 
-// A damage is a word of 8 bytes that was written over.
+// A damage is a word of 8 bytes that was written over, twice.
 type damage struct {
 	at    int64
-	value uint64
+	value [2]uint64
 }
 
 func init() { helpers["waiters"] = waitersMain }
 
-// waitersMain is the helper "waiters": a process that waits on several semaphores, with as
-// many handles each as its first argument says. It prints how much processor time it has
-// used, in ns, each time that it reads a line.
+// waitersMain is the helper "waiters": a process that opens several semaphores, with as
+// many handles each as its first argument says. It waits with all of them when it reads the line "wait".
+// Each time that it reads another one it prints how much processor time it has used, in ns.
 func waitersMain(args []string) int {
 	var handles int
 	fmt.Sscan(args[0], &handles)
+	var all []*semaphore.Semaphore
 	for _, name := range args[1:] {
 		for range handles {
 			s, err := semaphore.Open(name, semaphore.WithRecovery(true), semaphore.WithCreate(false))
@@ -46,15 +47,23 @@ func waitersMain(args []string) int {
 				fmt.Fprintln(os.Stderr, err)
 				return 1
 			}
-			go func() {
-				// More than once, if the damage gives it a permit.
-				for range 3 {
-					s.Wait()
-				}
-			}()
+			all = append(all, s)
 		}
 	}
+	fmt.Println("ok")
 	for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
+		if lines.Text() == "wait" {
+			for _, s := range all {
+				go func() {
+					// More than once, if the damage gives it a permit.
+					for range 3 {
+						s.Wait()
+					}
+				}()
+			}
+			fmt.Println("ok")
+			continue
+		}
 		var used unix.Rusage
 		if err := unix.Getrusage(unix.RUSAGE_SELF, &used); err != nil {
 			fmt.Fprintln(os.Stderr, err)
@@ -65,8 +74,8 @@ func waitersMain(args []string) int {
 	return 0
 }
 
-// startWaiters starts the helper, and returns when it waits with each of its handles.
-func startWaiters(t testing.TB, handles int, of []*semaphore.Semaphore) *Actor {
+// openWaiters starts the helper, and returns when it has opened its handles.
+func openWaiters(t testing.TB, handles int, of []*semaphore.Semaphore) *Actor {
 	args := []string{fmt.Sprint(handles)}
 	for _, s := range of {
 		args = append(args, s.Name())
@@ -74,6 +83,16 @@ func startWaiters(t testing.TB, handles int, of []*semaphore.Semaphore) *Actor {
 	cmd := Helper(t, "waiters", args...)
 	cmd.Env = append(cmd.Env, NetVariable+"=on")
 	a := StartActorCommand(t, "waiters", cmd)
+	if got := a.Answer(); got != "ok" {
+		t.Fatal(got)
+	}
+	return a
+}
+
+// startWaiters starts the helper, and returns when it waits with each of its handles.
+func startWaiters(t testing.TB, handles int, of []*semaphore.Semaphore) *Actor {
+	a := openWaiters(t, handles, of)
+	a.OK("wait")
 	for _, s := range of {
 		WaitFor(t, "waiters", func() bool {
 			n := 0
@@ -88,12 +107,13 @@ func startWaiters(t testing.TB, handles int, of []*semaphore.Semaphore) *Actor {
 	return a
 }
 
-// The tables of the damages' semaphores have four slots: of the test, which has the only
-// permit, of two waiters, and of a waiter that was killed.
-const damagedSlots = 4
+// The tables of the damages' semaphores have six slots: of the test, which has the only
+// permit, of two waiters, of two that begin to wait after the damage, and of a waiter that was killed.
+const damagedSlots = 6
 
 // waitingCosts returns what part of a processor a process uses that waits on semaphores,
-// each of which has one of the damages: two handles on each of them.
+// each of which has one of the damages: two handles on each of them, and as many of another process
+// that begins to wait when the damage is done.
 func waitingCosts(t testing.TB, damages []damage) float64 {
 	var all []*semaphore.Semaphore
 	for range damages {
@@ -104,44 +124,67 @@ func waitingCosts(t testing.TB, damages []damage) float64 {
 	dead := startWaiters(t, damagedSlots-1, all)
 	Must(t, dead.Cmd.Process.Kill())
 	dead.Cmd.Wait()
-	a := startWaiters(t, 2, all)
+	waiters := []*Actor{startWaiters(t, 2, all), openWaiters(t, 2, all)}
 	defer func() {
-		a.Cmd.Process.Kill() // before the semaphores are closed
-		a.Cmd.Wait()
+		for _, a := range waiters {
+			a.Cmd.Process.Kill() // before the semaphores are closed
+			a.Cmd.Wait()
+		}
 	}()
-	for i, d := range damages {
-		f, err := os.OpenFile(StoreFile(Recoverable, all[i].Name()), os.O_RDWR, 0)
-		Must(t, err)
-		var word [8]byte
-		binary.NativeEndian.PutUint64(word[:], d.value)
-		_, err = f.WriteAt(word[:], d.at)
-		Must(t, err)
-		Must(t, f.Close())
+	owners := func(do func(o *permits.Owner)) {
+		for _, s := range all {
+			do(testhook.Inspect(s).Backend.(engine.Recoverable).Owner())
+		}
+		// Until every waiter's safety net has looked, too.
+		time.Sleep(engine.SafetyNet + 100*time.Millisecond)
 	}
-	for _, s := range all { // let waiters look at what is there now
-		testhook.Inspect(s).Backend.(engine.Recoverable).Owner().Notify(1)
+	for n := range damages[0].value {
+		for i, d := range damages {
+			f, err := os.OpenFile(StoreFile(Recoverable, all[i].Name()), os.O_RDWR, 0)
+			Must(t, err)
+			var word [8]byte
+			binary.NativeEndian.PutUint64(word[:], d.value[n])
+			_, err = f.WriteAt(word[:], d.at)
+			Must(t, err)
+			Must(t, f.Close())
+		}
+		if n == 0 {
+			waiters[1].OK("wait")
+		}
+		owners(func(o *permits.Owner) { o.Notify(1) }) // let waiters look at what is there now
 	}
-	used := func() (ns int64) {
-		a.Send("")
-		fmt.Sscan(a.Answer(), &ns)
-		return ns
+	used := func() (sum int64) {
+		for _, a := range waiters {
+			var ns int64
+			a.Send("")
+			fmt.Sscan(a.Answer(), &ns)
+			sum += ns
+		}
+		return sum
 	}
-	// When every waiter's safety net has looked, too.
-	time.Sleep(engine.SafetyNet + 100*time.Millisecond)
-	start, before := time.Now(), used()
-	time.Sleep(500 * time.Millisecond)
-	return float64(used()-before) / float64(time.Since(start).Nanoseconds())
+	costs := func() float64 {
+		start, before := time.Now(), used()
+		time.Sleep(500 * time.Millisecond)
+		return float64(used()-before) / float64(time.Since(start).Nanoseconds())
+	}
+	beforeGiving := costs()
+	owners(func(o *permits.Owner) { o.Give() }) // if it is still there
+	return max(beforeGiving, costs())
 }
 
 // damagesOf returns the damages of a table in use: odd values in each of the words that
-// anything is in.
+// anything is in, and then others.
 func damagesOf() (ds []damage) {
-	const head, slots, words = 320, 4096, permits.Size - (permits.MaxPermits+1)*8
+	const head, line, slots, words = 320, 4096, permits.SlotsAt, permits.Size - (permits.MaxPermits+1)*8
 	random := rand.New(rand.NewPCG(14, 4))
-	for _, part := range []permits.Range{{From: 0, To: head}, {From: slots, To: slots + damagedSlots*64}, {From: words, To: words + 2*8}} {
+	for _, part := range []permits.Range{
+		{From: 0, To: head}, {From: line, To: line + damagedSlots*8},
+		{From: slots, To: slots + damagedSlots*permits.SlotSize}, {From: words, To: words + 2*8},
+	} {
 		for at := part.From; at < part.To; at += 8 {
-			for _, value := range []uint64{0, 1, 12345, 1 << 62, 0x4000_0000_4000_0000, 0x8000_0001_8000_0001, 1<<63 | 1, 1<<64 - 1, random.Uint64()} {
-				ds = append(ds, damage{at, value})
+			odd := []uint64{0, 1, 12345, 1 << 62, 0x8000_0001_8000_0001, 1<<64 - 1, random.Uint64()}
+			for i, value := range odd {
+				ds = append(ds, damage{at, [2]uint64{value, odd[(i+4)%len(odd)]}})
 			}
 		}
 	}
@@ -191,7 +234,7 @@ func TestDamageMakesNobodySpin(t *testing.T) {
 	}
 	ds := damagesOf()
 	var parts sync.WaitGroup
-	const size = 80 // three handles each: on 32 bits with cgo 250 may wait in a process
+	const size = 40 // five handles each: on 32 bits with cgo 250 may wait in a process
 	for at := 0; at < len(ds); at += size {
 		parts.Go(func() { examine(ds[at:min(at+size, len(ds))]) })
 	}
@@ -204,9 +247,9 @@ func TestDamageMakesNobodySpin(t *testing.T) {
 // Fuzzing writes over a word of a table in use.
 func FuzzTableInUse(f *testing.F) {
 	needsProcessorTime(f)
-	f.Add(uint32(4096+64*3+16), uint64(12345))
-	f.Fuzz(func(t *testing.T, at uint32, value uint64) {
-		if costs := waitingCosts(t, []damage{{int64(at) % (permits.Size - 8), value}}); costs >= maxWaitingCosts {
+	f.Add(uint32(permits.SlotsAt+permits.SlotSize*3+16), uint64(12345), uint64(0))
+	f.Fuzz(func(t *testing.T, at uint32, value, then uint64) {
+		if costs := waitingCosts(t, []damage{{int64(at) % (permits.Size - 8), [2]uint64{value, then}}}); costs >= maxWaitingCosts {
 			t.Errorf("waiting takes %.0f %% of a processor", 100*costs)
 		}
 	})

@@ -259,6 +259,18 @@ func TestOthersLeave(t *testing.T) {
 	}
 }
 
+// A permit is free, and was for others, which are stopped. A server behind them does not sleep on until its
+// next look, which the more of them there are is the further away.
+func TestFreeBesideThoseStopped(t *testing.T) {
+	defer Rescuing()()
+	s := Open(t, UniqueName(t), Recoverable)
+	var entry atomic.Uint32
+	words := []futex.Word{{Addr: (*uint32)(unsafe.Pointer(&entry))}}
+	if recoverable.SleepOn(testhook.Inspect(s).Backend, words, farAway, permits.Findings{}) {
+		t.Error("it slept on beside a free permit")
+	}
+}
+
 // farAway is so far that a server which sleeps until then compares its words before that.
 const farAway = 5 * engine.SafetyNet
 

@@ -230,8 +230,9 @@ func (s *server) sleepUntil(pause time.Duration, net time.Time) (w waking, netDu
 		return s.sleep.rest(pause), false // after a pause: to look at a dying owner
 	}
 	for ; left > engine.SafetyNet; left = max(time.Until(net)-engine.NetDoubt, 1) {
-		// To fall asleep again compares all words: see nextLook.
-		if w = s.sleep.rest(engine.SafetyNet); !w.over || s.owner.Fewer(&s.found) {
+		// To fall asleep again compares all words: see nextLook. And a permit may be free that was for
+		// others, which are stopped.
+		if w = s.sleep.rest(engine.SafetyNet); !w.over || s.owner.Fewer(&s.found) || s.owner.Free() {
 			return w, false
 		}
 	}

@@ -96,7 +96,7 @@ var mutants = []mutant{
 		{"	if o.stands(ticket) {\n		o.unused = true\n	}\n	if !o.isTurn", "	called := o.stands(ticket)\n	if called {\n		o.unused = true\n	}\n	if !called && !o.isTurn"},
 	}},
 	{"a waiter takes no permit while others are before it, however many are free", line, "TestCalledBehindOthers", unit, []edit{
-		{"others, late := o.ahead(ticket)\n	return others == 0 || late || o.moreFree(others)\n", "others, late := o.ahead(ticket)\n	return others == 0 || late\n"},
+		{"o.slots[o.slot].arrived) || o.moreFree(others)\n", "o.slots[o.slot].arrived)\n"},
 	}},
 	{"whoever relies on a waiter that is called does not wake it", line, "TestCallerDiesBeforeItWakes", unit, []edit{
 		{"		o.host.Wake(s, o.entryWord(s))\n	}\n	return s >= 0\n", "	}\n	return s >= 0\n"},
@@ -119,7 +119,22 @@ var mutants = []mutant{
 		{"	return !within(patience, &t.slots[s].calledAt)\n", "	return patience == asleep && !within(patience, &t.slots[s].calledAt)\n"},
 	}},
 	{"those who are stopped together with one that is stuck keep others waiting", line, "TestStuck", unit, []edit{
-		{"others, late := o.ahead(ticket)\n	return others == 0 || late || o", "others, _ := o.ahead(ticket)\n	return others == 0 || o"},
+		{"others, late := o.ahead(ticket)\n	return others == 0 || late && !within(stuck, &o.slots[o.slot].arrived) || o", "others, _ := o.ahead(ticket)\n	return others == 0 || o"},
+	}},
+	{"a waiter that has just come passes all others if one is stuck", line, "TestStuck", unit, []edit{
+		{"late && !within(stuck, &o.slots[o.slot].arrived) ||", "late ||"},
+	}},
+	{"newcomers pass all others if one is stuck", line, "TestStuck", unit, []edit{
+		{"	return others == 0 || o.moreFree(others)\n}\n\n// Yields", "	return others == 0 || late || o.moreFree(others)\n}\n\n// Yields"},
+	}},
+	{"a ticket is larger than an entry has room for", line, "TestTicketsWrittenOver", unit, []edit{
+		{"ticketOf(o.tickets.Add(1) << ticketShift)", "o.tickets.Add(1)"},
+	}},
+	{"a waiter that was reaped insists on what others write into its entry", line, "TestReapedThoughItLives", unit, []edit{
+		{"		o.line[o.slot].Store(0)\n	}\n}\n\n// Vain", "	}\n}\n\n// Vain"},
+	}},
+	{"a server sleeps on beside a free permit", serve, "TestFreeBesideThoseStopped", whole, []edit{
+		{" || s.owner.Free() {\n			return w, false\n", " {\n			return w, false\n"},
 	}},
 	{"a handle hands permits to its own waiters, whoever came before", queue, "TestOrderAcrossProcesses", root, []edit{
 		{"if recoverable.Owner().Yields(w.Place) {", "if false {"},
