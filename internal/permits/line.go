@@ -32,8 +32,8 @@ const (
 	ticketShift = 4
 )
 
-// Patience with others in the line.
-const (
+// Patience with others in the line. Tests have more, for they may run on a slow machine.
+var (
 	// passedOver is how long a waiter has waited when newcomers may not take a permit past it
 	// any more.
 	passedOver = time.Millisecond
