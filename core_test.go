@@ -637,6 +637,7 @@ func TestLogMessages(t *testing.T) {
 		s.Wait()
 		go s.Wait()
 		synctest.Wait()
+		time.Sleep(3 * time.Second)
 		s.Post()
 		synctest.Wait()
 		s.Close()
@@ -650,7 +651,7 @@ func TestLogMessages(t *testing.T) {
 			"level=DEBUG msg=taken",
 			"level=DEBUG msg=blocked",
 			"level=DEBUG msg=posted",
-			"level=DEBUG msg=taken",
+			"level=DEBUG msg=taken waited=3s",
 			"level=WARN msg=permits given back on exit or close permits=1",
 			"level=DEBUG msg=closed",
 		}
@@ -677,6 +678,9 @@ func TestOptionsAreChecked(t *testing.T) {
 		{"mode with setuid", []Option{WithMode(0o4600)}, ErrInvalidOption, "permission bits"},
 		{"exclusive without create", []Option{WithCreate(false), WithExclusive(true)}, ErrInvalidOption, "WithCreate(true)"},
 		{"nil option", []Option{WithValue(1), nil}, ErrInvalidOption, "option 2 of 2 is nil"},
+		{"label too long", []Option{WithLabel(strings.Repeat("ü", 17))}, ErrInvalidOption, "it has 34 bytes; a label is UTF-8 of at most 32 bytes without NUL"},
+		{"label with NUL", []Option{WithLabel("a\x00b")}, ErrInvalidOption, `WithLabel("a\x00b"): it has 3 bytes; a label is`},
+		{"label that is no UTF-8", []Option{WithLabel("\xff")}, ErrInvalidOption, `WithLabel("\xff"): it has 1 bytes`},
 		{"unknown engine", []Option{WithEngine(99)}, ErrInvalidOption, "Engine(99)"},
 		{"negative engine", []Option{WithEngine(-1)}, ErrInvalidOption, "Engine(-1)"},
 	} {

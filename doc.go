@@ -39,8 +39,8 @@
 // those of Acquire too. WithValue is the limit, 1 to 65535: if it differs from the limit
 // in force it is [ErrLimitMismatch] while any process has the semaphore open, and the
 // new limit if none has. [Semaphore.SetLimit] changes the limit for all, and what it has
-// set stays; [Semaphore.Holders] lists the holders. Programs that don't use this package
-// can't share such a semaphore.
+// set stays; [Semaphore.Holders] lists the holders, with what their [WithLabel] says. Programs
+// that don't use this package can't share such a semaphore.
 //
 // The permits have numbers, from 0 to the limit less 1, and [Permit.Slots] returns that of
 // a Permit. No two that are held at the same moment have the same one, on the whole

@@ -83,6 +83,31 @@ func ExampleAcquire() {
 	// Output: one of two
 }
 
+// A label tells whoever looks, by Holders or by procsem show, what a permit is held for.
+func ExampleWithLabel() {
+	s, err := semaphore.Open("example-label", semaphore.WithRecovery(true), semaphore.WithLabel("deploy 4711"))
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer s.Unlink()
+	defer s.Close()
+	if err := s.Wait(); err != nil {
+		log.Fatal(err)
+	}
+	holders, err := s.Holders()
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, h := range holders {
+		since := "since some time (it did not have to wait)"
+		if !h.Since.IsZero() {
+			since = fmt.Sprintf("since %v, after a wait of %v", h.Since, h.Waited)
+		}
+		fmt.Printf("%q holds %d %s\n", h.Label, h.Permits, since)
+	}
+	// Output: "deploy 4711" holds 1 since some time (it did not have to wait)
+}
+
 // Permits that come back when their holder dies, however it dies, and a limit that can
 // be changed while it is in force.
 func Example_recovery() {

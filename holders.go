@@ -15,6 +15,16 @@ type Holder struct {
 	Opened  time.Time // when it opened the handle
 	Permits int       // how many it holds
 	Waiting bool      // whether it waits for one: it has its place in the order by then
+
+	// Since is when it took its last permit, if it holds any, and Waited how long it had waited
+	// for that one. Both are zero if that is not known. They are known if the call that took it had to
+	// wait, or was passed the permit by another goroutine of the handle: a call that finds a free permit reads no
+	// clock. If the handle has given that permit back and still holds others, they stay.
+	// Since is as good as the wall clock; Waited does not depend on that.
+	Since  time.Time
+	Waited time.Duration
+
+	Label string // what WithLabel says, or ""
 }
 
 // Holders lists the handles of all processes that hold permits or wait, this one's

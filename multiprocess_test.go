@@ -235,6 +235,56 @@ func TestOrderAcrossProcesses(t *testing.T) {
 	})
 }
 
+// Whoever looks sees how long another process has had its permit, how long it had waited for that, and its
+// label; and when it is dead the slot's next owner has nothing of it.
+func TestHoldersOfAnotherProcess(t *testing.T) {
+	UseHelper("actor")
+	NeedEngine(t, Recoverable)
+	Patience(t)
+	EachVariant(t, func(t *testing.T) {
+		s := Open(t, UniqueName(t), Recoverable)
+		Must(t, s.Wait())
+		a := StartActor(t, "recoverable")
+		a.OK("open %s deploy 4711", s.Name())
+		began := time.Now()
+		a.Send("waits 1")
+		WaitFor(t, "its wait", func() bool { return Waits(t, s, a) })
+		blocked := time.Now()
+		time.Sleep(20 * time.Millisecond) // which it has waited at least
+		given := time.Now()
+		Must(t, s.Post())
+		if got := a.Answer(); got != "ok" {
+			t.Fatal(got)
+		}
+		got := time.Now()
+		held := func() semaphore.Holder {
+			t.Helper()
+			hs, err := s.Holders()
+			Must(t, err)
+			if len(hs) != 1 || hs[0].PID != a.Cmd.Process.Pid || hs[0].Permits != 1 || hs[0].Label != "deploy 4711" {
+				t.Fatalf("%+v", hs)
+			}
+			return hs[0]
+		}
+		if h := held(); !within(h.Since, given, got) || h.Waited < given.Sub(blocked) || h.Waited > got.Sub(began) {
+			t.Errorf("since %v, waited %v; the permit was given at %v and there at %v, the wait had begun between %v and %v", h.Since, h.Waited, given, got, began, blocked)
+		}
+		a.OK("posts 1")
+		a.OK("trywait")
+		if h := held(); !h.Since.IsZero() || h.Waited != 0 {
+			t.Errorf("a permit that it took without waiting: since %v, waited %v", h.Since, h.Waited)
+		}
+		Must(t, a.Cmd.Process.Kill())
+		a.Cmd.Wait()
+		next := Open(t, s.Name(), Recoverable)
+		Becomes(t, s, 1)
+		Must(t, next.Wait())
+		if hs, err := s.Holders(); err != nil || len(hs) != 1 || hs[0].PID != os.Getpid() || hs[0].Label != "" || !hs[0].Since.IsZero() || hs[0].Waited != 0 {
+			t.Errorf("the next owner: %+v, %v", hs, err)
+		}
+	})
+}
+
 // ownWaits reports whether a handle of this process stands in the line.
 func ownWaits(t *testing.T, s *semaphore.Semaphore) bool {
 	hs, err := s.Holders()

@@ -48,6 +48,8 @@ func newOptions(opts []Option) (options, error) {
 	switch {
 	case o.engine != EngineRecoverable && !o.recovery && (o.Value < 0 || o.Value > MaxValue):
 		return o, engine.Because(ErrInvalidValue, "%d; allowed are 0 to %d", o.Value, MaxValue)
+	case engine.WrongLabel(o.Label) != "":
+		return o, engine.Because(ErrInvalidOption, "WithLabel(%q): %s", o.Label, engine.WrongLabel(o.Label))
 	case o.Mode&^fs.ModePerm != 0:
 		return o, engine.Because(ErrInvalidOption, "mode %#o; only permission bits (0 to 0777) are allowed", uint32(o.Mode))
 	case o.RetryEINTR && len(o.interrupts) > 0:
@@ -204,8 +206,15 @@ func WithEngine(e Engine) Option { return func(o *options) { o.engine = e } }
 // is ErrKindMismatch. The default is false.
 func WithRecovery(on bool) Option { return func(o *options) { o.recovery = on } }
 
-// WithLogger logs to l: at Debug what happens (open, blocked, taken, posted,
-// closed, retried), at Warn what should be seen (a system call that failed,
+// WithLabel gives the handle a text that tells people what it is for, as WithLabel("deploy 4711"):
+// Holders and procsem show have it beside the process. It is UTF-8 of at most 32 bytes,
+// without NUL, else ErrInvalidOption; the default, "", is no label. Whoever may read the
+// semaphore's file can read it, and no program should rely on what another one has
+// written there. Only recoverable semaphores keep it (WithRecovery); others ignore it.
+func WithLabel(text string) Option { return func(o *options) { o.Label = text } }
+
+// WithLogger logs to l: at Debug what happens (open, blocked, taken, with how long it
+// was waited if it blocked, posted, closed, retried), at Warn what should be seen (a system call that failed,
 // permits given back on exit, a name that vanished). The default, nil, is
 // silence.
 func WithLogger(l *slog.Logger) Option { return func(o *options) { o.Log = l } }

@@ -61,7 +61,7 @@ func (s *Semaphore) acquire(ctx context.Context, how how, op string, ownsHandle 
 		return nil, s.fail(op, ErrClosed)
 	}
 	defer s.leave()
-	got, err := s.obtain(ctx, how, false)
+	got, began, err := s.obtain(ctx, how, false)
 	if err == errStopped {
 		return nil, ctx.Err()
 	} else if err != nil {
@@ -87,7 +87,7 @@ func (s *Semaphore) acquire(ctx context.Context, how how, op string, ownsHandle 
 		}
 		return nil, s.fail(op, ErrClosed)
 	}
-	s.opts.Debug("taken")
+	s.debugTaken(began)
 	return p, nil
 }
 

@@ -681,6 +681,91 @@ func TestConformanceSlots(t *testing.T) {
 	})
 }
 
+// Holders says of a permit that was waited for since when it is held, and how long was waited; of others
+// it does not know. A label is kept where there are Holders.
+func TestConformanceHolders(t *testing.T) {
+	EachEngine(t, func(t *testing.T, e semaphore.Engine) {
+		const label = "32 bytes: ünïcödé, 4711 \t..."
+		name := UniqueName(t)
+		a, b := Open(t, name, e, semaphore.WithLabel(label)), Open(t, name, e)
+		Must(t, a.Wait())
+		if !Owns(e) {
+			_, err := a.Holders()
+			WantErr(t, "Holders", err, semaphore.ErrUnsupported)
+			return
+		}
+		holder := func(what string, want semaphore.Holder) semaphore.Holder {
+			t.Helper()
+			hs, err := a.Holders()
+			Must(t, err)
+			if len(hs) != 1 {
+				t.Fatalf("%s: %+v", what, hs)
+			}
+			got := hs[0]
+			want.PID, want.Started, want.Opened, want.Since, want.Waited = got.PID, got.Started, got.Opened, got.Since, got.Waited
+			if got != want {
+				t.Errorf("%s: %+v, want %+v", what, got, want)
+			}
+			return got
+		}
+		unknown := func(what string, want semaphore.Holder) {
+			t.Helper()
+			if h := holder(what, want); !h.Since.IsZero() || h.Waited != 0 {
+				t.Errorf("%s: since %v, waited %v; want neither", what, h.Since, h.Waited)
+			}
+		}
+		ofA, ofB := semaphore.Holder{Permits: 1, Label: label}, semaphore.Holder{Permits: 1}
+		unknown("not waited for", ofA)
+
+		// b waits, by wait, until give lets it go on.
+		waitedFor := func(what string, wait, give func() error) {
+			t.Helper()
+			began := time.Now()
+			waiting := Blocked(t, b, wait)
+			blocked, given := time.Now(), time.Now()
+			Must(t, give())
+			Must(t, Result(t, waiting))
+			got := time.Now()
+			if h := holder(what, ofB); !within(h.Since, given, got) || h.Waited < given.Sub(blocked) || h.Waited > got.Sub(began) {
+				t.Errorf("%s: since %v, waited %v; given at %v and there at %v, the wait had begun between %v and %v", what, h.Since, h.Waited, given, got, began, blocked)
+			}
+		}
+		var p *semaphore.Permit
+		acquire := func() (err error) { p, err = b.Acquire(context.Background()); return err }
+		waitedFor("of another handle", b.Wait, a.Post)
+		waitedFor("passed on", b.Wait, b.Post)
+		waitedFor("passed on to a Permit", acquire, b.Post)
+		released := p
+		waitedFor("passed on from a Permit to a Permit", acquire, released.Release)
+		released = p
+		waitedFor("passed on from a Permit", b.Wait, released.Release)
+		for range 2 {
+			Must(t, b.Post())
+			Must(t, b.Wait())
+			unknown("taken again", ofB)
+		}
+		Must(t, b.Post())
+		given, err := a.TryAcquire()
+		Must(t, err)
+		unknown("a Permit not waited for", ofA)
+		waitedFor("of a Permit of another handle", acquire, func() error {
+			WaitFor(t, "it is listed", func() bool {
+				hs, err := a.Holders()
+				Must(t, err)
+				return len(hs) == 2 && hs[1].Waiting && hs[1].Since.IsZero() && hs[1].Waited == 0
+			})
+			return given.Release()
+		})
+	})
+}
+
+// within reports whether a time of the wall clock is not before one time nor after another; a clock may
+// tick a few times a second.
+func within(at, from, to time.Time) bool {
+	const tick = 100 * time.Millisecond
+	return !at.Before(from.Round(0).Add(-tick)) && !at.After(to.Round(0).Add(tick))
+}
+
 func TestConformanceOverflow(t *testing.T) {
 	EachEngine(t, func(t *testing.T, e semaphore.Engine) {
 		if Owns(e) {

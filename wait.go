@@ -34,7 +34,8 @@ func (s *Semaphore) wait(ctx context.Context, how how, op string) (err error) {
 		return s.fail(op, ErrClosed)
 	}
 	defer s.leave()
-	if _, err := s.obtain(ctx, how, true); err == errStopped {
+	_, began, err := s.obtain(ctx, how, true)
+	if err == errStopped {
 		return ctx.Err()
 	} else if err != nil {
 		return s.fail(op, err)
@@ -48,21 +49,32 @@ func (s *Semaphore) wait(ctx context.Context, how how, op string) (err error) {
 		}
 		return s.fail(op, ErrClosed)
 	}
-	s.opts.Debug("taken")
+	s.debugTaken(began)
 	return nil
+}
+
+// debugTaken logs that a permit was taken, and how long was waited since began, if the wait blocked.
+func (s *Semaphore) debugTaken(began time.Time) {
+	switch {
+	case s.opts.Log == nil:
+	case began.IsZero():
+		s.opts.Debug("taken")
+	default:
+		s.opts.Debug("taken", "waited", time.Since(began))
+	}
 }
 
 // obtain takes a permit from the backend, for the handle itself (mine) or for
 // a Permit, and counts it where that is asked for. If ctx ends first it returns
-// errStopped; if it does not block, ErrWouldBlock.
+// errStopped; if it does not block, ErrWouldBlock. began is when it blocked, zero if it did not.
 //
 // A permit that was posted after ctx had ended is not taken: the queue passes over a
 // waiter that is done, and what was taken in the moment of the end goes back. As ctx is
 // asked after the taking, no Post can come between its end and the taking unseen.
-func (s *Semaphore) obtain(ctx context.Context, how how, mine bool) (got int, err error) {
+func (s *Semaphore) obtain(ctx context.Context, how how, mine bool) (got int, began time.Time, err error) {
 	strict := mine && s.opts.strict
 	if strict && s.held.Load() > 0 {
-		return 0, ErrHeld
+		return 0, began, ErrHeld
 	}
 	if s.queue.Idle() {
 		got, err := s.take(how == tries, !mine)
@@ -72,18 +84,19 @@ func (s *Semaphore) obtain(ctx context.Context, how how, mine bool) (got int, er
 			got, err = s.take(true, !mine)
 		}
 		if err != ErrWouldBlock {
-			return s.taken(ctx, got, err, mine)
+			got, err = s.taken(ctx, got, err, mine)
+			return got, began, err
 		}
 	}
 	if how != blocks {
-		return 0, ErrWouldBlock
+		return 0, began, ErrWouldBlock
 	}
 	s.opts.Debug("blocked")
 	w, serve, err := s.queue.Join(ctx.Done(), !mine)
 	if err != nil {
-		return 0, ErrClosed
+		return 0, began, ErrClosed
 	}
-	if serve && !s.spin() {
+	if serve && !s.spin(w.Began) {
 		s.startServer(ctx, w)
 	}
 	select {
@@ -93,17 +106,18 @@ func (s *Semaphore) obtain(ctx context.Context, how how, mine bool) (got int, er
 			if empty || front && s.traits.Polls {
 				s.back.Interrupt() // no waiter to serve, or another one
 			}
-			return 0, errStopped
+			return 0, began, errStopped
 		}
 		<-w.Ready // dismissed at the same moment, perhaps with a permit
 	}
 	switch w.Err {
 	case waitqueue.ErrClosed:
-		return 0, ErrClosed
+		return 0, began, ErrClosed
 	case waitqueue.ErrDone:
-		return 0, errStopped
+		return 0, began, errStopped
 	}
-	return s.taken(ctx, w.Got, w.Err, mine)
+	got, err = s.taken(ctx, w.Got, w.Err, mine)
+	return got, w.Began, err
 }
 
 // take takes a permit from the engine, for a Permit or for the handle; where
@@ -126,13 +140,13 @@ const looksPerClock = 32
 
 var canSpin = runtime.NumCPU() > 1
 
-// spin serves the queue for a moment, and reports whether no goroutine waits any more.
-func (s *Semaphore) spin() bool {
+// spin serves the queue for a moment, from start on, and reports whether no goroutine waits any more.
+func (s *Semaphore) spin(start time.Time) bool {
 	if s.words == nil && s.owner == nil || !canSpin {
 		return false
 	}
 	t := &turn{s: s}
-	for start := time.Now(); time.Since(start) < spinTime; {
+	for time.Since(start) < spinTime {
 		for range looksPerClock {
 			if s.free() && t.Look() || s.queue.Idle() {
 				return s.queue.Retire()
@@ -341,7 +355,9 @@ type turn struct {
 func (t *turn) Look() (done bool) {
 	done = t.s.queue.Serve(func(w *waitqueue.Waiter) (err error) {
 		if r := t.s.traits.Recoverable; r != nil {
-			w.Got, err = r.TakeTurn(w.Place, w.ForPermit)
+			if w.Got, err = r.TakeTurn(w.Place, w.ForPermit); err == nil {
+				r.Owner().Stamp(w.Began)
+			}
 		} else {
 			err = t.s.back.TryWait(false)
 		}
@@ -424,7 +440,9 @@ func (s *Semaphore) give(p *Permit) error {
 				if recoverable.Owner().Yields(w.Place) {
 					return permits.ErrGive // to one that came before
 				}
-				w.Got, err = recoverable.HandOver(p.number(), p != nil, w.ForPermit)
+				if w.Got, err = recoverable.HandOver(p.number(), p != nil, w.ForPermit); err == nil {
+					recoverable.Owner().Stamp(w.Began)
+				}
 			}
 			return err
 		})

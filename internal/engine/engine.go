@@ -136,6 +136,9 @@ type Holder struct {
 	Opened  time.Time
 	Permits int
 	Waiting bool
+	Since   time.Time
+	Waited  time.Duration
+	Label   string
 }
 
 // A Turn is what the server of a handle's queue knows of its waiters.

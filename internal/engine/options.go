@@ -1,8 +1,13 @@
 package engine
 
 import (
+	"fmt"
 	"io/fs"
 	"log/slog"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/procsem/semaphore/internal/permits"
 )
 
 // Options are the options that engines look at.
@@ -13,6 +18,7 @@ type Options struct {
 	Mode       fs.FileMode
 	RetryEINTR bool
 	Exact      bool         // the engine was asked for by name: every operation is to be its own
+	Label      string       // what the handle says of itself; see WrongLabel
 	Log        *slog.Logger // nil: silent
 
 	// Alone returns an error if the name belongs to another kind of semaphore too.
@@ -20,6 +26,14 @@ type Options struct {
 	// that exists, and before it changes anything in it: a refused Open changes nothing.
 	// ours is the semaphore's file, nil if it has none that the engine knows.
 	Alone func(ours fs.FileInfo) error
+}
+
+// WrongLabel returns what is wrong with a label, "" if nothing is.
+func WrongLabel(label string) string {
+	if len(label) <= permits.MaxLabel && utf8.ValidString(label) && !strings.Contains(label, "\x00") {
+		return ""
+	}
+	return fmt.Sprintf("it has %d bytes; a label is UTF-8 of at most %d bytes without NUL", len(label), permits.MaxLabel)
 }
 
 // CheckAlone calls Alone, if there is one.

@@ -58,7 +58,7 @@ func (o *Owner) free(n int, forPermit bool) (i int, ok bool) {
 }
 
 func (o *Owner) find(n int) (i int, ok bool) {
-	if i := int(o.home.Load()); i < n && o.words[i].Load() == 0 {
+	if i := o.homeWord(); i < n && o.words[i].Load() == 0 {
 		return i, true
 	}
 	// The first group comes last: it has no bit to spare us the search, and in a

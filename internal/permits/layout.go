@@ -100,7 +100,10 @@ type slot struct {
 	opened   atomic.Int64  // when the handle was opened, Unix time in ns
 	arrived  atomic.Int64  // when the waiter in the line began to wait, Unix time in ns
 	calledAt atomic.Int64  // when it was called last, Unix time in ns
-	_        [8]uint64
+	since    atomic.Int64  // Times, for people; see since.go
+	waited   atomic.Int64
+	label    [MaxLabel / 8]atomic.Uint64 // and zeros
+	_        [2]uint64
 }
 
 const (

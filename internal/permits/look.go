@@ -42,13 +42,11 @@ type Picture struct {
 	Handles []Handle // the living that hold or wait
 }
 
-// A Handle is an owner as it was seen.
+// A Handle is an owner as it was seen, but for what it was doing.
 type Handle struct {
-	Identity
-	Slot    int
-	Gen     uint64
-	Permits int
-	Waits   bool
+	Holder
+	Slot int
+	Gen  uint64
 }
 
 // mostLooks bounds how often Look begins anew. In a table that changes faster than it can be
@@ -60,7 +58,8 @@ const mostLooks = 20
 //
 // It reads a copy, asks which of its owners live, and reads again, until the two copies say
 // the same. Then a word's owner had the word before and after its lock was seen, so the lock
-// was its own, not that of the slot's next owner; and the words are not those of different
+// was its own, not that of the slot's next owner; what is said of an owner is all of that one, for
+// no step of introduce and accept was between the two; and the words are not those of different
 // moments, unless a word has changed there and back, for words do not count their changes.
 // So has a word that the kernel copied while it changed.
 //
@@ -108,11 +107,15 @@ func (t *Table) picture() Picture {
 	var p Picture
 	p.Limit, _ = t.Limit()
 	for s := range t.slotsInUse() {
-		slot := &t.slots[s]
-		waits := slot.state.Load() == slotUsed && hasPlace(t.line[s].Load())
-		if held[s] > 0 || waits {
-			p.Handles = append(p.Handles, Handle{
-				Identity{int(slot.pid.Load()), slot.started.Load(), slot.opened.Load()}, s, slot.gen.Load(), held[s], waits})
+		h, gen, ok := t.look(s)
+		if !ok {
+			continue
+		}
+		h.hold(held[s])
+		h.Waits = h.Waits && t.slots[s].state.Load() == slotUsed
+		h.Doing = Idle // it changes too often to be the same in two copies
+		if h.Permits > 0 || h.Waits {
+			p.Handles = append(p.Handles, Handle{h, s, gen})
 		}
 	}
 	return p

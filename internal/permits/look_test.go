@@ -21,6 +21,7 @@ func TestLookAgainstNextOwner(t *testing.T) {
 	own.gen.Store(gen)
 	own.state.Store(slotUsed)
 	own.pid.Store(42)
+	own.opened.Store(1)
 	table.words[1].Store(ownerWord(slot, gen))
 
 	look := func(alive func(int) (bool, error)) Picture {

@@ -36,7 +36,7 @@ type Owner struct {
 
 	// home is the word that was taken or given last. The next search for the handle begins
 	// there, because the processor's cache has it, and so does one for a Permit in a large
-	// table; in a small one a Permit gets the lowest free word.
+	// table; in a small one a Permit gets the lowest free word. For the bit timed see since.go.
 	home atomic.Uint32
 
 	// slow is held while words of the handle other than home's are taken or given,
@@ -55,11 +55,12 @@ type Owner struct {
 }
 
 // An Identity is what people want to know about a handle: its process, when the
-// process was started, as the host counts time, and when the handle was opened (Unix
-// time in ns).
+// process was started, as the host counts time, when the handle was opened (Unix
+// time in ns, not 0), and its label, of at most MaxLabel bytes.
 type Identity struct {
 	PID             int
 	Started, Opened int64
+	Label           string
 }
 
 // ErrFull means that there are MaxSlots handles.
@@ -176,9 +177,7 @@ func (t *Table) occupy(host Host, id Identity, s int) *Owner {
 	}
 	o := &Owner{Table: *t, table: t, host: host, slot: s, gen: gen, word: ownerWord(s, gen)}
 	dead := slot.state.Load() == slotUsed
-	slot.pid.Store(uint32(id.PID))
-	slot.started.Store(id.Started)
-	slot.opened.Store(id.Opened)
+	slot.introduce(id)
 	// The earlier owner, whose lock we have, waits no more. Before the generation, so that
 	// if we are killed between the two, no entry is that of another generation than its
 	// slot's.
@@ -189,6 +188,7 @@ func (t *Table) occupy(host Host, id Identity, s int) *Owner {
 	// permits are the earlier owner's, and the liveness word says that it died, so that
 	// a waiter that finds its lock held, by us, looks again soon.
 	slot.gen.Store(gen)
+	slot.accept(id)
 	slot.live.Store(0)
 	slot.state.Store(slotUsed)
 	o.do(Claiming)
@@ -241,9 +241,9 @@ func trace(s Step) {
 // that it can be inlined: if sure is false, the caller must ask Confirm whether the
 // permit may be kept.
 func (o *Owner) TakeHome() (i int, sure bool) {
-	home := uint16(o.home.Load())
+	home := o.home.Load() // if it is timed it is above every limit
 	l := o.limit.Load()
-	if uint64(home) >= l&limitMask || l >= ordered || !o.words[home].CompareAndSwap(0, o.word) {
+	if uint64(home) >= l&limitMask || l >= ordered || !o.words[uint16(home)].CompareAndSwap(0, o.word) {
 		return -1, false
 	}
 	return int(home), o.limit.Load() == l
@@ -293,6 +293,7 @@ func (o *Owner) take(forPermit, inTurn bool) (i int, ok bool) {
 		}
 		trace(Taking)
 		o.slow.Lock()
+		o.forget()
 		taken := o.words[i].CompareAndSwap(0, word)
 		if taken && o.home.Load() != uint32(i) {
 			o.home.Store(uint32(i))
@@ -365,7 +366,7 @@ func (o *Owner) Give() bool {
 			return false
 		}
 		if o.words[i].CompareAndSwap(o.word, 0) {
-			o.home.Store(uint32(i))
+			o.home.Store(uint32(i) | o.home.Load()&timed)
 			o.slow.Unlock()
 			o.Announce(i)
 			return true
@@ -377,7 +378,7 @@ func (o *Owner) Give() bool {
 // words are mostly taken in ascending order, so it looks downwards from the last one.
 func (o *Owner) mine() (i int, ok bool) {
 	n := o.permitsInUse()
-	home := min(int(o.home.Load()), n-1)
+	home := min(o.homeWord(), n-1)
 	for d := range n {
 		i := home - d
 		if i < 0 {

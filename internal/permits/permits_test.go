@@ -112,7 +112,7 @@ func newWorldOf(t *testing.T, limit int, locks Locks) *world {
 
 func (w *world) open() *Owner {
 	w.t.Helper()
-	o, err := w.table.Claim(&process{w}, Identity{PID: 1})
+	o, err := w.table.Claim(&process{w}, Identity{PID: 1, Opened: 1})
 	if err != nil {
 		w.t.Fatal(err)
 	}

@@ -307,27 +307,38 @@ func (o *Owner) Suspects() bool {
 // A Holder is a handle and what it holds.
 type Holder struct {
 	Identity
+	Times
 	Permits int
 	Waits   bool
 	Doing   Step
 }
 
 // Holders returns the handles whose slot is in use. Dead ones are among them until
-// their slot has a new owner.
+// their slot has a new owner, to which their permits do not count: it has another generation.
+//
+// The words are read before the slots. So a handle may have given a permit that is
+// counted, and have taken another one, by the time that its Times are read.
 func (t *Table) Holders() []Holder {
-	held := make(map[int]int)
+	held := make(map[uint64]int)
 	for i := range t.permitsInUse() {
 		if w := t.words[i].Load(); w != 0 {
-			held[slotOf(w)]++
+			held[w>>genShift]++
 		}
 	}
 	var hs []Holder
 	for s := range t.slotsInUse() {
-		slot := &t.slots[s]
-		if slot.state.Load() == slotUsed {
-			hs = append(hs, Holder{Identity{int(slot.pid.Load()), slot.started.Load(), slot.opened.Load()},
-				held[s], hasPlace(t.line[s].Load()), Step(slot.doing.Load())})
+		h, gen, ok := t.look(s)
+		if ok && t.slots[s].state.Load() == slotUsed {
+			h.hold(held[ownerWord(s, gen)>>genShift])
+			hs = append(hs, h)
 		}
 	}
 	return hs
+}
+
+// hold writes down how many permits a holder has. If it has none its times are of one that it has given back.
+func (h *Holder) hold(permits int) {
+	if h.Permits = permits; permits == 0 {
+		h.Times = Times{}
+	}
 }

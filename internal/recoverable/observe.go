@@ -49,7 +49,7 @@ func observe(name string) (o engine.Observation, err error) {
 	}
 	o.Recoverable, o.Limit, o.Value = true, seen.Limit, seen.Free()
 	for _, h := range seen.Handles {
-		handle := engine.ObservedHandle{Holder: holder(h.Identity, h.Permits, h.Waits)}
+		handle := engine.ObservedHandle{Holder: holder(h.Holder)}
 		if head.Locks() == permits.ByteLocks {
 			handle.LockAt = permits.SlotByte + int64(h.Slot)
 		}

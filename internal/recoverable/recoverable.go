@@ -215,7 +215,7 @@ func newHandle(f *os.File, path string, o *engine.Options, use func(h *handle, s
 
 // join makes the handle an owner.
 func (h *handle) join(second *os.File) (err error) {
-	if h.owner, err = h.table.Claim(h, permits.Identity{PID: os.Getpid(), Started: ownStart(), Opened: time.Now().UnixNano()}); err == permits.ErrFull {
+	if h.owner, err = h.table.Claim(h, permits.Identity{PID: os.Getpid(), Started: ownStart(), Opened: time.Now().UnixNano(), Label: h.opts.Label}); err == permits.ErrFull {
 		// All owners live, so an error that another limit is need not wait for a slot.
 		if _, err := h.otherLimit(true); err != nil {
 			return err
@@ -488,19 +488,25 @@ func (h *handle) Holders() ([]engine.Holder, error) {
 		if o.Permits == 0 && !o.Waits {
 			continue
 		}
-		hs = append(hs, holder(o.Identity, o.Permits, o.Waits))
+		hs = append(hs, holder(o))
 	}
 	return hs, nil
 }
 
-func holder(of permits.Identity, n int, waits bool) engine.Holder {
-	return engine.Holder{
+func holder(of permits.Holder) engine.Holder {
+	h := engine.Holder{
 		PID:     of.PID,
 		Started: startTime(of.Started),
 		Opened:  time.Unix(0, of.Opened),
-		Permits: n,
-		Waiting: waits,
+		Permits: of.Permits,
+		Waiting: of.Waits,
+		Waited:  time.Duration(of.Waited),
+		Label:   of.Label,
 	}
+	if of.Since != 0 {
+		h.Since = time.Unix(0, of.Since)
+	}
+	return h
 }
 
 func (h *handle) LockFile() (*os.File, error) { return h.locks.duplicate() }

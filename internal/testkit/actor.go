@@ -131,7 +131,8 @@ func ActorMain(args []string) int {
 		case "create":
 			s, err = semaphore.Open(f[1], semaphore.WithEngine(engine), semaphore.WithExclusive(true), semaphore.WithValue(number(2)))
 		case "open":
-			s, err = semaphore.Open(f[1], semaphore.WithEngine(engine), semaphore.WithCreate(false))
+			label := strings.Join(f[2:], " ")
+			s, err = semaphore.Open(f[1], semaphore.WithEngine(engine), semaphore.WithCreate(false), semaphore.WithLabel(label))
 		case "rounds":
 			if witness == nil {
 				witness = newWitness(f[3])

@@ -11,6 +11,7 @@ import (
 	"math"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // ErrClosed is what waiters of a closed queue get.
@@ -53,6 +54,8 @@ type Waiter struct {
 	// Place is what Enroll's function returned for the waiter, 0 without one.
 	Place uint64
 
+	Began time.Time // when it joined
+
 	ticket     Ticket // 0 when it has left
 	prev, next *Waiter
 }
@@ -69,13 +72,14 @@ func (q *Queue) Idle() bool { return q.Len() == 0 }
 // Join adds a waiter at the end, which is done when that channel is closed. If serve is true the queue had no server, and the
 // caller must serve it until Retire returns true.
 func (q *Queue) Join(done <-chan struct{}, forPermit bool) (w *Waiter, serve bool, err error) {
+	began := time.Now()
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.closed {
 		return nil, false, ErrClosed
 	}
 	q.joined++
-	w = &Waiter{Ready: make(chan struct{}, 1), Done: done, ForPermit: forPermit, ticket: q.joined, prev: q.last}
+	w = &Waiter{Ready: make(chan struct{}, 1), Done: done, ForPermit: forPermit, Began: began, ticket: q.joined, prev: q.last}
 	if q.enroll != nil {
 		w.Place = q.enroll()
 	}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/procsem/semaphore"
+	"github.com/procsem/semaphore/internal/permits"
 	. "github.com/procsem/semaphore/internal/testkit"
 )
 
@@ -46,11 +47,13 @@ func TestNonsenseTimes(t *testing.T) {
 		for what, tt := range map[string]struct {
 			pid             uint32
 			started, opened int64
+			since, waited   int64
+			listed          int // handles; one that says no time of opening is taken for one that is being opened
 		}{
 			"zeros":                  {},
-			"the far future":         {1, math.MaxInt64, math.MaxInt64},
-			"before the first clock": {math.MaxUint32, math.MinInt64, math.MinInt64},
-			"ours":                   {uint32(os.Getpid()), 1, time.Now().UnixNano()},
+			"the far future":         {1, math.MaxInt64, math.MaxInt64, math.MaxInt64, math.MaxInt64, 1},
+			"before the first clock": {math.MaxUint32, math.MinInt64, math.MinInt64, math.MinInt64, math.MinInt64, 1},
+			"ours":                   {uint32(os.Getpid()), 1, time.Now().UnixNano(), time.Now().UnixNano(), 1, 1},
 		} {
 			t.Run(what, func(t *testing.T) {
 				s := Open(t, UniqueName(t), Recoverable)
@@ -59,8 +62,8 @@ func TestNonsenseTimes(t *testing.T) {
 				Must(t, err)
 				defer f.Close()
 				for slot := range int64(Table(s).Slots()) {
-					at := 4096 + slot*64
-					for offset, value := range map[int64]any{40: tt.pid, 48: tt.started, 56: tt.opened} {
+					at := permits.SlotsAt + slot*permits.SlotSize
+					for offset, value := range map[int64]any{24: tt.pid, 32: tt.started, 40: tt.opened, 64: tt.since, 72: tt.waited} {
 						b, err := binary.Append(nil, binary.NativeEndian, value)
 						Must(t, err)
 						_, err = f.WriteAt(b, at+offset)
@@ -69,8 +72,9 @@ func TestNonsenseTimes(t *testing.T) {
 				}
 				WantErr(t, "TryWait", s.TryWait(), semaphore.ErrWouldBlock)
 				Becomes(t, s, 0)
-				if hs, err := s.Holders(); err != nil || len(hs) != 1 || hs[0].Permits != 1 {
-					t.Errorf("Holders %+v, %v, want one", hs, err)
+				hs, err := s.Holders()
+				if err != nil || len(hs) != tt.listed || len(hs) > 0 && (hs[0].Permits != 1 || hs[0].Since.IsZero() == (tt.since > 0) || hs[0].Waited < 0) {
+					t.Errorf("Holders %+v, %v, want %d", hs, err, tt.listed)
 				}
 				waiting := Blocked(t, s, s.Wait)
 				Must(t, a.Cmd.Process.Kill())

@@ -49,6 +49,7 @@ const (
 	sleep   = "internal/recoverable/wait_linux.go"
 	engine  = "internal/recoverable/recoverable.go"
 	older   = "internal/recoverable/older.go"
+	since   = "internal/permits/since.go"
 	core    = "semaphore.go"
 	queue   = "wait.go"
 )
@@ -298,6 +299,43 @@ var mutants = []mutant{
 	// The numbers of Permits.
 	{"a Permit gets the word that its handle took last", hint, "TestPermitsTakeTheLowestWord", unit, []edit{
 		{"if forPermit && n <= groupSize {", "if forPermit && n < 0 {"},
+	}},
+
+	// The times and the label of a holder.
+	{"a permit that was not waited for has the times of the one before it", owner, "TestTimesAreThoseOfTheLastTake", unit, []edit{
+		{"		o.forget()\n", ""},
+	}},
+	{"the fast path takes while the times of a permit are known", since, "TestTimesAreThoseOfTheLastTake", unit, []edit{
+		{"	o.home.Store(o.home.Load() | timed)\n", ""},
+	}},
+	{"a permit that is given by the slow path lets the fast path take while times are known", owner, "TestTimesAreThoseOfTheLastTake", unit, []edit{
+		{"uint32(i) | o.home.Load()&timed", "uint32(i)"},
+	}},
+	{"the fast path takes from a home that is timed", owner, "TestTimesAreThoseOfTheLastTake", unit, []edit{
+		{"	if uint64(home) >= l&limitMask", "	if uint64(uint16(home)) >= l&limitMask"},
+	}},
+	{"a permit that is handed over within a handle has the times of the one that gave it", queue, "TestConformanceHolders", root, []edit{
+		{"				if w.Got, err = recoverable.HandOver(p.number(), p != nil, w.ForPermit); err == nil {\n", "				if w.Got, err = recoverable.HandOver(p.number(), p != nil, w.ForPermit); false {\n"},
+	}},
+	{"Holders shows a new owner with the permits of the dead one", reaping, "TestSlotGetsOthersWhileSomebodyLooks", unit, []edit{
+		{"held := make(map[uint64]int)", "held := make(map[int]int)"},
+		{"held[w>>genShift]++", "held[slotOf(w)]++"},
+		{"held[ownerWord(s, gen)>>genShift]", "held[s+int(gen-gen)]"},
+	}},
+	{"whoever looks takes what a claimer has written for the earlier owner's", since, "TestSlotGetsAnotherOwner", unit, []edit{
+		{"h.Opened != 0 && ", ""},
+	}},
+	{"whoever looks does not look again whether the slot has got another owner", since, "TestSlotGetsOthersWhileSomebodyLooks", unit, []edit{
+		{"h.Opened != 0 && slot.opened.Load() == h.Opened && slot.gen.Load() == gen", "h.Opened != 0"},
+	}},
+	{"a slot says who its new owner is before it has another generation", owner, "TestSlotGetsOthersWhileSomebodyLooks", unit, []edit{
+		{"	slot.gen.Store(gen)\n	slot.accept(id)\n", "	slot.accept(id)\n	slot.gen.Store(gen)\n"},
+	}},
+	{"a slot's new owner has the times of the dead one", since, "TestSlotGetsAnotherOwner", unit, []edit{
+		{"	s.since.Store(0)\n	s.waited.Store(0)\n	var", "	var"},
+	}},
+	{"a slot's new owner has the label of the dead one", since, "TestSlotGetsAnotherOwner", unit, []edit{
+		{"		s.label[i].Store(binary.NativeEndian.Uint64(label[8*i:]))\n", "		if id.Label != \"\" {\n			s.label[i].Store(binary.NativeEndian.Uint64(label[8*i:]))\n		}\n"},
 	}},
 
 	// Close, hand-overs, the claim, the limit.

@@ -247,7 +247,7 @@ func sweptOperations() []*swept {
 // waitServing is a Wait that finds no permit, on a handle that has no other waiter. Its
 // caller is also the queue's server, so that one thread does everything.
 func waitServing(s *semaphore.Semaphore) error {
-	t := &ownTurn{Backend: testhook.Inspect(s).Backend.(engine.Backend)}
+	t := &ownTurn{Backend: testhook.Inspect(s).Backend.(engine.Backend), began: time.Now()}
 	t.Serve(t)
 	return t.err
 }
@@ -257,6 +257,7 @@ func waitServing(s *semaphore.Semaphore) error {
 type ownTurn struct {
 	engine.Backend
 	engine.Turn
+	began  time.Time
 	place  uint64
 	none   func()
 	served int
@@ -271,8 +272,10 @@ func (t *ownTurn) Enroll(place func() uint64, none func()) {
 
 func (t *ownTurn) Look() (done bool) {
 	if t.err == nil && t.served == 0 {
-		switch _, err := t.Backend.(engine.Recoverable).TakeTurn(t.place, false); err {
+		r := t.Backend.(engine.Recoverable)
+		switch _, err := r.TakeTurn(t.place, false); err {
 		case nil:
+			r.Owner().Stamp(t.began)
 			t.served++
 			t.none()
 		case engine.ErrWouldBlock:
