@@ -135,7 +135,9 @@ is not valid UTF-8 also has name_base64, which show, value and unlink take with
 ` + statusHelp
 
 const showHelp = `Shows the holders and the waiters, with the age of their handles, which is
-mostly that of their processes.
+mostly that of their processes, and their labels ("procsem run --label"). HELD is for
+how long a holder has had its permit (of several the one that it took last), and
+WAITED how long it had waited for that; both are "-" for one that did not have to wait.
 
 A holder is "gone" if its process has ended but other processes still have its
 lock (see "procsem run --help"): they are listed below it, and the permit comes
@@ -147,8 +149,10 @@ With --json: an object with the fields name (and name_base64, as list --json has
 it), kind, limit, free (numbers, null if not known), holders and waiters (arrays, null if not known). Their elements
 have pid (as seen from here, else as the process saw its own), state ("running",
 "gone" or "unseen"), command, user, started (the process), opened (the handle),
-permits, waiting, and if state is "gone" kept_by, an array of objects with pid,
-command, user and started. Times are as in RFC 3339; the start of a process is
+permits, waiting, label, since (when it took its permit) and waited_seconds (how long
+it had waited for that; a number), and if state is "gone" kept_by, an array of objects
+with pid, command, user and started. A holder that did not have to wait has neither
+since nor waited_seconds, and one without a label no label. Times are as in RFC 3339; the start of a process is
 exact to a second. What is not known of a process is left out.
 
 ` + statusHelp
@@ -191,6 +195,7 @@ func newRoot(inv *invocation) *cli.Command {
 				Flags: []cli.Flag{
 					&cli.StringFlag{Name: limitFlag, Aliases: []string{"n", "jobs", "j"}, Usage: "at most `N` at a time (default: the limit that exists, else 1)"},
 					timeout(), conflictStatus(), mode(),
+					&cli.StringFlag{Name: labelFlag, Usage: "tell whoever looks (procsem show) what this is: `TEXT` of at most 32 bytes"},
 					&cli.BoolFlag{Name: closeFlag, Aliases: []string{"o"}, Usage: "do not pass the lock on to the command (Windows: let it outlive procsem): if procsem is killed the permit comes back at once"},
 					&cli.BoolFlag{Name: noForkFlag, Aliases: []string{"F"}, Usage: "become the command instead of waiting for it (not on Windows)"},
 					&cli.StringFlag{Name: shellFlag, Usage: "run `LINE` by sh -c (Windows: cmd /c), instead of a command after --"},
@@ -304,6 +309,7 @@ const (
 	posixFlag     = "posix"
 	closeFlag     = "close"
 	noForkFlag    = "no-fork"
+	labelFlag     = "label"
 	jsonFlag      = "json"
 	base64Flag    = "base64"
 )

@@ -159,6 +159,8 @@ func TestUsageErrors(t *testing.T) {
 		{"run a --posix -n 2147483648 -- true", `"2147483648"`},
 		{"run a --no-fork --posix -- true", "--no-fork and --posix"},
 		{"run a -F -o -- true", "--no-fork and --close"},
+		{"run a --posix --label x -- true", "--label and --posix"},
+		{"run a --label 123456789012345678901234567890123 -- true", `--label "123456789012345678901234567890123": it has 33 bytes; a label is UTF-8 of at most 32 bytes`},
 		{"run a -n 99999999999999999999 -- true", "from 1 to"},
 		{"run a -w -1 -- true", `--timeout "-1": seconds`},
 		{"run a -w -1s -- true", `"-1s"`},

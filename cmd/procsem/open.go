@@ -46,6 +46,7 @@ type opener struct {
 	limit   int
 	limited bool // the user asked for this limit
 	mode    fs.FileMode
+	label   string
 }
 
 // open opens or creates the semaphore. It also reports whether a POSIX semaphore
@@ -56,7 +57,7 @@ func (o opener) open() (s *semaphore.Semaphore, existed bool, err error) {
 	if o.posix {
 		return o.openPOSIX()
 	}
-	opts := []semaphore.Option{semaphore.WithRecovery(true), semaphore.WithMode(o.mode)}
+	opts := []semaphore.Option{semaphore.WithRecovery(true), semaphore.WithMode(o.mode), semaphore.WithLabel(o.label)}
 	if o.limited {
 		opts = append(opts, semaphore.WithValue(o.limit))
 	}

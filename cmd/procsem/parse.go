@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/procsem/semaphore/internal/engine"
 )
 
 // The parser's own number and duration flags would accept 0x10 as a limit, read 010
@@ -22,6 +24,13 @@ func parseValue(least, most int) func(flag, s string) (int, error) {
 		}
 		return n, nil
 	}
+}
+
+func parseLabel(flag, s string) (string, error) {
+	if wrong := engine.WrongLabel(s); wrong != "" {
+		return "", fmt.Errorf("%s %q: %s", flag, s, wrong)
+	}
+	return s, nil
 }
 
 func parseStatus(flag, s string) (int, error) {

@@ -24,6 +24,12 @@ func (inv *invocation) run(_ context.Context, cmd *cli.Command) (err error) {
 	if err != nil {
 		return err
 	}
+	if o.label, err = parsed(cmd, labelFlag, parseLabel); err != nil {
+		return err
+	}
+	if o.posix && cmd.IsSet(labelFlag) {
+		return usageError(cmd.FullName(), "--label and --posix; only recoverable semaphores keep labels")
+	}
 	p, err := patienceOf(cmd)
 	if err != nil {
 		return err

@@ -35,7 +35,11 @@ type handle struct {
 	Opened  time.Time `json:"opened"`
 	Permits int       `json:"permits"`
 	Waiting bool      `json:"waiting"`
+	Label   string    `json:"label,omitempty"`
+	Since   time.Time `json:"since,omitzero"`           // zero: not known, and so is Waited
+	Waited  *float64  `json:"waited_seconds,omitempty"` // of waited
 	KeptBy  []process `json:"kept_by,omitempty"`
+	waited  time.Duration
 }
 
 type process struct {
@@ -193,6 +197,12 @@ func (l lockView) look(h engine.ObservedHandle) handle {
 		Opened:  h.Opened,
 		Permits: h.Permits,
 		Waiting: h.Waiting,
+		Label:   h.Label,
+		Since:   h.Since,
+	}
+	if !h.Since.IsZero() {
+		waited := h.Waited.Seconds()
+		seen.Waited, seen.waited = &waited, h.Waited
 	}
 	// The process with that id may be the handle's if it started when the handle's did or,
 	// where the start is not recorded, before the handle was opened.
@@ -245,22 +255,23 @@ func (inv *invocation) print(v view) error {
 		}
 		if len(v.Holders) > 0 {
 			row()
-			row("HOLDER", "USER", "AGE", "PERMITS", "COMMAND")
+			row("HOLDER", "USER", "AGE", "HELD", "WAITED", "PERMITS", "LABEL", "COMMAND")
 		}
 		for _, h := range v.Holders {
-			h.print(row, strconv.Itoa(h.Permits))
+			h.print(row, h.held(), h.waitedFor(), strconv.Itoa(h.Permits))
 		}
 		if len(v.Waiters) > 0 {
 			row()
-			row("WAITER", "USER", "AGE", "", "COMMAND")
+			row("WAITER", "USER", "AGE", "LABEL", "COMMAND")
 		}
 		for _, h := range v.Waiters {
-			h.print(row, "")
+			h.print(row)
 		}
 	})
 }
 
-func (h handle) print(row func(cells ...string), permits string) {
+// print writes the row of a handle: between its age and its label those cells.
+func (h handle) print(row func(cells ...string), cells ...string) {
 	command := printable(h.Command)
 	switch h.State {
 	case stateGone:
@@ -268,11 +279,34 @@ func (h handle) print(row func(cells ...string), permits string) {
 	case stateUnseen:
 		command = "(gone, or not to be seen from here; root sees more)"
 	}
-	age := max(0, time.Since(h.Opened)).Truncate(time.Second)
-	row(strconv.Itoa(h.PID), printable(orDash(h.User)), age.String(), permits, command)
-	for _, p := range h.KeptBy {
-		row(fmt.Sprintf("  %d", p.PID), printable(orDash(p.User)), "", "", printable(orDash(p.Command)))
+	line := func(pid, user, age string, cells []string, label, command string) {
+		row(slices.Concat([]string{pid, printable(orDash(user)), age}, cells, []string{label, command})...)
 	}
+	line(strconv.Itoa(h.PID), h.User, ago(h.Opened), cells, printable(orDash(h.Label)), command)
+	for _, p := range h.KeptBy {
+		line(fmt.Sprintf("  %d", p.PID), p.User, "", make([]string, len(cells)), "", printable(orDash(p.Command)))
+	}
+}
+
+// ago returns how long ago a time is, to a second; 0s if it is in the future.
+func ago(t time.Time) string { return max(0, time.Since(t)).Truncate(time.Second).String() }
+
+func (h handle) held() string {
+	if h.Since.IsZero() {
+		return orDash("")
+	}
+	return ago(h.Since)
+}
+
+// waitedFor returns how long the holder had waited, to a thousandth of a second if it was more than that.
+func (h handle) waitedFor() string {
+	if h.Waited == nil {
+		return orDash("")
+	}
+	if h.waited < time.Millisecond {
+		return h.waited.Truncate(time.Microsecond).String()
+	}
+	return h.waited.Truncate(time.Millisecond).String()
 }
 
 func orDash(s string) string {

@@ -3,18 +3,23 @@
 package main
 
 import (
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"math"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	gocmp "github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/procsem/semaphore/internal/engine"
+	"github.com/procsem/semaphore/internal/names"
+	"github.com/procsem/semaphore/internal/permits"
 	"github.com/procsem/semaphore/internal/proc"
 )
 
@@ -36,11 +41,14 @@ func checkView(t *testing.T, want, got view) {
 		return (a == "") == (b == "") && (strings.Contains(a, b) || strings.Contains(b, a))
 	}))
 	diff := gocmp.Diff(want, got, part, gocmp.AllowUnexported(handle{}), cmpopts.SortSlices(func(a, b handle) bool { return a.PID < b.PID }),
-		cmpopts.IgnoreFields(process{}, "Started", "User"), cmpopts.IgnoreFields(handle{}, "Opened"))
+		cmpopts.IgnoreFields(process{}, "Started", "User"), cmpopts.IgnoreFields(handle{}, "Opened", "Since", "Waited", "waited"))
 	if diff != "" {
 		t.Errorf("show --json (-want +got):\n%s", diff)
 	}
 	for _, h := range append(got.Holders, got.Waiters...) {
+		if h.Since.IsZero() != (h.Waited == nil) || !h.Since.IsZero() && h.Since.Before(h.Opened.Add(-time.Second)) {
+			t.Errorf("process %d: opened %v, since %v, waited %v", h.PID, h.Opened, h.Since, h.Waited)
+		}
 		if h.Opened.IsZero() || h.Started.IsZero() || h.Started.After(h.Opened.Add(3*time.Second)) {
 			t.Errorf("process %d: started %v, opened %v", h.PID, h.Started, h.Opened)
 		}
@@ -76,6 +84,143 @@ func TestShowHoldersAndWaiters(t *testing.T) {
 	for _, want := range []string{"limit  2\n", "free   0\n", fmt.Sprintf("\n%d ", first.Process.Pid), fmt.Sprintf("\n%d ", holder), "HOLDER", "WAITER", "run -n 2 " + name} {
 		if !strings.Contains(text, want) {
 			t.Errorf("show: no %q in\n%s", want, text)
+		}
+	}
+}
+
+// show has the labels, and of a holder that had to wait how long it has its permit and how long it had
+// waited; of others it says that this is not known.
+func TestShowTimesAndLabels(t *testing.T) {
+	started := time.Now()
+	name, s := newRecoverable(t, 1)
+	file := filepath.Join(tempDir(t), "held")
+	p, err := s.TryAcquire()
+	if err != nil {
+		t.Fatal(err)
+	}
+	args := append([]string{"run", "--label", "deploy 4711", name, "--"}, helperCommand(t, "hold", file)...)
+	cmd := procsemCommand(t, args...)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	start(t, cmd)
+	eventually(t, "it waits", func() bool { return len(shown(t, name).Waiters) == 1 })
+	v := shown(t, name)
+	if h := v.Holders[0]; len(v.Holders) != 1 || h.Label != "" || !h.Since.IsZero() || h.Waited != nil {
+		t.Errorf("a holder that did not have to wait: %+v", v.Holders)
+	}
+	if h := v.Waiters[0]; h.Label != "deploy 4711" || !h.Since.IsZero() || h.Waited != nil {
+		t.Errorf("the waiter: %+v", h)
+	}
+	json := run(t, "show", "--json", name).stdout
+	for _, absent := range []string{`"since"`, `"waited_seconds"`} {
+		if strings.Contains(json, absent) {
+			t.Errorf("%s though it is not known:\n%s", absent, json)
+		}
+	}
+	wants := func(pid int, want map[string]string) {
+		t.Helper()
+		text := run(t, "show", name).stdout
+		for column, want := range want {
+			if got := cell(t, text, pid, column); got != want {
+				t.Errorf("%s of %d: %q, want %q in\n%s", column, pid, got, want, text)
+			}
+		}
+	}
+	wants(os.Getpid(), map[string]string{"HELD": "-", "WAITED": "-", "PERMITS": "1", "LABEL": "-"})
+	wants(cmd.Process.Pid, map[string]string{"LABEL": "deploy 4711"})
+
+	if err := p.Release(); err != nil {
+		t.Fatal(err)
+	}
+	said := readLines(out)
+	command, err := strconv.Atoi(<-said.next)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { killIfThere(command) })
+	v = shown(t, name)
+	ended := time.Now()
+	if len(v.Holders) != 1 {
+		t.Fatalf("%+v", v)
+	}
+	h := v.Holders[0]
+	if h.Label != "deploy 4711" || h.Since.Before(started.Add(-time.Second)) || h.Since.After(ended.Add(time.Second)) || h.Waited == nil || *h.Waited <= 0 || *h.Waited > ended.Sub(started).Seconds() {
+		t.Errorf("the holder: %+v, waited %v", h, h.Waited)
+	}
+	wants(cmd.Process.Pid, map[string]string{"PERMITS": "1", "LABEL": "deploy 4711"})
+	text := run(t, "show", name).stdout
+	for _, column := range []string{"HELD", "WAITED"} {
+		if d, err := time.ParseDuration(cell(t, text, cmd.Process.Pid, column)); err != nil || d < 0 || d > time.Since(started) {
+			t.Errorf("%s of the holder: %v, %v in\n%s", column, d, err, text)
+		}
+	}
+}
+
+// cell returns what show has printed of a process in a column.
+func cell(t *testing.T, text string, pid int, column string) string {
+	t.Helper()
+	var from, to int
+	for line := range strings.Lines(text) {
+		if at := strings.Index(line, column); at >= 0 {
+			rest := line[at+len(column):]
+			from, to = at, at+len(column)+len(rest)-len(strings.TrimLeft(rest, " "))
+		} else if cells := strings.Fields(line); len(cells) > 0 && cells[0] == strconv.Itoa(pid) {
+			runes := []rune(line)
+			return strings.TrimSpace(string(runes[from:to]))
+		}
+	}
+	t.Fatalf("no %s of %d in\n%s", column, pid, text)
+	return ""
+}
+
+// What is written over the times and the label of a slot, show shows harmlessly.
+func TestShowOfTimesAndLabelWrittenOver(t *testing.T) {
+	name, s := newRecoverable(t, 1)
+	if err := s.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	const sinceAt = permits.SlotsAt + 64
+	dir, err := names.Dir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.OpenFile(filepath.Join(dir, names.FileName(names.Recoverable, name)), os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for _, tt := range []struct {
+		since, waited int64
+		label         string
+		held, wait    string // what show says
+		shows         string
+	}{
+		{math.MaxInt64, math.MaxInt64, "\xff\x1b[31m", "0s", "2562047h47m16.854s", "\"\ufffd\\x1b[31m\""},
+		{math.MinInt64, 1, "a\nb", "-", "-", `"a\nb"`},
+		{1, -1, "a\x00\xff", "-", "-", "a"},
+		{-1, math.MinInt64, "\x00a", "-", "-", "-"},
+	} {
+		var b [48]byte
+		binary.NativeEndian.PutUint64(b[0:], uint64(tt.since))
+		binary.NativeEndian.PutUint64(b[8:], uint64(tt.waited))
+		copy(b[16:], tt.label)
+		if _, err := f.WriteAt(b[:], sinceAt); err != nil {
+			t.Fatal(err)
+		}
+		got := run(t, "show", name)
+		if got.status != 0 || got.stderr != "" {
+			t.Errorf("%d, %d, %q: %+v", tt.since, tt.waited, tt.label, got)
+		}
+		for column, want := range map[string]string{"HELD": tt.held, "WAITED": tt.wait, "PERMITS": "1", "LABEL": tt.shows} {
+			if got := cell(t, got.stdout, os.Getpid(), column); got != want {
+				t.Errorf("%d, %d, %q: %s %q, want %q", tt.since, tt.waited, tt.label, column, got, want)
+			}
+		}
+		h := shown(t, name).Holders[0]
+		if known := tt.held != "-"; h.Since.IsZero() == known || (h.Waited == nil) == known || !utf8.ValidString(h.Label) {
+			t.Errorf("%d, %d, %q: %+v", tt.since, tt.waited, tt.label, h)
 		}
 	}
 }
