@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -13,14 +12,15 @@ import (
 	"github.com/procsem/semaphore"
 	"github.com/procsem/semaphore/internal/engine"
 	"github.com/procsem/semaphore/internal/permits"
-	"github.com/urfave/cli/v3"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 const rootHelp = `A semaphore is a number of free permits under a name that all programs of
 this machine share. Each holder takes one permit and gives it back when it
 is done; a process that finds none waits.
 
-   procsem run -n 4 build -- make -j2
+   procsem run -n 4 build make -j2
 
 runs make, at most 4 at a time, whoever starts them.
 
@@ -41,6 +41,10 @@ need the same directory.
 const runHelp = `Waits for a permit of the semaphore NAME, runs the command and gives the
 permit back when the command has ended, however it ended, and whatever it
 left running in the background. The semaphore is created if it does not exist.
+
+Options come before NAME. The word after it is the command, and all that follow are the
+command's; "--" between them changes nothing, but for a command that begins with "-".
+As in flock(1), -c LINE may also come after NAME.
 
 LIMIT:
 
@@ -176,134 +180,105 @@ SIGHUP or SIGQUIT ends the wait, no permit was taken. Signals that were ignored
 when procsem started stay ignored, as SIGINT in "procsem wait NAME &" of a shell
 script.`
 
-func newRoot(inv *invocation) *cli.Command {
-	root := &cli.Command{
-		Name:        "procsem",
-		Usage:       "limit how many processes do a thing at once",
-		Description: rootHelp,
-		Version:     version(),
-		Reader:      inv.stdin,
-		ErrWriter:   inv.stderr,
-		// Otherwise the parser exits by itself on errors of its own.
-		ExitErrHandler: func(context.Context, *cli.Command, error) {},
-		Commands: []*cli.Command{
-			{
-				Name:        "run",
-				Usage:       "run a command while holding a permit",
-				UsageText:   "procsem run [options] NAME -- command [arguments]\nprocsem run [options] -c 'shell line' NAME",
-				Description: runHelp,
-				Flags: []cli.Flag{
-					&cli.StringFlag{Name: limitFlag, Aliases: []string{"n", "jobs", "j"}, Usage: "at most `N` at a time (default: the limit that exists, else 1)"},
-					timeout(), conflictStatus(), mode(),
-					&cli.StringFlag{Name: labelFlag, Usage: "tell whoever looks (procsem show) what this is: `TEXT` of at most 32 bytes"},
-					&cli.BoolFlag{Name: closeFlag, Aliases: []string{"o"}, Usage: "do not pass the lock on to the command (Windows: let it outlive procsem): if procsem is killed the permit comes back at once"},
-					&cli.BoolFlag{Name: noForkFlag, Aliases: []string{"F"}, Usage: "become the command instead of waiting for it (not on Windows)"},
-					&cli.StringFlag{Name: shellFlag, Usage: "run `LINE` by sh -c (Windows: cmd /c), instead of a command after --"},
-					posix(),
-				},
-				Action: inv.run,
-			},
-			{
-				Name:        "create",
-				Usage:       "create a semaphore",
-				UsageText:   "procsem create [options] NAME",
-				Description: createHelp,
-				Flags: []cli.Flag{
-					&cli.StringFlag{Name: limitFlag, Aliases: []string{"n", "jobs", "j"}, Value: "1", Usage: "create it with `N` permits, 1 to 65535; with --posix also 0, for a semaphore by which processes signal each other"},
-					mode(),
-					&cli.BoolFlag{Name: exclusiveFlag, Aliases: []string{"x"}, Usage: "fail if it exists"},
-					posix(),
-				},
-				Action: inv.create,
-			},
-			{
-				Name:        "list",
-				Usage:       "list all semaphores",
-				UsageText:   "procsem list [--json]",
-				Description: listHelp,
-				Flags:       []cli.Flag{asJSON()},
-				Action:      inv.list,
-			},
-			{
-				Name:        "show",
-				Usage:       "show the holders and waiters of a semaphore",
-				UsageText:   "procsem show [options] NAME",
-				Description: showHelp,
-				Flags:       []cli.Flag{asJSON(), inBase64()},
-				Action:      inv.show,
-			},
-			{
-				Name:        "resize",
-				Usage:       "change a recoverable semaphore's limit",
-				UsageText:   "procsem resize NAME N",
-				Description: resizeHelp,
-				Action:      inv.resize,
-			},
-			{
-				Name:        "wait",
-				Usage:       "take a permit of a POSIX semaphore and keep it, waiting for one",
-				UsageText:   "procsem wait [options] NAME",
-				Description: waitHelp,
-				Flags:       []cli.Flag{timeout(), conflictStatus()},
-				Action:      inv.wait,
-			},
-			{
-				Name:        "try",
-				Usage:       "take a permit of a POSIX semaphore and keep it, if one is free now",
-				UsageText:   "procsem try [options] NAME",
-				Description: "The permit stays taken when procsem ends; post adds one.",
-				Flags:       []cli.Flag{conflictStatus()},
-				Action:      inv.try,
-			},
-			{
-				Name:        "post",
-				Usage:       "add a permit to a POSIX semaphore, whoever took it",
-				UsageText:   "procsem post NAME",
-				Description: "A waiter takes it and goes on; without one the value grows by one.",
-				Action:      inv.post,
-			},
-			{
-				Name:        "value",
-				Usage:       "print the number of free permits",
-				UsageText:   "procsem value [options] NAME",
-				Flags:       []cli.Flag{inBase64()},
-				Description: "It may have changed before it is printed.",
-				Action:      inv.value,
-			},
-			{
-				Name:        "unlink",
-				Usage:       "remove a semaphore's name",
-				UsageText:   "procsem unlink [options] NAME",
-				Flags:       []cli.Flag{inBase64()},
-				Description: "Processes that have the semaphore open go on with it; the next run or create makes a new one.\nOn Windows the name of a POSIX semaphore cannot be removed while a process has it open,\nand is gone by itself after that.",
-				Action:      inv.unlink,
-			},
-		},
-		Action: func(_ context.Context, cmd *cli.Command) error {
-			names := make([]string, 0, len(cmd.Commands))
-			for _, c := range cmd.VisibleCommands() {
-				names = append(names, c.Name)
+const unlinkHelp = `Processes that have the semaphore open go on with it; the next run or create makes a
+new one. On Windows the name of a POSIX semaphore cannot be removed while a process has it
+open, and is gone by itself after that.`
+
+func newRoot(inv *invocation) *cobra.Command {
+	cobra.EnableCommandSorting = false // the order is that of the manual
+	cobra.MousetrapHelpText = ""       // procsem may be started from Windows' Explorer, as other programs
+	root := &cobra.Command{
+		Use:   "procsem",
+		Short: "limit how many processes do a thing at once",
+		Long:  rootHelp,
+		// Errors are reported in one line each, in our words.
+		SilenceErrors: true, SilenceUsage: true,
+		SuggestionsMinimumDistance: 2,
+		Version:                    version(),
+		Args:                       cobra.ArbitraryArgs, // for RunE, which says what is allowed
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return usageError(cmd.CommandPath(), "no command given; %s", allowed(cmd))
 			}
-			allowed := "allowed are " + strings.Join(names, ", ")
-			if !cmd.Args().Present() {
-				return usageError("procsem", "no command given; %s", allowed)
-			}
-			return usageError("procsem", "unknown command %q; %s", cmd.Args().First(), allowed)
+			return unknownCommand(cmd, args[0])
 		},
-		OnUsageError: parserError,
 	}
-	for _, c := range root.Commands {
-		c.HideHelpCommand = true // or a semaphore named "help" would be taken for that command
-		c.OnUsageError = parserError
+	root.Flags().Bool("version", false, "print the version") // the parser's own would take -v for it
+	root.SetFlagErrorFunc(inv.parserError)
+	root.SetHelpFunc(printHelp)
+
+	run := &cobra.Command{
+		Use:   "run [options] NAME [--] command [arguments]\nprocsem run [options] -c 'shell line' NAME",
+		Short: "run a command while holding a permit",
+		Long:  runHelp,
+		RunE:  inv.run,
 	}
+	run.Flags().SetInterspersed(false) // what follows NAME is the command's
+	limit(run, "", "at most `N` at a time (default: the limit that exists, else 1)")
+	timeout(run)
+	conflictStatus(run)
+	mode(run)
+	run.Flags().String(labelFlag, "", "tell whoever looks (procsem show) what this is: `TEXT` of at most 32 bytes")
+	run.Flags().BoolP(closeFlag, "o", false, "do not pass the lock on to the command (Windows: let it outlive procsem): if procsem is killed the permit comes back at once")
+	run.Flags().BoolP(noForkFlag, "F", false, "become the command instead of waiting for it (not on Windows)")
+	run.Flags().StringP(shellFlag, "c", "", "run `LINE` by sh -c (Windows: cmd /c), instead of a command; also after NAME")
+	posix(run)
+
+	create := &cobra.Command{Use: "create [options] NAME", Short: "create a semaphore", Long: createHelp, RunE: inv.create}
+	limit(create, "1", "create it with `N` permits, 1 to 65535; with --posix also 0, for a semaphore by which processes signal each other")
+	mode(create)
+	create.Flags().BoolP(exclusiveFlag, "x", false, "fail if it exists")
+	posix(create)
+
+	list := &cobra.Command{Use: "list [--json]", Short: "list all semaphores", Long: listHelp, RunE: inv.list}
+	asJSON(list)
+
+	show := &cobra.Command{Use: "show [options] NAME", Short: "show the holders and waiters of a semaphore", Long: showHelp, RunE: inv.show}
+	asJSON(show)
+	inBase64(show)
+
+	resize := &cobra.Command{Use: "resize NAME N", Short: "change a recoverable semaphore's limit", Long: resizeHelp, RunE: inv.resize}
+
+	wait := &cobra.Command{Use: "wait [options] NAME", Short: "take a permit of a POSIX semaphore and keep it, waiting for one", Long: waitHelp, RunE: inv.wait}
+	timeout(wait)
+	conflictStatus(wait)
+
+	try := &cobra.Command{Use: "try [options] NAME", Short: "take a permit of a POSIX semaphore and keep it, if one is free now",
+		Long: "The permit stays taken when procsem ends; post adds one.", RunE: inv.try}
+	conflictStatus(try)
+
+	post := &cobra.Command{Use: "post NAME", Short: "add a permit to a POSIX semaphore, whoever took it",
+		Long: "A waiter takes it and goes on; without one the value grows by one.", RunE: inv.post}
+
+	value := &cobra.Command{Use: "value [options] NAME", Short: "print the number of free permits",
+		Long: "It may have changed before it is printed.", RunE: inv.value}
+	inBase64(value)
+
+	unlink := &cobra.Command{Use: "unlink [options] NAME", Short: "remove a semaphore's name", Long: unlinkHelp, RunE: inv.unlink}
+	inBase64(unlink)
+
+	root.AddCommand(run, create, list, show, resize, wait, try, post, value, unlink)
+	for _, c := range root.Commands() {
+		c.DisableFlagsInUseLine = true
+		c.ValidArgsFunction = completeNames
+		c.Flags().VisitAll(func(f *pflag.Flag) {
+			if err := c.RegisterFlagCompletionFunc(f.Name, cobra.NoFileCompletions); err != nil {
+				panic(err) // twice
+			}
+		})
+	}
+	root.CompletionOptions.DisableDefaultCmd = true // ours is shorter
+	root.AddCommand(completion(), manual())
+	root.SetHelpCommand(helpCommand())
 	return root
 }
 
 const (
 	limitFlag     = "limit"
+	jobsFlag      = "jobs"
 	timeoutFlag   = "timeout"
 	statusFlag    = "conflict-exit-code"
-	shellFlag     = "c"
+	shellFlag     = "command"
 	modeFlag      = "mode"
 	exclusiveFlag = "exclusive"
 	posixFlag     = "posix"
@@ -314,31 +289,130 @@ const (
 	base64Flag    = "base64"
 )
 
-func timeout() cli.Flag {
-	return &cli.StringFlag{Name: timeoutFlag, Aliases: []string{"w"}, Usage: "give up after `TIME`: seconds (30, 0.5) or 1m30s; 0 tries once (default: wait for ever)"}
+// limit adds -n, and -j, as make and sem have it.
+func limit(cmd *cobra.Command, standard, usage string) {
+	f := cmd.Flags()
+	f.StringP(limitFlag, "n", standard, usage)
+	f.VarP(f.Lookup(limitFlag).Value, jobsFlag, "j", "the same as -n `N`")
+	f.Lookup(jobsFlag).DefValue = ""
 }
 
-func mode() cli.Flag {
-	return &cli.StringFlag{Name: modeFlag, Value: "0600", Usage: "permission bits in `OCTAL`, less the umask, of a new one; group and others get the rights to read and write only together"}
+// limitIsSet reports whether one of the flags of limit was given.
+func limitIsSet(cmd *cobra.Command) bool {
+	return cmd.Flags().Changed(limitFlag) || cmd.Flags().Changed(jobsFlag)
 }
 
-func conflictStatus() cli.Flag {
-	return &cli.StringFlag{Name: statusFlag, Aliases: []string{"E"}, Value: fmt.Sprint(statusTempFail), Usage: "exit with `STATUS`, 0 to 255, when giving up"}
+func timeout(cmd *cobra.Command) {
+	cmd.Flags().StringP(timeoutFlag, "w", "", "give up after `TIME`: seconds (30, 0.5) or 1m30s; 0 tries once (default: wait for ever)")
 }
 
-func posix() cli.Flag {
-	return &cli.BoolFlag{Name: posixFlag, Usage: "a POSIX semaphore, a bare count, instead of a recoverable one"}
+func mode(cmd *cobra.Command) {
+	cmd.Flags().String(modeFlag, "0600", "permission bits in `OCTAL`, less the umask, of a new one; group and others get the rights to read and write only together")
 }
 
-func asJSON() cli.Flag { return &cli.BoolFlag{Name: jsonFlag, Usage: "print JSON"} }
-
-func inBase64() cli.Flag {
-	return &cli.BoolFlag{Name: base64Flag, Usage: "NAME is in base64, as name_base64 of list --json"}
+func conflictStatus(cmd *cobra.Command) {
+	cmd.Flags().StringP(statusFlag, "E", fmt.Sprint(statusTempFail), "exit with `STATUS`, 0 to 255, when giving up")
 }
+
+func posix(cmd *cobra.Command) {
+	cmd.Flags().Bool(posixFlag, false, "a POSIX semaphore, a bare count, instead of a recoverable one")
+}
+
+func asJSON(cmd *cobra.Command) { cmd.Flags().Bool(jsonFlag, false, "print JSON") }
+
+func inBase64(cmd *cobra.Command) {
+	cmd.Flags().Bool(base64Flag, false, "NAME is in base64, as name_base64 of list --json")
+}
+
+// isSet returns the value of a flag that is set or not; false if the command has no such flag.
+func isSet(cmd *cobra.Command, flag string) bool {
+	f := cmd.Flags().Lookup(flag)
+	return f != nil && f.Value.String() == "true"
+}
+
+// text returns a flag's value as it was given.
+func text(cmd *cobra.Command, flag string) string { return cmd.Flags().Lookup(flag).Value.String() }
 
 // parserError turns an error of the parser into one line, as all our errors are.
-func parserError(_ context.Context, cmd *cli.Command, err error, _ bool) error {
-	return usageError(cmd.FullName(), "%v", err)
+func (inv *invocation) parserError(cmd *cobra.Command, err error) error {
+	if !cmd.HasParent() {
+		// The parser takes the flags of a command that it does not know for those of procsem.
+		for _, arg := range inv.args {
+			if !strings.HasPrefix(arg, "-") {
+				return unknownCommand(cmd, arg)
+			}
+		}
+	}
+	var unknown *pflag.NotExistError
+	var needed *pflag.ValueRequiredError
+	var invalid *pflag.InvalidValueError
+	switch {
+	case errors.As(err, &unknown):
+		option := "--" + unknown.GetSpecifiedName()
+		if in := unknown.GetSpecifiedShortnames(); in != "" {
+			option = "-" + unknown.GetSpecifiedName()
+			if in != unknown.GetSpecifiedName() {
+				option += " in -" + in
+			}
+		}
+		return usageError(cmd.CommandPath(), "unknown option %s%s", option, didYouMean(nearFlags(cmd, unknown.GetSpecifiedName())))
+	case errors.As(err, &needed):
+		return usageError(cmd.CommandPath(), "%s needs an argument: %s", optionOf(needed.GetFlag()), argumentOf(needed.GetFlag()))
+	case errors.As(err, &invalid):
+		return usageError(cmd.CommandPath(), "%s takes no argument but true or false: %q", optionOf(invalid.GetFlag()), invalid.GetValue())
+	}
+	return usageError(cmd.CommandPath(), "%v", err)
+}
+
+// optionOf returns a flag as it is mostly written.
+func optionOf(f *pflag.Flag) string {
+	if f.Shorthand != "" {
+		return "-" + f.Shorthand
+	}
+	return "--" + f.Name
+}
+
+// argumentOf returns what a flag's argument is called in its description.
+func argumentOf(f *pflag.Flag) string {
+	name, _ := pflag.UnquoteUsage(f)
+	return name
+}
+
+// nearFlags returns the flags of a command that have a name like that.
+func nearFlags(cmd *cobra.Command, name string) (near []string) {
+	all := &cobra.Command{SuggestionsMinimumDistance: 2}
+	cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		all.AddCommand(&cobra.Command{Use: f.Name, Run: func(*cobra.Command, []string) {}})
+	})
+	if len(name) < 3 {
+		return nil
+	}
+	for _, n := range all.SuggestionsFor(name) {
+		near = append(near, "--"+n)
+	}
+	return near
+}
+
+func didYouMean(near []string) string {
+	if len(near) == 0 {
+		return ""
+	}
+	return "; did you mean " + strings.Join(near, " or ") + "?"
+}
+
+func unknownCommand(root *cobra.Command, name string) error {
+	return usageError(root.CommandPath(), "unknown command %q%s; %s", name, didYouMean(root.SuggestionsFor(name)), allowed(root))
+}
+
+// allowed names the commands.
+func allowed(root *cobra.Command) string {
+	var names []string
+	for _, c := range root.Commands() {
+		if c.IsAvailableCommand() {
+			names = append(names, c.Name())
+		}
+	}
+	return "allowed are " + strings.Join(names, ", ")
 }
 
 func version() string {
@@ -348,22 +422,19 @@ func version() string {
 	return "(unknown)"
 }
 
-// oneName returns the semaphore's name.
-func oneName(cmd *cli.Command) (string, error) {
-	args := cmd.Args().Slice()
+// oneName returns the semaphore's name, which is the only argument.
+func oneName(cmd *cobra.Command, args []string) (string, error) {
 	switch {
 	case len(args) == 0:
-		return "", usageError(cmd.FullName(), "the semaphore's NAME is missing")
-	case len(args) > 1 && cmd.Name == "run":
-		return "", usageError(cmd.FullName(), "%d names (%s); one NAME is allowed, and the command comes after --", len(args), strings.Join(args, ", "))
+		return "", usageError(cmd.CommandPath(), "the semaphore's NAME is missing")
 	case len(args) > 1:
-		return "", usageError(cmd.FullName(), "%d names (%s); one NAME is allowed", len(args), strings.Join(args, ", "))
+		return "", usageError(cmd.CommandPath(), "%d names (%s); one NAME is allowed", len(args), strings.Join(args, ", "))
 	}
 	name := args[0]
-	if cmd.Bool(base64Flag) {
+	if isSet(cmd, base64Flag) {
 		b, err := base64.StdEncoding.DecodeString(name)
 		if err != nil {
-			return "", usageError(cmd.FullName(), "--base64 %q: it is not base64, which list --json prints as name_base64", name)
+			return "", usageError(cmd.CommandPath(), "--base64 %q: it is not base64, which list --json prints as name_base64", name)
 		}
 		name = string(b)
 	}
@@ -371,31 +442,27 @@ func oneName(cmd *cli.Command) (string, error) {
 }
 
 // cleanName checks a name, and returns it without the leading slash that it may have.
-func cleanName(cmd *cli.Command, name string) (string, error) {
+func cleanName(cmd *cobra.Command, name string) (string, error) {
 	if err := semaphore.CheckName(name); err != nil {
-		return "", usageError(cmd.FullName(), "the name %s", message(err))
+		return "", usageError(cmd.CommandPath(), "the name %s", message(err))
 	}
 	return strings.TrimPrefix(name, "/"), nil
 }
 
 // parsed returns the value that parse reads from a flag's text.
-func parsed[T any](cmd *cli.Command, flag string, parse func(flag, s string) (T, error)) (T, error) {
-	name := "--" + flag
-	if len(flag) == 1 {
-		name = "-" + flag
-	}
-	v, err := parse(name, cmd.String(flag))
+func parsed[T any](cmd *cobra.Command, flag string, parse func(flag, s string) (T, error)) (T, error) {
+	v, err := parse("--"+flag, text(cmd, flag))
 	if err != nil {
-		return v, usageError(cmd.FullName(), "%w", err)
+		return v, usageError(cmd.CommandPath(), "%w", err)
 	}
 	return v, nil
 }
 
 // patienceOf returns how long to wait, and what to exit with after that.
-func patienceOf(cmd *cli.Command) (patience, error) {
+func patienceOf(cmd *cobra.Command) (patience, error) {
 	p := patience{limit: forEver}
 	var err error
-	if cmd.IsSet(timeoutFlag) {
+	if cmd.Flags().Changed(timeoutFlag) {
 		if p.limit, err = parsed(cmd, timeoutFlag, parseTimeout); err != nil {
 			return p, err
 		}
@@ -404,8 +471,8 @@ func patienceOf(cmd *cli.Command) (patience, error) {
 	return p, err
 }
 
-func (inv *invocation) create(_ context.Context, cmd *cli.Command) error {
-	name, err := oneName(cmd)
+func (inv *invocation) create(cmd *cobra.Command, args []string) error {
+	name, err := oneName(cmd, args)
 	if err != nil {
 		return err
 	}
@@ -417,7 +484,7 @@ func (inv *invocation) create(_ context.Context, cmd *cli.Command) error {
 	// A semaphore of the other kind is an error, as it is not what was to be
 	// created. But a flock-counter is a POSIX semaphore too.
 	exists := errors.Is(err, fs.ErrExist) || o.posix && errors.Is(err, semaphore.ErrKindMismatch)
-	if exists && !cmd.Bool(exclusiveFlag) {
+	if exists && !isSet(cmd, exclusiveFlag) {
 		before := currentLimit(name)
 		s, _, err = o.open()
 		if errors.Is(err, semaphore.ErrTableFull) {
@@ -467,8 +534,8 @@ func currentLimit(name string) int {
 
 // noticeMode prints a notice if a new semaphore's mode is less than was asked for: the umask
 // has its part, and a class of users that would be left with one right of two gets none.
-func (inv *invocation) noticeMode(cmd *cli.Command, s *semaphore.Semaphore, mode fs.FileMode) {
-	if !cmd.IsSet(modeFlag) {
+func (inv *invocation) noticeMode(cmd *cobra.Command, s *semaphore.Semaphore, mode fs.FileMode) {
+	if !cmd.Flags().Changed(modeFlag) {
 		return
 	}
 	mask := umask()
@@ -486,8 +553,8 @@ func (inv *invocation) noticeMode(cmd *cli.Command, s *semaphore.Semaphore, mode
 
 // openerOf returns the opener that the flags ask for. The value of a POSIX semaphore
 // must be at least leastPOSIX.
-func openerOf(cmd *cli.Command, name string, leastPOSIX int) (o opener, err error) {
-	o = opener{name: name, posix: cmd.Bool(posixFlag), limit: 1, limited: cmd.IsSet(limitFlag)}
+func openerOf(cmd *cobra.Command, name string, leastPOSIX int) (o opener, err error) {
+	o = opener{name: name, posix: isSet(cmd, posixFlag), limit: 1, limited: limitIsSet(cmd)}
 	if o.mode, err = parsed(cmd, modeFlag, parseMode); err != nil {
 		return o, err
 	}
@@ -501,10 +568,9 @@ func openerOf(cmd *cli.Command, name string, leastPOSIX int) (o opener, err erro
 	return o, err
 }
 
-func (inv *invocation) resize(_ context.Context, cmd *cli.Command) error {
-	args := cmd.Args().Slice()
+func (inv *invocation) resize(cmd *cobra.Command, args []string) error {
 	if len(args) != 2 {
-		return usageError(cmd.FullName(), "arguments: %d; NAME and N are needed", len(args))
+		return usageError(cmd.CommandPath(), "arguments: %d; NAME and N are needed", len(args))
 	}
 	name, err := cleanName(cmd, args[0])
 	if err != nil {
@@ -512,29 +578,29 @@ func (inv *invocation) resize(_ context.Context, cmd *cli.Command) error {
 	}
 	n, err := parseValue(0, permits.MaxPermits)("N", args[1])
 	if err != nil {
-		return usageError(cmd.FullName(), "%w", err)
+		return usageError(cmd.CommandPath(), "%w", err)
 	}
 	return setLimit(name, n)
 }
 
-func (inv *invocation) wait(_ context.Context, cmd *cli.Command) error {
+func (inv *invocation) wait(cmd *cobra.Command, args []string) error {
 	p, err := patienceOf(cmd)
 	if err != nil {
 		return err
 	}
-	return takeAndKeep(cmd, p)
+	return takeAndKeep(cmd, args, p)
 }
 
-func (inv *invocation) try(_ context.Context, cmd *cli.Command) error {
+func (inv *invocation) try(cmd *cobra.Command, args []string) error {
 	status, err := parsed(cmd, statusFlag, parseStatus)
 	if err != nil {
 		return err
 	}
-	return takeAndKeep(cmd, patience{limit: 0, status: status})
+	return takeAndKeep(cmd, args, patience{limit: 0, status: status})
 }
 
-func takeAndKeep(cmd *cli.Command, p patience) error {
-	name, err := oneName(cmd)
+func takeAndKeep(cmd *cobra.Command, args []string, p patience) error {
+	name, err := oneName(cmd, args)
 	if err != nil {
 		return err
 	}
@@ -550,8 +616,8 @@ func takeAndKeep(cmd *cli.Command, p patience) error {
 	return err
 }
 
-func (inv *invocation) post(_ context.Context, cmd *cli.Command) error {
-	name, err := oneName(cmd)
+func (inv *invocation) post(cmd *cobra.Command, args []string) error {
+	name, err := oneName(cmd, args)
 	if err != nil {
 		return err
 	}
@@ -563,8 +629,8 @@ func (inv *invocation) post(_ context.Context, cmd *cli.Command) error {
 	return s.Post()
 }
 
-func (inv *invocation) value(_ context.Context, cmd *cli.Command) error {
-	name, err := oneName(cmd)
+func (inv *invocation) value(cmd *cobra.Command, args []string) error {
+	name, err := oneName(cmd, args)
 	if err != nil {
 		return err
 	}
@@ -576,8 +642,8 @@ func (inv *invocation) value(_ context.Context, cmd *cli.Command) error {
 	return err
 }
 
-func (inv *invocation) unlink(_ context.Context, cmd *cli.Command) error {
-	name, err := oneName(cmd)
+func (inv *invocation) unlink(cmd *cobra.Command, args []string) error {
+	name, err := oneName(cmd, args)
 	if err != nil {
 		return err
 	}

@@ -94,8 +94,8 @@ func TestExamplesOfNumbers(t *testing.T) {
 		}
 	}
 	for example, want := range map[string][]string{
-		"procsem run -n 4 web ": {"--port 8000", "--port 8001", "--port 8002", "--port 8003"},
-		"procsem run -n 2 gpu ": {"0", "1"},
+		"procsem run -n 4 -c ": {"--port 8000", "--port 8001", "--port 8002", "--port 8003"},
+		"procsem run -n 2 -c ": {"0", "1"},
 	} {
 		_, rest, found := strings.Cut(section, "\n"+example)
 		if !found {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"cmp"
-	"context"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -18,7 +17,7 @@ import (
 
 	"github.com/procsem/semaphore"
 	"github.com/procsem/semaphore/internal/names"
-	"github.com/urfave/cli/v3"
+	"github.com/spf13/cobra"
 )
 
 // A summary is a line of list. Its JSON fields are documented (listHelp) and
@@ -42,12 +41,12 @@ var listed = map[string]semaphore.Engine{
 	names.Glibc:       semaphore.EngineNative,
 }
 
-func (inv *invocation) list(_ context.Context, cmd *cli.Command) error {
-	if cmd.Args().Present() {
-		return usageError(cmd.FullName(), "%q: no argument is allowed; procsem show NAME shows one semaphore", cmd.Args().First())
+func (inv *invocation) list(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return usageError(cmd.CommandPath(), "%q: no argument is allowed; procsem show NAME shows one semaphore", args[0])
 	}
 	if _, err := names.Dir(); err != nil {
-		return usageError(cmd.FullName(), "%w", err)
+		return usageError(cmd.CommandPath(), "%w", err)
 	}
 	files, err := names.List()
 	if err != nil {
@@ -67,7 +66,7 @@ func (inv *invocation) list(_ context.Context, cmd *cli.Command) error {
 	slices.SortFunc(lines, func(a, b summary) int {
 		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Kind, b.Kind))
 	})
-	if cmd.Bool(jsonFlag) {
+	if isSet(cmd, jsonFlag) {
 		return writeJSON(inv.stdout, lines)
 	}
 	return writeTable(inv.stdout, func(row func(cells ...string)) {

@@ -41,7 +41,7 @@ func TestRemovedName(t *testing.T) {
 			t.Parallel()
 			name := newName(t)
 			t.Cleanup(func() { os.Remove(fileOfName(t, name)) }) // what replaces it is no semaphore
-			cmd := procsemCommand(t, append(append([]string{"run", name}, tt.args...), append([]string{"--"}, helperCommand(t, "streams")...)...)...)
+			cmd := procsemCommand(t, append(append([]string{"run"}, tt.args...), append([]string{name}, helperCommand(t, "streams")...)...)...)
 			stdin, err := cmd.StdinPipe() // the helper runs until it is closed
 			if err != nil {
 				t.Fatal(err)

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -10,13 +9,15 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strings"
 
 	"github.com/procsem/semaphore"
-	"github.com/urfave/cli/v3"
+	"github.com/spf13/cobra"
 )
 
-func (inv *invocation) run(_ context.Context, cmd *cli.Command) (err error) {
-	name, err := oneName(cmd)
+func (inv *invocation) run(cmd *cobra.Command, args []string) (err error) {
+	args, words := splitCommand(cmd, args)
+	name, err := oneName(cmd, args)
 	if err != nil {
 		return err
 	}
@@ -27,24 +28,24 @@ func (inv *invocation) run(_ context.Context, cmd *cli.Command) (err error) {
 	if o.label, err = parsed(cmd, labelFlag, parseLabel); err != nil {
 		return err
 	}
-	if o.posix && cmd.IsSet(labelFlag) {
-		return usageError(cmd.FullName(), "--label and --posix; only recoverable semaphores keep labels")
+	if o.posix && cmd.Flags().Changed(labelFlag) {
+		return usageError(cmd.CommandPath(), "--label and --posix; only recoverable semaphores keep labels")
 	}
 	p, err := patienceOf(cmd)
 	if err != nil {
 		return err
 	}
-	newCommand, err := inv.commandOf(cmd)
+	newCommand, err := commandOf(cmd, name, words)
 	if err != nil {
 		return err
 	}
-	if cmd.Bool(noForkFlag) {
+	if isSet(cmd, noForkFlag) {
 		// procsem would not be left to give the permit back.
 		switch {
 		case o.posix:
-			return usageError(cmd.FullName(), "--no-fork and --posix; only the permits of recoverable semaphores come back by themselves")
-		case cmd.Bool(closeFlag):
-			return usageError(cmd.FullName(), "--no-fork and --close; without procsem it is the command that has to keep the lock")
+			return usageError(cmd.CommandPath(), "--no-fork and --posix; only the permits of recoverable semaphores come back by themselves")
+		case isSet(cmd, closeFlag):
+			return usageError(cmd.CommandPath(), "--no-fork and --close; without procsem it is the command that has to keep the lock")
 		case !canBecome:
 			return &failure{statusUnavailable, errors.New("--no-fork: a process cannot become another program on " + runtime.GOOS)}
 		}
@@ -87,10 +88,13 @@ func (inv *invocation) run(_ context.Context, cmd *cli.Command) (err error) {
 	if errors.Is(command.Err, exec.ErrDot) {
 		command.Err = nil // "." in PATH is the user's choice, as in a shell; cmd.exe always searches it
 	}
-	if cmd.Bool(noForkFlag) {
+	if len(words) > 0 && words[0] != "--" {
+		defer func() { err = notAName(err, name) }()
+	}
+	if isSet(cmd, noForkFlag) {
 		return become(s, command, w)
 	}
-	if !cmd.Bool(closeFlag) {
+	if !isSet(cmd, closeFlag) {
 		release, err := l.attach(s)
 		if err != nil {
 			return err
@@ -115,21 +119,44 @@ func (inv *invocation) noticeLimit(s *semaphore.Semaphore, existed bool, asked i
 	}
 }
 
-// commandOf returns a function that makes the command to run. It is called when the
-// permit is held, so that the program is searched for only then: the previous holder
-// may have been a build that made it.
-func (inv *invocation) commandOf(cmd *cli.Command) (func() *exec.Cmd, error) {
-	switch shell := cmd.IsSet(shellFlag); {
-	case shell && inv.command != nil:
-		return nil, usageError(cmd.FullName(), "both -c and a command after --; one of them is allowed")
-	case shell:
-		return func() *exec.Cmd { return shellCommand(cmd.String(shellFlag)) }, nil
-	case inv.command == nil:
-		return nil, usageError(cmd.FullName(), "no command to run; it comes after --, or as a shell line with -c")
-	case len(inv.command) == 0:
-		return nil, usageError(cmd.FullName(), "no command after --")
+// splitCommand splits what follows the options of run: the semaphore's name, and the words of
+// the command to run, with the "--" before it if there is one.
+func splitCommand(cmd *cobra.Command, args []string) (names, command []string) {
+	if len(args) == 0 {
+		return nil, nil
 	}
-	return func() *exec.Cmd { return programCommand(inv.command[0], inv.command[1:]...) }, nil
+	return args[:1], args[1:]
+}
+
+// commandOf returns a function that makes the command to run, from the words after the
+// name, where -c may be as in flock(1). It is called when the permit is held, so that the program is searched for
+// only then: the previous holder may have been a build that made it.
+func commandOf(cmd *cobra.Command, name string, words []string) (func() *exec.Cmd, error) {
+	wrong := func(format string, args ...any) (func() *exec.Cmd, error) {
+		return nil, usageError(cmd.CommandPath(), format, args...)
+	}
+	line, shell := text(cmd, shellFlag), cmd.Flags().Changed(shellFlag)
+	if len(words) > 0 && words[0] == "-c" && !shell {
+		if len(words) == 1 {
+			return wrong("-c needs an argument: LINE")
+		}
+		line, shell, words = words[1], true, words[2:]
+	}
+	switch {
+	case shell && len(words) > 0:
+		return wrong("both -c %q and a command (%s); one of them is allowed, and a LINE of several words is quoted", line, strings.Join(words, " "))
+	case shell:
+		return func() *exec.Cmd { return shellCommand(line) }, nil
+	case len(words) == 0:
+		return wrong("no command to run after the NAME, %q; or a shell line: -c LINE", name)
+	case words[0] == "--":
+		if words = words[1:]; len(words) == 0 {
+			return wrong("no command after --")
+		}
+	case strings.HasPrefix(words[0], "-"):
+		return wrong("%s after the NAME, %q: options come before it, and after it the command (one that begins with - after --)", words[0], name)
+	}
+	return func() *exec.Cmd { return programCommand(words[0], words[1:]...) }, nil
 }
 
 // runCommand runs the command to its end, in our process group, and returns how
@@ -193,6 +220,15 @@ func startError(name string, err error) error {
 		reason = fs.ErrPermission // it is there, but not executable
 	}
 	return &failure{statusCannotExec, fmt.Errorf("%q: %w", name, reason)}
+}
+
+// notAName says why a word was taken for a command that is not found: it may have been meant for a
+// second name.
+func notAName(err error, name string) error {
+	if f, ok := err.(*failure); ok && f.status == statusNotFound {
+		return &failure{f.status, fmt.Errorf("%w; the NAME is the word before it, %q", f.err, name)}
+	}
+	return err
 }
 
 // isThere reports whether a command's file exists. exec.LookPath returns ErrNotFound

@@ -208,3 +208,42 @@ func eachFull(t *testing.T, title string, f func(t *testing.T, flags []string, n
 			func() { t.Helper(); check(t, "post", name) })
 	})
 }
+
+// After the name the command begins, whatever it looks like, and -- may be omitted. Options may
+// be written in one word with their arguments.
+func TestWhereTheCommandBegins(t *testing.T) {
+	exits := helperCommand(t, "exit", "3")
+	for _, tt := range [][]string{
+		{"-n4", "NAME"}, {"-n", "4", "NAME", "--"}, {"-j4", "NAME"}, {"--jobs", "4", "NAME"}, {"--limit=4", "NAME", "--"},
+		{"-w5", "-n4", "NAME"}, {"-on4", "NAME"}, {"-w.5", "-E9", "-n4", "--", "NAME"}, {"--mode=0600", "NAME"},
+	} {
+		name := newName(t)
+		args := []string{"run"}
+		for _, arg := range tt {
+			args = append(args, strings.ReplaceAll(arg, "NAME", name))
+		}
+		if got := run(t, append(args, exits...)...); got.status != 3 || got.stderr != "" {
+			t.Errorf("%q: got %+v, want the command's status", tt, got)
+		}
+		if limit := len(tt) > 1 && tt[0] != "--mode=0600"; limit {
+			checkValue(t, name, 4)
+		}
+	}
+	// The options of the command are its own.
+	got := run(t, append(append([]string{"run", newName(t)}, helperCommand(t, "streams")...), "-n", "4", "--", "--help")...)
+	if want := "-n 4 -- --help "; got.stdout != want {
+		t.Errorf("got %+v, want the command's output %q", got, want)
+	}
+}
+
+// Two names are a name and a command, which is not there; the message says so.
+func TestTwoNames(t *testing.T) {
+	name := newName(t)
+	got := run(t, "run", name, "procsem-test-second", "--", "true")
+	if says := `"procsem-test-second": command not found; the NAME is the word before it, "` + name + `"`; got.status != 127 || !strings.Contains(got.stderr, says) {
+		t.Errorf("got %+v, want %q", got, says)
+	}
+	if got := run(t, "run", name, "--", "procsem-test-second"); got.status != 127 || strings.Contains(got.stderr, "NAME") {
+		t.Errorf("got %+v, want no word about the name", got)
+	}
+}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -14,7 +13,7 @@ import (
 	"github.com/procsem/semaphore/internal/permits"
 	"github.com/procsem/semaphore/internal/proc"
 	"github.com/procsem/semaphore/internal/store"
-	"github.com/urfave/cli/v3"
+	"github.com/spf13/cobra"
 )
 
 // A view is what show shows. Its JSON fields, and those of handles and processes,
@@ -56,8 +55,8 @@ const (
 	stateUnseen  = "unseen" // not found, and no process that we can see has its lock
 )
 
-func (inv *invocation) show(_ context.Context, cmd *cli.Command) error {
-	name, err := oneName(cmd)
+func (inv *invocation) show(cmd *cobra.Command, args []string) error {
+	name, err := oneName(cmd, args)
 	if err != nil {
 		return err
 	}
@@ -65,7 +64,7 @@ func (inv *invocation) show(_ context.Context, cmd *cli.Command) error {
 	if err != nil {
 		return err
 	}
-	if cmd.Bool(jsonFlag) {
+	if isSet(cmd, jsonFlag) {
 		return writeJSON(inv.stdout, v)
 	}
 	return inv.print(v)

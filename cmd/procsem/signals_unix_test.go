@@ -82,8 +82,8 @@ func TestSignalEndsWait(t *testing.T) {
 	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT} {
 		eachFull(t, unixName(sig), func(t *testing.T, flags []string, name, notice string, open func()) {
 			t.Parallel()
-			args := append([]string{"run", "-n", "1", name}, flags...)
-			cmd := procsemCommand(t, append(args, "--", "echo", "the command ran")...)
+			args := append([]string{"run", "-n", "1"}, flags...)
+			cmd := procsemCommand(t, append(args, name, "--", "echo", "the command ran")...)
 			cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 			stderr, err := cmd.StderrPipe()
 			if err != nil {
@@ -123,8 +123,8 @@ func endedByQuit(sig syscall.Signal, got outcome) bool {
 
 func TestSignalForCommandIsKeptUntilItRuns(t *testing.T) {
 	eachFull(t, "SIGUSR1", func(t *testing.T, flags []string, name, notice string, open func()) {
-		args := append([]string{"run", "-n", "1", name}, flags...)
-		cmd := procsemCommand(t, append(args, "--", "cat")...)
+		args := append([]string{"run", "-n", "1"}, flags...)
+		cmd := procsemCommand(t, append(args, name, "--", "cat")...)
 		if _, err := cmd.StdinPipe(); err != nil { // kept open: cat reads for ever
 			t.Fatal(err)
 		}

@@ -205,20 +205,20 @@ func TestQuitLeavesNoCore(t *testing.T) {
 }
 
 // A command that stops stops procsem, so that the shell notices and can continue both.
-// With "set -m" bash and dash control jobs in scripts too. "$run" is procsem run NAME.
+// With "set -m" bash and dash control jobs in scripts too. "$run" is procsem run.
 func TestCommandStops(t *testing.T) {
 	for _, shell := range []string{"bash", "dash"} {
 		for what, script := range map[string]string{
-			"TSTP":    `$run -c 'kill -TSTP $$; echo on; exit 5'; echo $?; fg >&2; echo $?`,
-			"STOP":    `$run -c 'kill -STOP $$; echo on; exit 5'; echo $?; fg >&2; echo $?`,
-			"posix":   `$run --posix -c 'kill -TSTP $$; echo on; exit 5'; echo $?; fg >&2; echo $?`,
-			"no fork": `$run -F -- sh -c 'kill -TSTP $$; echo on; exit 5'; echo $?; fg >&2; echo $?`,
-			"twice":   `$run -c 'kill -TSTP $$; kill -TSTP $$; echo on; exit 5'; fg >&2; echo $?; fg >&2; echo $?`,
+			"TSTP":    `$run NAME -c 'kill -TSTP $$; echo on; exit 5'; echo $?; fg >&2; echo $?`,
+			"STOP":    `$run NAME -c 'kill -STOP $$; echo on; exit 5'; echo $?; fg >&2; echo $?`,
+			"posix":   `$run --posix NAME -c 'kill -TSTP $$; echo on; exit 5'; echo $?; fg >&2; echo $?`,
+			"no fork": `$run -F NAME -- sh -c 'kill -TSTP $$; echo on; exit 5'; echo $?; fg >&2; echo $?`,
+			"twice":   `$run NAME -c 'kill -TSTP $$; kill -TSTP $$; echo on; exit 5'; fg >&2; echo $?; fg >&2; echo $?`,
 		} {
 			t.Run(shell+" "+what, func(t *testing.T) {
 				t.Parallel()
 				name := newName(t)
-				cmd, said, _ := onTerminal(t, shell, `set -m; run="$procsem run `+name+`"; `+script)
+				cmd, said, _ := onTerminal(t, shell, `set -m; run="$procsem run"; `+strings.ReplaceAll(script, "NAME", name))
 				said.want(t, "148") // 128 + SIGTSTP
 				said.want(t, "on")
 				said.want(t, "5")
