@@ -51,8 +51,13 @@ LIMIT:
 Without -n the limit that exists is used, and 1 for a new semaphore. A -n that
 differs from the limit is an error while any process has the semaphore open, and
 the new limit if none has. "procsem resize" changes the limit at any time; a
-limit set that way stays, and -n is not used. A --posix semaphore that exists
-keeps its value, and -n is not used. In both cases a notice says so.
+limit set that way stays, and -n is not used, until "procsem resize --default". A
+--posix semaphore that exists keeps its value, and -n is not used. In both cases a
+notice says so.
+
+-n 50% is half of the processors that this process may use (its affinity, and on Linux
+the quota of its cgroup), rounded down; -n +0 is all of them, -n +2 two more and -n -1
+one less; but never less than 1. They are counted when procsem starts.
 
 At most 4096 processes can have a recoverable semaphore open at a time. run waits
 for one of them to end as it waits for a permit.
@@ -172,8 +177,10 @@ when procsem ends.`
 const resizeHelp = `The limit becomes N, 0 to 65535, at once and for all processes. Raising it lets
 waiters take the new permits at once. Lowering it takes no permit from its holder:
 no waiter gets a permit until fewer than N are held. With 0 no waiter gets one. The
-limit stays, whatever -n says, until the next resize or unlink. resize takes no
-slot: it works also while 4096 processes have the semaphore open.`
+limit stays, whatever -n says, until the next resize or unlink. With --default it
+stays as it is, and the next -n is used again as if resize had not been called. N may
+also be a part of the processors, as with "run -n". resize takes no slot: it works
+also while 4096 processes have the semaphore open.`
 
 const waitHelp = `The permit stays taken when procsem ends; post adds one. If SIGINT, SIGTERM,
 SIGHUP or SIGQUIT ends the wait, no permit was taken. Signals that were ignored
@@ -214,7 +221,7 @@ func newRoot(inv *invocation) *cobra.Command {
 		RunE:  inv.run,
 	}
 	run.Flags().SetInterspersed(false) // what follows NAME is the command's
-	limit(run, "", "at most `N` at a time (default: the limit that exists, else 1)")
+	limit(run, "", "at most `N` at a time: a number, or 50%, +0 or -1 of the processors (default: the limit that exists, else 1)")
 	timeout(run)
 	conflictStatus(run)
 	mode(run)
@@ -237,7 +244,9 @@ func newRoot(inv *invocation) *cobra.Command {
 	asJSON(show)
 	inBase64(show)
 
-	resize := &cobra.Command{Use: "resize NAME N", Short: "change a recoverable semaphore's limit", Long: resizeHelp, RunE: inv.resize}
+	resize := &cobra.Command{Use: "resize NAME N\nprocsem resize NAME --default", Short: "change a recoverable semaphore's limit", Long: resizeHelp, RunE: inv.resize}
+	resize.Flags().SetInterspersed(false) // N may be -1
+	resize.Flags().Bool(defaultFlag, false, "take back what resize has set: the limit stays, and the next -n is used again")
 
 	wait := &cobra.Command{Use: "wait [options] NAME", Short: "take a permit of a POSIX semaphore and keep it, waiting for one", Long: waitHelp, RunE: inv.wait}
 	timeout(wait)
@@ -287,6 +296,7 @@ const (
 	labelFlag     = "label"
 	jsonFlag      = "json"
 	base64Flag    = "base64"
+	defaultFlag   = "default"
 )
 
 // limit adds -n, and -j, as make and sem have it.
@@ -303,7 +313,7 @@ func limitIsSet(cmd *cobra.Command) bool {
 }
 
 func timeout(cmd *cobra.Command) {
-	cmd.Flags().StringP(timeoutFlag, "w", "", "give up after `TIME`: seconds (30, 0.5) or 1m30s; 0 tries once (default: wait for ever)")
+	cmd.Flags().StringP(timeoutFlag, "w", "", "give up after `TIME`: seconds (30, 0.5), 1m30s, 5min, 1d; 0 tries once (default: wait for ever)")
 }
 
 func mode(cmd *cobra.Command) {
@@ -463,7 +473,7 @@ func patienceOf(cmd *cobra.Command) (patience, error) {
 	p := patience{limit: forEver}
 	var err error
 	if cmd.Flags().Changed(timeoutFlag) {
-		if p.limit, err = parsed(cmd, timeoutFlag, parseTimeout); err != nil {
+		if p.limit, err = parsed(cmd, timeoutFlag, parseTime); err != nil {
 			return p, err
 		}
 	}
@@ -558,9 +568,9 @@ func openerOf(cmd *cobra.Command, name string, leastPOSIX int) (o opener, err er
 	if o.mode, err = parsed(cmd, modeFlag, parseMode); err != nil {
 		return o, err
 	}
-	parse := parseValue(1, permits.MaxPermits)
+	parse := parseLimit(1, permits.MaxPermits)
 	if o.posix {
-		parse = parseValue(leastPOSIX, semaphore.MaxValue)
+		parse = parseLimit(leastPOSIX, semaphore.MaxValue)
 	}
 	if o.limited {
 		o.limit, err = parsed(cmd, limitFlag, parse)
@@ -569,18 +579,27 @@ func openerOf(cmd *cobra.Command, name string, leastPOSIX int) (o opener, err er
 }
 
 func (inv *invocation) resize(cmd *cobra.Command, args []string) error {
-	if len(args) != 2 {
-		return usageError(cmd.CommandPath(), "arguments: %d; NAME and N are needed", len(args))
+	asDefault := isSet(cmd, defaultFlag)
+	if len(args) == 2 && args[1] == "--"+defaultFlag {
+		args, asDefault = args[:1], true
+	}
+	switch {
+	case asDefault && len(args) != 1:
+		return usageError(cmd.CommandPath(), "arguments: %d; with --default NAME is needed and no N", len(args))
+	case !asDefault && len(args) != 2:
+		return usageError(cmd.CommandPath(), "arguments: %d; NAME and N are needed, or NAME and --default", len(args))
 	}
 	name, err := cleanName(cmd, args[0])
 	if err != nil {
 		return err
 	}
-	n, err := parseValue(0, permits.MaxPermits)("N", args[1])
-	if err != nil {
-		return usageError(cmd.CommandPath(), "%w", err)
+	var n int
+	if !asDefault {
+		if n, err = parseLimit(0, permits.MaxPermits)("N", args[1]); err != nil {
+			return usageError(cmd.CommandPath(), "%w", err)
+		}
 	}
-	return setLimit(name, n)
+	return setLimit(name, n, asDefault)
 }
 
 func (inv *invocation) wait(cmd *cobra.Command, args []string) error {

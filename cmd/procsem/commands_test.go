@@ -169,7 +169,7 @@ func TestUsageErrors(t *testing.T) {
 		{"run -n 0 a true", `"0": a whole number from 1 to 65535`},
 		{"run --posix -n 0 a true", `"0": a whole number from 1 to 2147483647`},
 		{"run -n 65536 a true", `"65536"`},
-		{"run -n -1 a true", `"-1"`},
+		{"run -n -x a true", `"-x"`},
 		{"run -n four a true", `"four"`},
 		{"run -n 1.5 a true", `"1.5"`},
 		{"run --posix -n 2147483648 a true", `"2147483648"`},
@@ -193,7 +193,7 @@ func TestUsageErrors(t *testing.T) {
 		{"create", "NAME is missing"},
 		{"create a b", "2 names (a, b)"},
 		{"create -n 0 a", "from 1 to 65535"},
-		{"create --posix -n -1 a", "from 0 to 2147483647"},
+		{"create --posix -n -x a", "from 0 to 2147483647"},
 		{"create --mode 0800 a", `"0800": permission bits in octal`},
 		{"create --mode 01777 a", "0 to 0777"},
 		{"create --mode rw a", `"rw"`},
@@ -212,6 +212,9 @@ func TestUsageErrors(t *testing.T) {
 		{"show", "NAME is missing"},
 		{"show a b", "2 names"},
 		{"resize a", "NAME and N are needed"},
+		{"resize", "NAME and N are needed"},
+		{"resize --default", "with --default NAME is needed"},
+		{"resize --default a 2", "with --default NAME is needed and no N"},
 		{"resize a 1 2", "NAME and N are needed"},
 		{"resize a/b 1", "slash"},
 		{"resize a 65536", `"65536": a whole number from 0 to 65535`},
@@ -281,13 +284,36 @@ func TestStatusOfErrors(t *testing.T) {
 	}
 }
 
-func TestParseTimeout(t *testing.T) {
+func TestParseTime(t *testing.T) {
 	for s, want := range map[string]time.Duration{
 		"0": 0, "30": 30 * time.Second, "0.5": time.Second / 2, ".5": time.Second / 2,
-		"1m30s": 90 * time.Second, "10ms": 10 * time.Millisecond, "0s": 0,
+		"1m30s": 90 * time.Second, "10ms": 10 * time.Millisecond, "0s": 0, "1d": 24 * time.Hour, "5min": 5 * time.Minute,
+		"5 min": 5 * time.Minute, "1d12h": 36 * time.Hour, "1d 12h": 36 * time.Hour, "1.5 hours": 90 * time.Minute, "2w": 336 * time.Hour,
+		"2562047h": 2562047 * time.Hour,
 	} {
-		if got, err := parseTimeout("-w", s); err != nil || got != want {
-			t.Errorf("parseTimeout(%q) = %v, %v, want %v", s, got, err, want)
+		if got, err := parseTime("-w", s); err != nil || got != want {
+			t.Errorf("parseTime(%q) = %v, %v, want %v", s, got, err, want)
+		}
+	}
+	for _, s := range []string{"", " ", ".", "-1", "-1s", "+1", "1x", "1 2", "1..5s", "s", "1m30", "1e3", "0x10", "NaN", "Inf", "2562048h", "99999999999", "1d1"} {
+		if got, err := parseTime("-w", s); err == nil {
+			t.Errorf("parseTime(%q) = %v, want an error", s, got)
+		}
+	}
+}
+
+func TestParseLimit(t *testing.T) {
+	n := processors()
+	for s, want := range map[string]int{
+		"1": 1, "7": 7, "65535": 65535, "100%": n, "50%": max(1, n/2), "1%": max(1, n/100), "300%": 3 * n, "+0": n, "+2": n + 2, "-0": n, "-1": max(1, n-1), "-99999": 1, "0%": 1,
+	} {
+		if got, err := parseLimit(1, 65535)("-n", s); err != nil || got != want {
+			t.Errorf("parseLimit(%q) = %v, %v, want %v", s, got, err, want)
+		}
+	}
+	for _, s := range []string{"", "%", "0", "-", "+", "65536", "+65535", "-5%", "5%%", "99999999999999999999", "9999999%", "1.5", "1.5%", "half"} {
+		if got, err := parseLimit(1, 65535)("-n", s); err == nil {
+			t.Errorf("parseLimit(%q) = %v, want an error", s, got)
 		}
 	}
 }

@@ -211,8 +211,9 @@ func openBare(name string) (*semaphore.Semaphore, error) {
 	return s, missing(name, err)
 }
 
-// setLimit changes the limit of an existing recoverable semaphore.
-func setLimit(name string, n int) error {
+// setLimit changes the limit of an existing recoverable semaphore, or (asDefault) leaves it to those who
+// open it.
+func setLimit(name string, n int, asDefault bool) error {
 	eng := registered(semaphore.EngineRecoverable)
 	if eng == nil {
 		return &failure{statusUnavailable, errors.New("recoverable semaphores, which have a limit, are not in this build")}
@@ -224,7 +225,13 @@ func setLimit(name string, n int) error {
 		}
 		return err
 	}
-	err := eng.SetLimit(name, n, &engine.Options{Alone: alone})
+	o := &engine.Options{Alone: alone}
+	var err error
+	if asDefault {
+		err = eng.ForgetLimit(name, o)
+	} else {
+		err = eng.SetLimit(name, n, o)
+	}
 	if errors.Is(err, fs.ErrNotExist) {
 		err = cmp.Or(alone(nil), err)
 	}

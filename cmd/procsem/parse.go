@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io/fs"
 	"math"
+	"runtime"
 	"strconv"
 	"strings"
 	"time"
@@ -14,17 +15,6 @@ import (
 // The parser's own number and duration flags would accept 0x10 as a limit, read 010
 // as 8 and refuse 30 as a duration, so procsem's flags are strings that are parsed
 // here.
-
-// parseValue returns a parser of values or limits from least to most.
-func parseValue(least, most int) func(flag, s string) (int, error) {
-	return func(flag, s string) (int, error) {
-		n, err := strconv.Atoi(s)
-		if err != nil || n < least || n > most {
-			return 0, fmt.Errorf("%s %q: a whole number from %d to %d is allowed", flag, s, least, most)
-		}
-		return n, nil
-	}
-}
 
 func parseLabel(flag, s string) (string, error) {
 	if wrong := engine.WrongLabel(s); wrong != "" {
@@ -49,16 +39,63 @@ func parseMode(flag, s string) (fs.FileMode, error) {
 	return fs.FileMode(n), nil
 }
 
-// parseTimeout accepts 30, 0.5 (seconds) and 1m30s.
-func parseTimeout(flag, s string) (time.Duration, error) {
-	duration := s
-	if strings.Trim(s, "0123456789.") == "" {
-		duration += "s"
+// processors is how many processors this process may use.
+func processors() int { return runtime.GOMAXPROCS(0) }
+
+// parseLimit returns a parser of values or limits from least to most. It also accepts 50%, +0 and -1 of the
+// processors, as GNU parallel does.
+func parseLimit(least, most int) func(flag, s string) (int, error) {
+	return func(flag, s string) (int, error) {
+		percent, isPart := strings.CutSuffix(s, "%")
+		n, err := strconv.Atoi(percent)
+		switch {
+		case err != nil || n > most || isPart && n < 0:
+			n = least - 1
+		case isPart:
+			n = max(1, n*processors()/100)
+		case strings.HasPrefix(s, "+"), strings.HasPrefix(s, "-"):
+			n = max(1, processors()+n)
+		}
+		if n < least || n > most {
+			return 0, fmt.Errorf("%s %q: a whole number from %d to %d is allowed, or a part of the processors: 50%%, +0, -1", flag, s, least, most)
+		}
+		return n, nil
 	}
-	d, err := time.ParseDuration(duration)
-	if err != nil || d < 0 {
-		return 0, fmt.Errorf("%s %q: seconds (30, 0.5) or a duration (1m30s) from 0 to %v are allowed",
-			flag, s, time.Duration(math.MaxInt64).Truncate(time.Hour))
+}
+
+// units are those of systemd.time(7) up to weeks, and Go's.
+var units = map[string]time.Duration{
+	"ns": time.Nanosecond, "us": time.Microsecond, "µs": time.Microsecond, "ms": time.Millisecond, "msec": time.Millisecond,
+	"s": time.Second, "sec": time.Second, "second": time.Second, "seconds": time.Second,
+	"m": time.Minute, "min": time.Minute, "minute": time.Minute, "minutes": time.Minute,
+	"h": time.Hour, "hr": time.Hour, "hour": time.Hour, "hours": time.Hour,
+	"d": 24 * time.Hour, "day": 24 * time.Hour, "days": 24 * time.Hour,
+	"w": 7 * 24 * time.Hour, "week": 7 * 24 * time.Hour, "weeks": 7 * 24 * time.Hour,
+}
+
+// parseTime accepts 30, 0.5 (seconds), 1m30s, 5min and 1d 12h.
+func parseTime(flag, s string) (time.Duration, error) {
+	const digits = "0123456789."
+	sum := 0.0
+	rest := strings.TrimSpace(s)
+	if rest != "" && strings.Trim(rest, digits) == "" {
+		rest += "s"
 	}
-	return d, nil
+	for valid := rest != ""; valid && rest != ""; {
+		unit := strings.TrimLeft(rest, digits)
+		number, err := strconv.ParseFloat(rest[:len(rest)-len(unit)], 64)
+		unit = strings.TrimLeft(unit, " ")
+		end := strings.IndexAny(unit, digits+" ")
+		if end < 0 {
+			end = len(unit)
+		}
+		d := units[unit[:end]]
+		sum += number * float64(d)
+		rest = strings.TrimLeft(unit[end:], " ")
+		if valid = err == nil && d != 0 && sum < math.MaxInt64; valid && rest == "" {
+			return time.Duration(sum), nil
+		}
+	}
+	return 0, fmt.Errorf("%s %q: seconds (30, 0.5) or a time (1m30s, 5min, 1d) up to %v are allowed",
+		flag, s, time.Duration(math.MaxInt64).Truncate(time.Hour))
 }

@@ -234,10 +234,22 @@ func TestRunLimit(t *testing.T) {
 	step(0, stays, "ran\n", "run", "-n", "2", name, "-c", "echo ran") // also if no process has it open
 	step(0, "its limit is 5", "", "create", "-n", "2", name)
 	limit(5)
+	step(0, "", "", "resize", name, "--default")
+	limit(5)
+	step(0, "", "", "run", name, "-c", "exit 0")
+	limit(5)
+	step(0, "", "", "run", "-n", "2", name, "-c", "exit 0")
+	limit(2)
+	step(0, "", "", "resize", name, "-1")
+	limit(max(1, processors()-1))
+	step(0, "", "", "resize", "--default", name)
+	step(0, "", "", "run", "-n", "300%", name, "-c", "exit 0")
+	limit(3 * processors())
 	step(0, "", "", "resize", name, "0")
 	step(75, "no permit", "", "run", "-w", "0", name, "-c", "echo ran")
 	step(0, "", "", "unlink", name)
 	step(66, "no such semaphore", "", "resize", name, "1")
+	step(66, "no such semaphore", "", "resize", name, "--default")
 }
 
 func TestKilledRunWithCloseReleasesPermitAtOnce(t *testing.T) {

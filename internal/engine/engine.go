@@ -31,6 +31,9 @@ type Engine struct {
 	// SetLimit changes the limit of a semaphore that exists without being one of its users:
 	// it claims no slot. It is nil if semaphores of the engine have no limit.
 	SetLimit func(name string, n int, o *Options) error
+	// ForgetLimit takes back that a limit was set by SetLimit; it stays until one that is asked for
+	// may be adopted. It is nil where SetLimit is.
+	ForgetLimit func(name string, o *Options) error
 }
 
 // An Observation is one picture of a semaphore.

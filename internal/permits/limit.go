@@ -127,6 +127,10 @@ func (t *Table) Resize(host Host, n int) error {
 	return err
 }
 
+// ForgetSet takes back that an operator has set the limit: it stays as it is, and the next handle
+// that opens the semaphore alone may have another. The caller has the lock of the claim.
+func (t *Table) ForgetSet() { t.limit.And(^uint64(limitSet)) }
+
 // setLimit returns by how much the limit has grown: for so many waiters there is room.
 func (t *Table) setLimit(host Host, n int, set bool) (more int, err error) {
 	mark := t.permitsInUse()

@@ -40,6 +40,9 @@ func init() {
 		Unlink:   unlink,
 		Observe:  observe,
 		SetLimit: setLimit,
+		ForgetLimit: func(name string, o *engine.Options) error {
+			return claimed(name, o, func(h *handle) error { h.table.ForgetSet(); return nil })
+		},
 	})
 }
 
@@ -83,7 +86,13 @@ func setLimit(name string, n int, o *engine.Options) error {
 	if err := checkLimit(n, 0); err != nil {
 		return err
 	}
-	h, err := find(name, engine.OpenExisting, o, func(h *handle, _ *os.File) error { return h.table.Resize(h, n) })
+	return claimed(name, o, func(h *handle) error { return h.table.Resize(h, n) })
+}
+
+// claimed calls do with a handle that has no slot, under the lock of the claim of a semaphore
+// that exists.
+func claimed(name string, o *engine.Options, do func(h *handle) error) error {
+	h, err := find(name, engine.OpenExisting, o, func(h *handle, _ *os.File) error { return do(h) })
 	if err != nil {
 		return err
 	}
