@@ -185,7 +185,12 @@ also while 4096 processes have the semaphore open.`
 const waitHelp = `The permit stays taken when procsem ends; post adds one. If SIGINT, SIGTERM,
 SIGHUP or SIGQUIT ends the wait, no permit was taken. Signals that were ignored
 when procsem started stay ignored, as SIGINT in "procsem wait NAME &" of a shell
-script.`
+script.
+
+With --idle nothing is taken, and NAME is a recoverable semaphore: procsem ends when
+nobody holds a permit of it or waits for one, at some moment; "procsem run build make &"
+several times and then "procsem wait --idle build" waits for all of them that have begun
+to wait by then. It looks up to 200 times a second, and at least four times.`
 
 const unlinkHelp = `Processes that have the semaphore open go on with it; the next run or create makes a
 new one. On Windows the name of a POSIX semaphore cannot be removed while a process has it
@@ -248,7 +253,9 @@ func newRoot(inv *invocation) *cobra.Command {
 	resize.Flags().SetInterspersed(false) // N may be -1
 	resize.Flags().Bool(defaultFlag, false, "take back what resize has set: the limit stays, and the next -n is used again")
 
-	wait := &cobra.Command{Use: "wait [options] NAME", Short: "take a permit of a POSIX semaphore and keep it, waiting for one", Long: waitHelp, RunE: inv.wait}
+	wait := &cobra.Command{Use: "wait [options] NAME\nprocsem wait --idle [options] NAME",
+		Short: "take a permit of a POSIX semaphore and keep it; or wait until nobody uses a recoverable one", Long: waitHelp, RunE: inv.wait}
+	wait.Flags().Bool(idleFlag, false, "take nothing: wait until nobody holds a permit of a recoverable semaphore or waits for one")
 	timeout(wait)
 	conflictStatus(wait)
 
@@ -297,6 +304,7 @@ const (
 	jsonFlag      = "json"
 	base64Flag    = "base64"
 	defaultFlag   = "default"
+	idleFlag      = "idle"
 )
 
 // limit adds -n, and -j, as make and sem have it.
@@ -606,6 +614,13 @@ func (inv *invocation) wait(cmd *cobra.Command, args []string) error {
 	p, err := patienceOf(cmd)
 	if err != nil {
 		return err
+	}
+	if isSet(cmd, idleFlag) {
+		name, err := oneName(cmd, args)
+		if err != nil {
+			return err
+		}
+		return awaitIdle(name, p, watch(endSignals))
 	}
 	return takeAndKeep(cmd, args, p)
 }

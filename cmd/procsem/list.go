@@ -97,15 +97,7 @@ func summarize(f names.File) (summary, error) {
 	if !o.Recoverable {
 		return line, nil
 	}
-	holders, waiting := 0, 0
-	for _, h := range o.Handles {
-		if h.Permits > 0 {
-			holders++
-		}
-		if h.Waiting {
-			waiting++
-		}
-	}
+	holders, waiting := observation{o, line.Kind}.count()
 	line.Limit, line.Holders, line.Waiting = &o.Limit, &holders, &waiting
 	return line, nil
 }

@@ -20,6 +20,19 @@ type observation struct {
 	kind string
 }
 
+// count returns how many handles hold permits, and how many wait.
+func (o observation) count() (holders, waiters int) {
+	for _, h := range o.Handles {
+		if h.Permits > 0 {
+			holders++
+		}
+		if h.Waiting {
+			waiters++
+		}
+	}
+	return holders, waiters
+}
+
 // registered returns an engine if it is in this build, or nil.
 func registered(e semaphore.Engine) *engine.Engine {
 	all := engine.Registered()

@@ -252,6 +252,36 @@ func TestRunLimit(t *testing.T) {
 	step(66, "no such semaphore", "", "resize", name, "--default")
 }
 
+// wait --idle ends when the last holder has gone, and the last waiter, killed or not.
+func TestWaitIdle(t *testing.T) {
+	name, file := newName(t), filepath.Join(tempDir(t), "held")
+	if got := run(t, "wait", "--idle", name); got.status != 66 {
+		t.Errorf("no such semaphore: %+v, want status 66", got)
+	}
+	bare := newSemaphore(t, 1)
+	if got := run(t, "wait", "--idle", bare); got.status != 65 || !strings.Contains(got.stderr, "POSIX semaphore") {
+		t.Errorf("a bare count: %+v, want status 65", got)
+	}
+	first, _ := startHolder(t, name, file, "-o")
+	second, said := startWaiter(t, name, file, "-o")
+	holders := fmt.Sprintf("in use: 1 hold a permit, 1 wait: %d (", first.Process.Pid)
+	if got := run(t, "wait", "--idle", "-w", "0", "-E", "9", name); got.status != 9 || !isOneLine(got.stderr) || !strings.Contains(got.stderr, holders) {
+		t.Errorf("it is held: %+v, want status 9 and %q", got, holders)
+	}
+	idle := procsemCommand(t, "wait", "--idle", name)
+	start(t, idle)
+	kill(t, first.Process.Pid)
+	wait(t, first)
+	said.want(t, "held: true") // by the command of the first run
+	wait(t, second)
+	if got := wait(t, idle); got != (outcome{}) {
+		t.Errorf("nobody holds or waits: %+v", got)
+	}
+	if got := run(t, "wait", "--idle", "-w", "0", name); got != (outcome{}) {
+		t.Errorf("nobody holds or waits: %+v", got)
+	}
+}
+
 func TestKilledRunWithCloseReleasesPermitAtOnce(t *testing.T) {
 	name, file := newName(t), filepath.Join(tempDir(t), "held")
 	first, _ := startHolder(t, name, file, "-o")

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/procsem/semaphore"
+	"github.com/procsem/semaphore/internal/proc"
 )
 
 // A patience is how long to wait for a permit, and the exit status after that.
@@ -55,6 +56,57 @@ func openPatiently(o opener, p patience, w *watcher) (s *semaphore.Semaphore, ex
 		case <-time.After(pause):
 		}
 	}
+}
+
+// awaitIdle waits until nobody holds a permit of a recoverable semaphore, or waits for one. Nobody is
+// told when that is so, so it looks, at growing intervals.
+func awaitIdle(name string, p patience, w *watcher) error {
+	const shortest, longest = 5 * time.Millisecond, 250 * time.Millisecond
+	start := time.Now()
+	for pause := shortest; ; pause = min(2*pause, longest) {
+		o, err := observe(name)
+		switch {
+		case err != nil:
+			return err
+		case !o.Recoverable:
+			return &failure{statusDataErr, fmt.Errorf("%q is a POSIX semaphore, a bare count, which does not tell who holds a permit or waits", name)}
+		case len(o.Handles) == 0:
+			return nil
+		}
+		if p.limit != forEver {
+			left := p.limit - time.Since(start)
+			if left <= 0 {
+				return &failure{p.status, fmt.Errorf("%q is in use: %s", name, usersOf(o))}
+			}
+			pause = min(pause, left)
+		}
+		for timer := time.After(pause); timer != nil; {
+			select {
+			case sig := <-w.arrived:
+				if ends(sig) {
+					return signalled{sig}
+				}
+			case <-timer:
+				timer = nil
+			}
+		}
+	}
+}
+
+// usersOf says which processes hold permits or wait, the first three of them by name.
+func usersOf(o observation) string {
+	holders, waiters := o.count()
+	text := fmt.Sprintf("%d hold a permit, %d wait", holders, waiters)
+	for i, h := range o.Handles {
+		if i == 3 {
+			return text + ", and others"
+		}
+		text += fmt.Sprintf("%s %d", map[bool]string{true: ":", false: ","}[i == 0], h.PID)
+		if p, err := proc.Look(h.PID); err == nil && p.Command != "" {
+			text += fmt.Sprintf(" (%s)", printable(p.Command))
+		}
+	}
+	return text
 }
 
 // take waits for a permit. A signal of endSignals ends the wait with the error
