@@ -2,7 +2,10 @@ package semaphore
 
 import (
 	"context"
+	"os"
 	"sync"
+
+	"github.com/procsem/semaphore/internal/engine"
 )
 
 // A Permit is one permit that Acquire or TryAcquire took. It belongs to
@@ -133,6 +136,30 @@ func (p *Permit) release() error {
 		s.shut()
 	}
 	s.leave()
+	return nil
+}
+
+func init() {
+	engine.HandTo = func(permit any, f *os.File, pid int) error { return permit.(*Permit).handTo(f, pid) }
+}
+
+// handTo makes an open file the owner of the permit. After that Release does nothing.
+func (p *Permit) handTo(f *os.File, pid int) (err error) {
+	s := p.s
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.released || !s.enter() {
+		return s.fail("handto", ErrNotHeld)
+	}
+	defer s.leave()
+	if s.traits.Recoverable == nil {
+		return s.fail("handto", engine.Because(ErrUnsupported, "engine %v has bare counts; only permits of %v semaphores have owners", s.Engine(), EngineRecoverable))
+	}
+	if err := s.traits.Recoverable.HandTo(p.got, f, pid); err != nil {
+		return s.fail("handto", err)
+	}
+	p.released = true
+	s.forget(p)
 	return nil
 }
 

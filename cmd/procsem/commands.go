@@ -274,6 +274,7 @@ func newRoot(inv *invocation) *cobra.Command {
 	inBase64(unlink)
 
 	root.AddCommand(run, create, list, show, resize, wait, try, post, value, unlink)
+	root.AddCommand(lockCommands(inv)...)
 	for _, c := range root.Commands() {
 		c.DisableFlagsInUseLine = true
 		c.ValidArgsFunction = completeNames
@@ -305,6 +306,7 @@ const (
 	base64Flag    = "base64"
 	defaultFlag   = "default"
 	idleFlag      = "idle"
+	fdFlag        = "fd"
 )
 
 // limit adds -n, and -j, as make and sem have it.

@@ -34,7 +34,15 @@ type Engine struct {
 	// ForgetLimit takes back that a limit was set by SetLimit; it stays until one that is asked for
 	// may be adopted. It is nil where SetLimit is.
 	ForgetLimit func(name string, o *Options) error
+	// Handed returns how many permits an open file of the semaphore owns to which HandTo has given
+	// them, and gives them back if back is set. It is nil where a permit has no owner.
+	Handed func(name string, f *os.File, back bool, o *Options) (n int, err error)
 }
+
+// HandTo makes an open file of the semaphore, which is some other process's too, the owner of the
+// permit of a *semaphore.Permit: it comes back when the file's last descriptor is closed. pid is the
+// process that is to be shown as the holder. Package semaphore sets it.
+var HandTo func(permit any, f *os.File, pid int) error
 
 // An Observation is one picture of a semaphore.
 type Observation struct {
@@ -121,6 +129,8 @@ type Recoverable interface {
 	TakeTurn(place uint64, forPermit bool) (int, error)
 	// GiveAt gives a Permit's back, or returns ErrNotHeld if it is not held.
 	GiveAt(i int) error
+	// HandTo is what the variable of that name needs.
+	HandTo(i int, f *os.File, pid int) error
 	// HandOver makes the permit i, or one that the handle holds, that of another
 	// taker within the handle.
 	HandOver(i int, fromPermit, toPermit bool) (int, error)

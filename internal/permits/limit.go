@@ -112,19 +112,24 @@ func (o *Owner) SetLimit(n int, set bool) error {
 // waiters, can be left to the owners.
 func (t *Table) Resize(host Host, n int) error {
 	more, err := t.setLimit(host, n, true)
-	for range more {
+	t.notify(host, more)
+	return err
+}
+
+// notify is the Notify of a process without a slot.
+func (t *Table) notify(host Host, n int) {
+	for range n {
 		if t.Waiters() == 0 {
-			break
+			return
 		}
 		s, woken := t.callFirst(host)
 		for s >= 0 && !woken { // it is awake, or dead
 			s, woken = t.callFirst(host)
 		}
 		if s < 0 {
-			break
+			return
 		}
 	}
-	return err
 }
 
 // ForgetSet takes back that an operator has set the limit: it stays as it is, and the next handle

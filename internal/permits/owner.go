@@ -206,6 +206,9 @@ func (t *Table) occupy(host Host, id Identity, s int) *Owner {
 	return o
 }
 
+// MayLive reports whether a slot has an owner that was not found dead.
+func (t *Table) MayLive(s int) bool { return t.mayLive(s) }
+
 // Slots returns how many slots are in use, or were.
 func (t *Table) Slots() int { return t.slotsInUse() }
 

@@ -40,6 +40,7 @@ func init() {
 		Unlink:   unlink,
 		Observe:  observe,
 		SetLimit: setLimit,
+		Handed:   handed,
 		ForgetLimit: func(name string, o *engine.Options) error {
 			return claimed(name, o, func(h *handle) error { h.table.ForgetSet(); return nil })
 		},

@@ -50,6 +50,7 @@ const (
 	engine  = "internal/recoverable/recoverable.go"
 	older   = "internal/recoverable/older.go"
 	since   = "internal/permits/since.go"
+	handed  = "internal/recoverable/handed.go"
 	core    = "semaphore.go"
 	queue   = "wait.go"
 )
@@ -189,6 +190,17 @@ var mutants = []mutant{
 	{"SetLimit does not change the version", limit, "TestLoweringTwice", unit, []edit{
 		{"(limitMask|limitSet)+limitVersion)", "(limitMask|limitSet))"},
 		{"		if o.limit.CompareAndSwap(l, l&^shrinking) {", "		trace(Taking)\n		if o.limit.CompareAndSwap(l, l&^shrinking) {"},
+	}},
+
+	// An open file that holds permits.
+	{"nobody is told that a permit was handed to an open file", "internal/permits/handed.go", "TestHandTo", unit, []edit{
+		{"	o.Notify(1)\n	return true\n", "	return true\n"},
+	}},
+	{"an open file takes a slot that it has already", handed, "TestHandTo", whole, []edit{
+		{"	if alive, err := a.handle.Alive(slot); alive || err != nil {\n		return false, err\n	}\n	return a.locks", "	return a.locks"},
+	}},
+	{"unlock gives back what other open files hold", handed, "TestHandTo", whole, []edit{
+		{"!alive || others:", "!alive || others && !alive:"},
 	}},
 
 	// A waiter that leaves, and whatever gives back permits of others, notifies.
