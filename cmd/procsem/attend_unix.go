@@ -3,6 +3,7 @@
 package main
 
 import (
+	"io"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -38,7 +39,7 @@ func expect() *attendant {
 }
 
 // attend returns how procsem is to end.
-func (a *attendant) attend(command *exec.Cmd, w *watcher) error {
+func (a *attendant) attend(command *exec.Cmd, w *watcher, c *clock, stderr io.Writer) error {
 	a.process = command.Process
 	defer a.process.Release()
 	for {
@@ -46,6 +47,9 @@ func (a *attendant) attend(command *exec.Cmd, w *watcher) error {
 		select {
 		case sig := <-w.arrived:
 			w.deliver(a.process, sig)
+			continue
+		case <-c.timer:
+			c.strike(a.process, stderr)
 			continue
 		case <-a.changed:
 		case <-a.continued:
@@ -59,6 +63,12 @@ func (a *attendant) attend(command *exec.Cmd, w *watcher) error {
 			return w.endOf(ws)
 		}
 	}
+}
+
+// end asks a command to end. One that is stopped has to be continued for that.
+func end(p *os.Process) {
+	forward(p, syscall.SIGTERM)
+	forward(p, syscall.SIGCONT)
 }
 
 // look learns how the command's state has changed. As a shell waits for procsem and not

@@ -84,6 +84,14 @@ leaves running in the background inherit the variables, and not the permit, whos
 number is given to the next command. With --posix there are no numbers: PROCSEM_SLOT
 and PROCSEM_LIMIT are then not set, and removed if procsem has inherited them.
 
+HOW LONG:
+
+With --max-hold TIME the command is sent SIGTERM (and SIGCONT) when it has run for
+that long, and with --kill-after TIME SIGKILL that long after that; procsem says so and
+exits with 124, as timeout(1) does. Only the command gets the signals, not what it has
+started. On Windows it is killed at once. "timeout 1h procsem run build make" counts the
+wait for the permit too, and ends procsem; "procsem run --max-hold 1h build make" does not.
+
 IF PROCSEM IS KILLED:
 
 The command inherits an open file, the semaphore's lock. If procsem is killed
@@ -233,6 +241,8 @@ func newRoot(inv *invocation) *cobra.Command {
 	run.Flags().String(labelFlag, "", "tell whoever looks (procsem show) what this is: `TEXT` of at most 32 bytes")
 	run.Flags().BoolP(closeFlag, "o", false, "do not pass the lock on to the command (Windows: let it outlive procsem): if procsem is killed the permit comes back at once")
 	run.Flags().BoolP(noForkFlag, "F", false, "become the command instead of waiting for it (not on Windows)")
+	run.Flags().String(maxHoldFlag, "", "end the command by SIGTERM (Windows: kill it) when it has had the permit for `TIME`; the status is then 124")
+	run.Flags().String(killAfterFlag, "", "and by SIGKILL if it runs on for `TIME` after that")
 	run.Flags().StringP(shellFlag, "c", "", "run `LINE` by sh -c (Windows: cmd /c), instead of a command; also after NAME")
 	posix(run)
 
@@ -307,6 +317,8 @@ const (
 	defaultFlag   = "default"
 	idleFlag      = "idle"
 	fdFlag        = "fd"
+	maxHoldFlag   = "max-hold"
+	killAfterFlag = "kill-after"
 )
 
 // limit adds -n, and -j, as make and sem have it.

@@ -188,6 +188,11 @@ func TestUsageErrors(t *testing.T) {
 		{"run -w 99999999999 a true", `"99999999999"`},
 		{"run -E 256 a true", `"256": an exit status from 0 to 255`},
 		{"run -E -1 a true", `"-1"`},
+		{"run --max-hold 0 a true", "--max-hold 0: a time of more than 0"},
+		{"run --max-hold soon a true", `--max-hold "soon"`},
+		{"run --kill-after 1 a true", "--kill-after without --max-hold"},
+		{"run --max-hold 1 --kill-after 0 a true", "--kill-after 0"},
+		{"run -F --max-hold 1 a true", "--no-fork and --max-hold"},
 		{"run a/b -- true", "slash"},
 		{"run .. -- true", "directory"},
 		{"create", "NAME is missing"},
@@ -246,7 +251,7 @@ func TestHelpMentionsEveryExitStatus(t *testing.T) {
 			t.Errorf("%q: got %+v, want status 0 and nothing on stderr", args, got)
 		}
 		for _, status := range []int{0, statusUsage, statusDataErr, statusNoInput, statusUnavailable, statusOSErr,
-			statusCantCreate, statusTempFail, statusNoPerm, statusConfig, statusCannotExec, statusNotFound} {
+			statusCantCreate, statusTempFail, statusNoPerm, statusConfig, statusTimedOut, statusCannotExec, statusNotFound} {
 			if !strings.Contains(got.stdout, fmt.Sprintf("\n%d - ", status)) {
 				t.Errorf("%q does not explain exit status %d", args, status)
 			}

@@ -8,8 +8,10 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -109,5 +111,45 @@ func platformStatuses(*testing.T) []statusTest {
 	return []statusTest{
 		{"SIGKILL", []string{"-c", "kill -KILL $$"}, statusSignal + int(syscall.SIGKILL)},
 		{"SIGTERM", []string{"-c", "kill -TERM $$"}, statusSignal + int(syscall.SIGTERM)},
+	}
+}
+
+// A command that has had the permit for too long is asked to end, also if it is stopped, and is killed
+// if it does not. The permit comes back then.
+func TestMaxHold(t *testing.T) {
+	const forever = "while :; do sleep 0.01; done"
+	for what, tt := range map[string]struct {
+		flags  []string
+		line   string
+		stdout string
+		says   []string
+		status int
+	}{
+		"ends":         {nil, "echo begins; exec sleep 100", "begins\n", []string{"--max-hold"}, 124},
+		"cleans up":    {nil, `trap "echo cleaned; exit 3" TERM; echo begins; ` + forever, "begins\ncleaned\n", []string{"--max-hold"}, 124},
+		"is stopped":   {nil, "echo begins; kill -STOP $$; echo goes on", "begins\n", []string{"--max-hold"}, 124},
+		"does not end": {[]string{"--kill-after", "1ms"}, `trap "" TERM; echo begins; ` + forever, "begins\n", []string{"--max-hold", "--kill-after"}, 124},
+		"ends at once": {[]string{"--kill-after", "1d"}, "echo begins; exec sleep 100", "begins\n", []string{"--max-hold"}, 124},
+		"ends in time": {[]string{"--max-hold", "1d"}, "echo begins; exit 3", "begins\n", nil, 3},
+		"dies in time": {[]string{"--max-hold", "1d"}, "echo begins; kill -TERM $$", "begins\n", nil, statusSignal + int(syscall.SIGTERM)},
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			name := newName(t)
+			// On a slow machine the command needs a while to begin.
+			got := outcome{}
+			for hold := 100 * time.Millisecond; hold < deadline && got.stdout == ""; hold *= 2 {
+				got = run(t, append(append([]string{"run", "--max-hold", hold.String()}, tt.flags...), name, "-c", tt.line)...)
+			}
+			if got.status != tt.status || got.stdout != tt.stdout || strings.Count(got.stderr, "\n") != len(tt.says) {
+				t.Errorf("got %+v, want status %d and %q", got, tt.status, tt.stdout)
+			}
+			for _, says := range tt.says {
+				if !strings.Contains(got.stderr, says) {
+					t.Errorf("%q does not say %q", got.stderr, says)
+				}
+			}
+			checkValue(t, name, 1)
+		})
 	}
 }

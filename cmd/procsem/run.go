@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -10,6 +11,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/procsem/semaphore"
 	"github.com/spf13/cobra"
@@ -48,7 +50,13 @@ func (inv *invocation) run(cmd *cobra.Command, args []string) (err error) {
 			return usageError(cmd.CommandPath(), "--no-fork and --close; without procsem it is the command that has to keep the lock")
 		case !canBecome:
 			return &failure{statusUnavailable, errors.New("--no-fork: a process cannot become another program on " + runtime.GOOS)}
+		case cmd.Flags().Changed(maxHoldFlag):
+			return usageError(cmd.CommandPath(), "--no-fork and --max-hold; without procsem nobody is left to end the command")
 		}
+	}
+	bound, err := boundOf(cmd)
+	if err != nil {
+		return err
 	}
 
 	// Signals are caught before the permit is taken, so that at no moment a signal
@@ -101,7 +109,74 @@ func (inv *invocation) run(cmd *cobra.Command, args []string) (err error) {
 		}
 		defer release()
 	}
-	return runCommand(command, w)
+	return inv.runCommand(command, w, bound)
+}
+
+// A bound is how long the command may run with the permit, and what follows.
+type bound struct {
+	hold      time.Duration // 0: as long as it takes
+	killAfter time.Duration // after that; 0: never
+}
+
+func boundOf(cmd *cobra.Command) (b bound, err error) {
+	for _, flag := range []struct {
+		name string
+		to   *time.Duration
+	}{{maxHoldFlag, &b.hold}, {killAfterFlag, &b.killAfter}} {
+		if !cmd.Flags().Changed(flag.name) {
+			continue
+		}
+		if *flag.to, err = parsed(cmd, flag.name, parseTime); err != nil {
+			return b, err
+		}
+		if *flag.to == 0 {
+			return b, usageError(cmd.CommandPath(), "--%s 0: a time of more than 0 is allowed", flag.name)
+		}
+	}
+	if b.killAfter != 0 && b.hold == 0 {
+		return b, usageError(cmd.CommandPath(), "--kill-after without --max-hold, after which it is reckoned")
+	}
+	return b, nil
+}
+
+// A clock runs while the command does, and says when its time is over, and then when it is to be
+// killed.
+type clock struct {
+	bound
+	over  bool
+	timer <-chan time.Time
+}
+
+func (b bound) start() *clock {
+	c := &clock{bound: b}
+	if b.hold != 0 {
+		c.timer = time.After(b.hold)
+	}
+	return c
+}
+
+// strike ends the command, first as it likes and then at once. It is called when the timer says so.
+func (c *clock) strike(p *os.Process, stderr io.Writer) {
+	c.timer = nil
+	if c.over {
+		complain(stderr, "--kill-after: the command runs on after %v, and is killed", c.killAfter)
+		_ = p.Kill()
+		return
+	}
+	complain(stderr, "--max-hold: the command has had the permit for %v, and is ended", c.hold)
+	c.over = true
+	end(p)
+	if c.killAfter != 0 {
+		c.timer = time.After(c.killAfter)
+	}
+}
+
+// status is that of timeout(1) if the command's time was over.
+func (c *clock) status(err error) error {
+	if c.over {
+		return commandStatus(statusTimedOut)
+	}
+	return err
 }
 
 // noticeLimit prints a notice if the limit that was asked for is not used.
@@ -161,7 +236,7 @@ func commandOf(cmd *cobra.Command, name string, words []string) (func() *exec.Cm
 
 // runCommand runs the command to its end, in our process group, and returns how
 // procsem is to end then.
-func runCommand(command *exec.Cmd, w *watcher) error {
+func (inv *invocation) runCommand(command *exec.Cmd, w *watcher, b bound) error {
 	// A signal of endSignals that came before the command started is not for the
 	// command: it was sent to a process that only waited, and ends procsem.
 	for _, sig := range w.pending() {
@@ -187,7 +262,8 @@ func runCommand(command *exec.Cmd, w *watcher) error {
 		w.received[sig] = true
 		forward(command.Process, sig)
 	}
-	return a.attend(command, w)
+	c := b.start()
+	return c.status(a.attend(command, w, c, inv.stderr))
 }
 
 // deliver forwards a signal that came while the command runs.

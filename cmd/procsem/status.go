@@ -25,6 +25,7 @@ const (
 	statusTempFail    = 75
 	statusNoPerm      = 77
 	statusConfig      = 78
+	statusTimedOut    = 124
 	statusCannotExec  = 126
 	statusNotFound    = 127
 	statusSignal      = 128 // plus the signal's number
@@ -42,6 +43,7 @@ const statusHelp = `EXIT STATUS:
 75 - gave up waiting for a permit (-E sets another status)
 77 - permission denied
 78 - run, create: -n differs from the limit of a semaphore in use
+124 - run --max-hold: the command had run for too long, and was ended
 126 - run: the command was found but could not be executed
 127 - run: the command was not found
 128+N - run: signal N killed the command
