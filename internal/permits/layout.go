@@ -76,7 +76,9 @@ type header struct {
 
 	waiters atomic.Uint64 // see waiters.go
 	tickets atomic.Uint64 // the last ticket taken; see line.go
-	_       [6]uint64
+
+	gathering atomic.Uint64 // 0, or the owner that gathers permits; see gather.go
+	_         [5]uint64
 
 	// Bit g of the summary, for g > 0, is clear if none of the permits 64g to
 	// 64g+63 is free; see hint.go.
@@ -103,7 +105,9 @@ type slot struct {
 	since    atomic.Int64  // Times, for people; see since.go
 	waited   atomic.Int64
 	label    [MaxLabel / 8]atomic.Uint64 // and zeros
-	_        [2]uint64
+	_        uint64
+	want     atomic.Uint32 // how many permits the waiter in the line wants, if not one; see gather.go
+	_        uint32
 }
 
 const (
@@ -160,9 +164,10 @@ const (
 	Waking
 	Shrinking
 	Reaping
+	Gathering
 )
 
-var stepNames = [...]string{"idle", "taking", "claiming a slot", "waiting", "waking", "shrinking", "reaping"}
+var stepNames = [...]string{"idle", "taking", "claiming a slot", "waiting", "waking", "shrinking", "reaping", "gathering"}
 
 func (s Step) String() string {
 	if int(s) >= len(stepNames) {

@@ -99,6 +99,7 @@ func (o *Owner) SetLimit(n int, set bool) error {
 	}
 	more, err := o.setLimit(o.host, n, set)
 	o.Notify(more)
+	o.callGatherer(o.host)
 	return err
 }
 
@@ -113,6 +114,7 @@ func (o *Owner) SetLimit(n int, set bool) error {
 func (t *Table) Resize(host Host, n int) error {
 	more, err := t.setLimit(host, n, true)
 	t.notify(host, more)
+	t.callGatherer(host)
 	return err
 }
 

@@ -18,7 +18,7 @@ import (
 // ticket sees everyone that has an earlier one. A giver calls a waiter by setting the bit
 // called, and wakes it; the waiter clears the bit before it looks for a permit.
 //
-// A waiter takes a permit only if more are free than there are waiters before it, but for some
+// A waiter takes a permit only if more are free than those before it want, but for some
 // that are late. To be called means no more than to be woken. A waiter that finds a free permit
 // and may not take it calls the first waiter that is not called. If one before it is called, the
 // permit is for that one, and comes back to the line if it does not take it: it passes the call on
@@ -29,7 +29,8 @@ const (
 	joiningBit  = 1 << 1 // the rest is the owner's generation, not a ticket
 	pollsBit    = 1 << 2 // it looks now and then, and nobody wakes it
 	idleBit     = 1 << 3 // it has no waiter any more, and its server will leave
-	ticketShift = 4
+	severalBit  = 1 << 4 // it wants several permits: see gather.go
+	ticketShift = 5
 )
 
 // Patience with others in the line. Tests have more, for they may run on a slow machine.
@@ -69,7 +70,7 @@ func (o *Owner) Entry() Word { return Word{futex.LowHalf(&o.line[o.slot]), uint3
 // stands writes into the line that the owner's waiter has that ticket. It reports whether the
 // owner was called, which it uses up by that.
 func (o *Owner) stands(ticket uint64) (called bool) {
-	entry := ticket<<ticketShift | o.entry&pollsBit
+	entry := ticket<<ticketShift | o.entry&pollsBit | o.several
 	if entry&pollsBit != 0 {
 		o.slots[o.slot].calledAt.Store(time.Now().UnixNano())
 	}
@@ -118,9 +119,9 @@ func (o *Owner) Vain() {
 }
 
 // gone reports whether nobody waits at an entry any more: its exit was reported, or its handle
-// has no waiter.
+// has no waiter; or whether it waits in vain, for more permits than there are.
 func (t *Table) gone(s int, entry uint64) bool {
-	return entry&idleBit != 0 || t.slots[s].live.Load()&futex.OwnerDied != 0
+	return entry&idleBit != 0 || t.slots[s].live.Load()&futex.OwnerDied != 0 || t.wantsTooMany(s, entry)
 }
 
 // late reports whether a waiter has not done for long what it should have done: looked for a
@@ -170,8 +171,8 @@ func (t *Table) firstCalled(below uint64) (slot int) {
 	return first.slot
 }
 
-// ahead returns how many others are in the line with lesser tickets, and reports whether one
-// of them is late; these are not counted.
+// ahead returns how many permits others want that are in the line with lesser tickets, and reports
+// whether one of them is late; these are not counted.
 func (o *Owner) ahead(ticket uint64) (others int, late bool) {
 	for s := range o.slotsInUse() {
 		switch e := o.line[s].Load(); {
@@ -179,14 +180,14 @@ func (o *Owner) ahead(ticket uint64) (others int, late bool) {
 		case o.late(s, e):
 			late = true
 		default:
-			others++
+			others += o.wanted(s, e)
 		}
 	}
 	return others, late
 }
 
-// isTurn reports whether a waiter with that ticket may take a permit: if more are free than there
-// are waiters before it. If one before it is late others may be that were stopped together with
+// isTurn reports whether a waiter with that ticket may take a permit: if more are free than those
+// before it want. If one before it is late others may be that were stopped together with
 // that one, and to call them one after the other would take too long; so whoever is awake may go first, if it has
 // waited so long itself that it is not here to get past those who are awake too.
 func (o *Owner) isTurn(ticket uint64) bool {
@@ -218,6 +219,7 @@ func (o *Owner) TakeTurn(ticket uint64, forPermit bool) (i int, ok bool) {
 	if ticket == 0 {
 		return o.Take(forPermit)
 	}
+	o.several = 0
 	if o.stands(ticket) {
 		o.unused = true
 	}
@@ -233,8 +235,17 @@ func (o *Owner) TakeTurn(ticket uint64, forPermit bool) (i int, ok bool) {
 }
 
 // Rely reports whether a free permit is for a waiter that is called: one before the owner in the
-// line, which it wakes, or the owner itself, which has not looked since.
-func (o *Owner) Rely() bool { return o.relyOn(ticketOf(o.entry) + 1) }
+// line, which it wakes, or the owner itself, which has not looked since. If its waiter can take none,
+// Rely calls one that can, and reports true.
+func (o *Owner) Rely() bool {
+	if !o.canTake() {
+		if !o.relyOn(^uint64(0)) {
+			o.callFirst(o.host)
+		}
+		return true
+	}
+	return o.relyOn(ticketOf(o.entry) + 1)
+}
 
 // relyOn reports whether a waiter with a lesser ticket than that is called, and wakes it, unless it
 // is the owner's own.
@@ -259,7 +270,7 @@ func (t *Table) callFirst(host Host) (slot int, woken bool) {
 			switch e := t.line[s].Load(); {
 			case !hasTicket(e):
 			case e&calledBit == 0:
-				if next.isAfter(e) && !t.gone(s, e) && !t.late(s, e) {
+				if next.isAfter(e) && !t.gone(s, e) && !t.late(s, e) && !t.blocked(s, e) {
 					next = inLine{s, e}
 				}
 			case punctual.isAfter(e) && !t.gone(s, e): // called is before it

@@ -112,7 +112,9 @@ func (t *Table) picture() Picture {
 			continue
 		}
 		h.hold(held[s])
-		h.Waits = h.Waits && t.slots[s].state.Load() == slotUsed
+		if t.slots[s].state.Load() != slotUsed {
+			h.Waits, h.Want = false, 0
+		}
 		h.Doing = Idle // it changes too often to be the same in two copies
 		if h.Permits > 0 || h.Waits {
 			p.Handles = append(p.Handles, Handle{h, s, gen})

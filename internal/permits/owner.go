@@ -49,9 +49,12 @@ type Owner struct {
 	clearing sync.Mutex // held while the slot names a group; see clear
 
 	// The server's.
-	entry  uint64 // the slot's entry of the line, not called; 0: it has none
-	reaped uint64 // the ticket with which it was reaped though it lives
-	unused bool   // it was called, and has taken no permit since
+	entry   uint64 // the slot's entry of the line, not called; 0: it has none
+	reaped  uint64 // the ticket with which it was reaped though it lives
+	unused  bool   // it was called, and has taken no permit since
+	several uint64 // severalBit if its waiter wants several permits, else 0
+
+	gatherer gatherer
 }
 
 // An Identity is what people want to know about a handle: its process, when the
@@ -459,7 +462,11 @@ func (o *Owner) HoldsNone() bool {
 // GiveAll gives back all permits that were taken for the handle and for its Permits.
 func (o *Owner) GiveAll() (n int) {
 	n = o.sweep(func(w uint64) bool { return w>>genShift == o.word>>genShift })
-	o.Notify(n)
+	if o.endGathering(o.word) {
+		o.Notify(max(n, 1))
+	} else {
+		o.Notify(n)
+	}
 	return n
 }
 

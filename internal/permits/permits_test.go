@@ -279,7 +279,7 @@ func TestLateCleaner(t *testing.T) {
 		t.Fatalf("slot %d generation %d after slot %d generation %d", next.slot, next.gen, dead.slot, dead.gen)
 	}
 	next.Take(false)
-	if freed := cleaner.reapOwner(dead.slot, dead.gen, dead.gen); freed != 0 {
+	if freed, _ := cleaner.reapOwner(dead.slot, dead.gen, dead.gen); freed != 0 {
 		t.Errorf("it freed %d", freed)
 	}
 	if f := cleaner.Reap(true); f.Held != 1 || f.Freed != 0 {

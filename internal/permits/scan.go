@@ -23,6 +23,7 @@ type Findings struct {
 	Free  bool // there is a free permit
 	Freed int  // permits of dead owners that were given back
 	Again bool // an owner was reaped: what was seen of it before may be outdated
+	Ended bool // one of those gathered: permits may be free that were for it
 	Dying []DyingOwner
 	Watch []Word // liveness words to sleep on
 	Err   error  // the last error of the Host
@@ -35,6 +36,14 @@ type Findings struct {
 	Before  int // those of them in slots before the owner's own
 
 	share *share // nil: of all locks that there is a reason to ask for
+}
+
+// Back returns how many waiters are to be notified.
+func (f *Findings) Back() int {
+	if f.Ended {
+		return max(f.Freed, 1)
+	}
+	return f.Freed
 }
 
 // A DyingOwner is an owner whose exit the kernel has reported, but whose lock is still
@@ -101,7 +110,7 @@ func (sh *share) includes(s int, live uint32) bool {
 // while all words have the values that were read misses no exit.
 //
 // Scan notifies no waiter of the permits that it has given back: the caller must call
-// Notify.
+// Notify, of as many as Back says.
 func (o *Owner) Scan(all bool, watch []Word) Findings { return o.scan(all, watch, nil) }
 
 func (o *Owner) scan(all bool, watch []Word, of *share) Findings {
@@ -130,6 +139,9 @@ func (o *Owner) scan(all bool, watch []Word, of *share) Findings {
 		}
 	}
 	var holders set
+	if s := o.gathers(); s >= 0 {
+		holders.add(s) // others wait for it as they do for a holder
+	}
 	n := o.permitsInUse()
 	for i := range n {
 		w := o.words[i].Load()
@@ -178,7 +190,7 @@ func (o *Owner) Reap(all bool) Findings { return o.reap(all, nil) }
 
 func (o *Owner) reap(all bool, of *share) Findings {
 	f := o.scan(all, nil, of)
-	o.Notify(f.Freed)
+	o.Notify(f.Back())
 	return f
 }
 
@@ -266,16 +278,20 @@ func (o *Owner) visit(s int, all, matters bool, f *Findings) {
 	// it notified a waiter; and its exit will not be reported again. So the caller has
 	// to look again.
 	f.Again = true
-	freed := o.reapOwner(s, gen, entry)
+	freed, ended := o.reapOwner(s, gen, entry)
 	f.Freed += freed
 	f.Held -= freed
+	f.Ended = f.Ended || ended
 }
 
 // reapOwner gives back what a dead owner held, takes it out of the line, and writes into its
 // slot that it was reaped. entry is what the line said before the lock was asked for: only the
 // process that has the lock writes a new entry, so the one that wrote this is dead. The slot's
 // next owner writes another one, which stays, for tickets and generations are not used twice.
-func (o *Owner) reapOwner(s int, gen, entry uint64) (freed int) {
+//
+// It ends the gathering last. Until then nobody else gathers, and whoever dies in here leaves a
+// gatherer that the next scan finds again.
+func (o *Owner) reapOwner(s int, gen, entry uint64) (freed int, ended bool) {
 	defer o.do(o.do(Reaping))
 	slot := &o.slots[s]
 	owner := ownerWord(s, gen) >> genShift
@@ -290,7 +306,7 @@ func (o *Owner) reapOwner(s int, gen, entry uint64) (freed int) {
 	if slot.gen.Load() == gen {
 		slot.reaped.Store(uint32(gen))
 	}
-	return freed
+	return freed, o.endGathering(ownerWord(s, gen))
 }
 
 // Suspects reports whether there are owners that may be dead and were not reaped yet.
@@ -310,6 +326,7 @@ type Holder struct {
 	Times
 	Permits int
 	Waits   bool
+	Want    int // how many permits it waits for, or All; 0 if it does not wait
 	Doing   Step
 }
 

@@ -94,7 +94,8 @@ func (t *Table) look(s int) (h Holder, gen uint64, ok bool) {
 	h.Opened = slot.opened.Load()
 	h.PID, h.Started, h.Label = int(slot.pid.Load()), slot.started.Load(), slot.labelText()
 	h.Times = slot.times()
-	h.Waits, h.Doing = hasPlace(t.line[s].Load()), Step(slot.doing.Load())
+	entry := t.line[s].Load()
+	h.Waits, h.Want, h.Doing = hasPlace(entry), t.wantOf(s, entry), Step(slot.doing.Load())
 	return h, gen, h.Opened != 0 && slot.opened.Load() == h.Opened && slot.gen.Load() == gen
 }
 

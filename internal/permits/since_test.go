@@ -146,7 +146,7 @@ func TestSlotGetsAnotherOwner(t *testing.T) {
 	ticket := o.Ticket()
 	o.TakeTurn(ticket, false)
 	o.Stamp(time.Now())
-	held := Holder{Identity: first, Times: w.times(), Permits: 1, Waits: true}
+	held := Holder{Identity: first, Times: w.times(), Permits: 1, Waits: true, Want: 1}
 	is("a holder that waits again", held)
 	w.dies(o)
 

@@ -84,7 +84,7 @@ func (o *Owner) PassOn(slept []Word, woken bool, dying func([]DyingOwner) bool) 
 	woken = woken || o.unused
 	if changed(slept) {
 		f := o.Scan(false, nil)
-		freed = f.Freed
+		freed = f.Back()
 		woken = woken || dying(f.Dying)
 	}
 	if freed == 0 && (woken || o.room() && o.mayTake() && !o.relyOn(^uint64(0))) {
@@ -131,7 +131,8 @@ func (o *Owner) Notify(n int) {
 			return // they are awake, or woken now, and will look
 		}
 		// The counted ones are dead.
-		n = o.Scan(false, nil).Freed + o.reapWaiters()
+		f := o.Scan(false, nil)
+		n = f.Back() + o.reapWaiters()
 		o.Heal(w)
 	}
 }
@@ -145,7 +146,7 @@ func (o *Owner) isDead(s int, n *int) bool {
 	}
 	var f Findings
 	o.visit(s, true, true, &f)
-	*n += f.Freed
+	*n += f.Back()
 	return f.Again
 }
 

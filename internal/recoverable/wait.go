@@ -136,7 +136,7 @@ func (s *server) scan() bool {
 	if found.Freed > 0 && s.netDue {
 		testhook.Rescued.Add(1)
 	}
-	s.owner.Notify(found.Freed)
+	s.owner.Notify(found.Back())
 	if found.Freed > 0 || found.Again {
 		return false
 	}
