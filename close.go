@@ -110,7 +110,7 @@ func (s *Semaphore) settle() {
 // gives it back itself.
 func (s *Semaphore) giveAllBack() (permits int) {
 	for range s.held.Swap(0) {
-		if s.giveBack(0, true) {
+		if s.giveBack(grant{}, one) {
 			permits++
 		}
 	}

@@ -764,7 +764,7 @@ func TestFailEndsNoLaterWait(t *testing.T) {
 	s := &Semaphore{back: &fakeBackend{t: t}}
 	turn := &turn{s: s}
 	join := func() *waitqueue.Waiter {
-		w, _, err := s.queue.Join(nil, false)
+		w, _, err := s.queue.Join(nil, waitqueue.Wants{Number: 1})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -8,13 +8,14 @@ import (
 )
 
 // A Holder is an open handle of a recoverable semaphore that holds permits or
-// waits for one.
+// waits for them. It may do both: what AcquireN has gathered so far counts as held.
 type Holder struct {
 	PID     int       // of the process that opened it, as it saw itself: pid namespaces differ
 	Started time.Time // when that process started, to a second; zero if not known, as on all but Linux and Windows
 	Opened  time.Time // when it opened the handle
 	Permits int       // how many it holds
 	Waiting bool      // whether it waits for one: it has its place in the order by then
+	Want    int       // how many its first waiter wants: 1, or what AcquireN was asked for, All among it; 0 if it does not wait
 
 	// Since is when it took its last permit, if it holds any, and Waited how long it had waited
 	// for that one. Both are zero if that is not known. They are known if the call that took it had to

@@ -3,19 +3,22 @@ package semaphore
 import (
 	"context"
 	"os"
+	"slices"
+	"strconv"
 	"sync"
 
 	"github.com/procsem/semaphore/internal/engine"
+	"github.com/procsem/semaphore/internal/permits"
 )
 
-// A Permit is one permit that Acquire or TryAcquire took. It belongs to
+// A Permit is what Acquire, AcquireN and their like took: one permit, or several. It belongs to
 // the code that has the Permit, not to the handle: Post does not give it, and it stays
 // valid after the handle is closed. But Close gives it back if the semaphore is a
 // recoverable one or the handle was opened WithCloseOnExit.
 type Permit struct {
 	s          *Semaphore
-	ownsHandle bool // of the function Acquire: no other code knows the handle
-	got        int  // its number, where permits have owners
+	ownsHandle bool  // of the function Acquire: no other code knows the handle
+	got        grant // their numbers, where permits have owners
 
 	mu       sync.Mutex
 	released bool
@@ -34,7 +37,7 @@ func Acquire(ctx context.Context, name string, opts ...Option) (*Permit, error) 
 	if err != nil {
 		return nil, err
 	}
-	p, err := s.acquire(ctx, blocks, "acquire", true)
+	p, err := s.acquire(ctx, blocks, 1, "acquire", true)
 	if err != nil {
 		s.shut()
 		s.stayIfDying()
@@ -50,21 +53,89 @@ func (s *Semaphore) Acquire(ctx context.Context) (*Permit, error) {
 		s.stayIfDying()
 		return nil, err
 	}
-	return s.acquire(ctx, blocks, "acquire", false)
+	return s.acquire(ctx, blocks, 1, "acquire", false)
 }
 
 // TryAcquire is TryWait whose permit has an owner of its own, the Permit.
 func (s *Semaphore) TryAcquire() (*Permit, error) {
-	return s.acquire(context.Background(), tries, "tryacquire", false)
+	return s.acquire(context.Background(), tries, 1, "tryacquire", false)
 }
 
-func (s *Semaphore) acquire(ctx context.Context, how how, op string, ownsHandle bool) (_ *Permit, err error) {
+// All stands for all permits that there are.
+const All = permits.All
+
+// AcquireN is Acquire of n permits at once: all or nothing, released together by the one
+// Release. They are permits of a recoverable semaphore; with another engine n can only be 1.
+//
+// A waiter that wants several has its place in the order as any other has. When it is in
+// front it gathers: it takes the permits that are free, and those that come back, until it has n. Those
+// behind it wait meanwhile, so single permits do not starve it. At most one waiter gathers at a time, so two
+// requests never wait for each other's parts. What it has gathered comes back when ctx ends,
+// when the handle is closed, and by itself when the process dies.
+//
+// With All it takes as many as the limit says when the last one is taken, but one at least: then
+// nobody else holds one, until it is released, or SetLimit raises the limit. So it excludes all others
+// (readers take one permit, a writer All), and waits until all work under the limit has ended. An
+// n above the limit is ErrInvalidValue. If SetLimit lowers the limit below n while it waits, it goes
+// on waiting, for the limit to be raised again, and others are served meanwhile.
+//
+// A program that holds permits while it waits for more can still deadlock with another
+// one that does so, as with any lock; and All waits for ever if the program itself holds one.
+//
+// Errors: those of Acquire, ErrInvalidValue, ErrUnsupported if n > 1 or All and the engine is not
+// EngineRecoverable.
+func (s *Semaphore) AcquireN(ctx context.Context, n int) (*Permit, error) {
+	if err := ctx.Err(); err != nil {
+		s.stayIfDying()
+		return nil, err
+	}
+	return s.acquire(ctx, blocks, n, "acquire", false)
+}
+
+// TryAcquireN is TryAcquire of n permits at once, as AcquireN takes them: it takes them if so many are free now
+// beyond what waiters want, and else none. If others take permits at the same moment both may get
+// ErrWouldBlock.
+func (s *Semaphore) TryAcquireN(n int) (*Permit, error) {
+	return s.acquire(context.Background(), tries, n, "tryacquire", false)
+}
+
+// checkNumber checks how many permits are asked for. The caller is inside (enter).
+func (s *Semaphore) checkNumber(n int) error {
+	r := s.traits.Recoverable
+	switch {
+	case n < 1 && n != All:
+		return engine.Because(ErrInvalidValue, "%d permits; allowed are 1 to the limit, or All", n)
+	case n == 1:
+		return nil
+	case r == nil:
+		return engine.Because(ErrUnsupported, "%s permits at once: engine %v has bare counts, of which two that take several could each hold a part and wait for each other; open it WithRecovery(true)", numberText(n), s.Engine())
+	case n == All:
+		return nil
+	}
+	limit, err := r.Limit()
+	if err == nil && n > limit {
+		err = engine.Because(ErrInvalidValue, "%d permits, and the limit is %d; allowed are 1 to the limit, or All", n, limit)
+	}
+	return err
+}
+
+func numberText(n int) string {
+	if n == All {
+		return "all"
+	}
+	return strconv.Itoa(n)
+}
+
+func (s *Semaphore) acquire(ctx context.Context, how how, n int, op string, ownsHandle bool) (_ *Permit, err error) {
 	defer s.stayIfFailed(&err)
 	if !s.enter() {
 		return nil, s.fail(op, ErrClosed)
 	}
 	defer s.leave()
-	got, began, err := s.obtain(ctx, how, false)
+	if err := s.checkNumber(n); err != nil {
+		return nil, s.fail(op, err)
+	}
+	got, began, err := s.obtain(ctx, how, wants{Number: n, ForPermit: true})
 	if err == errStopped {
 		return nil, ctx.Err()
 	} else if err != nil {
@@ -82,8 +153,8 @@ func (s *Semaphore) acquire(ctx context.Context, how how, op string, ownsHandle 
 	if s.closed() {
 		// Close may have missed the permit in its sweep; if it has not, one
 		// of the two releases counts.
-		if s.traits.Recoverable != nil {
-			s.traits.Recoverable.GiveAt(got)
+		if r := s.traits.Recoverable; r != nil {
+			r.GiveSeveral(p.numbers())
 		}
 		if p.release() != nil {
 			p.abandon()
@@ -155,7 +226,10 @@ func (p *Permit) handTo(f *os.File, pid int) (err error) {
 	if s.traits.Recoverable == nil {
 		return s.fail("handto", engine.Because(ErrUnsupported, "engine %v has bare counts; only permits of %v semaphores have owners", s.Engine(), EngineRecoverable))
 	}
-	if err := s.traits.Recoverable.HandTo(p.got, f, pid); err != nil {
+	if p.got.Several != nil {
+		return s.fail("handto", engine.Because(ErrUnsupported, "%d permits at once; an open file gets one", len(p.got.Several)))
+	}
+	if err := s.traits.Recoverable.HandTo(p.got.Number, f, pid); err != nil {
 		return s.fail("handto", err)
 	}
 	p.released = true
@@ -163,15 +237,15 @@ func (p *Permit) handTo(f *os.File, pid int) (err error) {
 	return nil
 }
 
-// Slots returns the numbers of what the Permit holds, in ascending order: a Permit of
-// one permit has one. With a limit of n the permits of a semaphore are numbered from 0
+// Slots returns the numbers of what the Permit holds, in ascending order: one, or as many as
+// AcquireN took. With a limit of n the permits of a semaphore are numbered from 0
 // to n-1, and no two that are held at the same moment have the same number, whichever
 // processes of the machine hold them. So a program can choose one of several devices,
 // ports or databases by it. The number of a holder that dies is free when its permit
 // has come back, not before. When SetLimit lowers the limit, Permits keep their numbers,
 // which may then be n or more until they are released.
 //
-// With a limit of at most 64, Acquire and TryAcquire take the lowest number that is free
+// With a limit of at most 64, Acquire and its like take the lowest numbers that are free
 // when they look; with a higher one, any that is free. A permit that Release or Post
 // passes on to a waiter of the same handle keeps its number.
 //
@@ -188,7 +262,15 @@ func (p *Permit) Slots() []int {
 	if p.released || p.s.closed() {
 		return nil
 	}
-	return []int{p.got}
+	return slices.Clone(p.numbers())
+}
+
+// numbers returns the numbers of what the Permit has taken, ascending.
+func (p *Permit) numbers() []int {
+	if p.got.Several != nil {
+		return p.got.Several
+	}
+	return []int{p.got.Number}
 }
 
 // abandon counts a permit as released that could not be given back, and that is not the
@@ -221,5 +303,5 @@ func (p *Permit) number() int {
 	if p == nil {
 		return 0
 	}
-	return p.got
+	return p.got.Number
 }

@@ -1081,3 +1081,273 @@ func atDepth(n int, f func()) {
 	}
 	runtime.KeepAlive(&room)
 }
+
+// An engine whose permits have no owners has no several at once, and says what has.
+func TestConformanceSeveralNeedOwners(t *testing.T) {
+	EachEngine(t, func(t *testing.T, e semaphore.Engine) {
+		name := UniqueName(t)
+		s := Open(t, name, e, semaphore.WithValue(3))
+		for _, n := range []int{0, -2, -3, 4} {
+			for how, acquire := range map[string]func(n int) (*semaphore.Permit, error){
+				"TryAcquireN": s.TryAcquireN,
+				"AcquireN":    func(n int) (*semaphore.Permit, error) { return s.AcquireN(context.Background(), n) },
+			} {
+				_, err := acquire(n)
+				want := semaphore.ErrInvalidValue
+				if n == 4 && !Owns(e) {
+					want = semaphore.ErrUnsupported
+				}
+				WantErr(t, fmt.Sprintf("%s of %d", how, n), err, want)
+			}
+		}
+		p, err := s.AcquireN(context.Background(), 1)
+		Must(t, err)
+		Becomes(t, s, 2)
+		Must(t, p.Release())
+		if Owns(e) {
+			return
+		}
+		for _, n := range []int{2, semaphore.All} {
+			_, err := s.AcquireN(context.Background(), n)
+			WantErr(t, "AcquireN", err, semaphore.ErrUnsupported)
+			if err == nil || !strings.Contains(err.Error(), "WithRecovery(true)") {
+				t.Errorf("%v: it does not say what to do", err)
+			}
+			_, err = s.TryAcquireN(n)
+			WantErr(t, "TryAcquireN", err, semaphore.ErrUnsupported)
+		}
+		Becomes(t, s, 3)
+	})
+}
+
+// eachOwning is EachEngine with those whose permits have owners.
+func eachOwning(t *testing.T, f func(t *testing.T, e semaphore.Engine)) {
+	EachEngine(t, func(t *testing.T, e semaphore.Engine) {
+		if Owns(e) {
+			f(t, e)
+		}
+	})
+}
+
+// holdsSlots fails the test unless a Permit has these numbers.
+func holdsSlots(t *testing.T, what string, p *semaphore.Permit, want ...int) {
+	t.Helper()
+	if got := p.Slots(); !slices.Equal(got, want) {
+		t.Errorf("%s: got the slots %v, want %v", what, got, want)
+	}
+}
+
+func TestConformanceSeveral(t *testing.T) {
+	eachOwning(t, func(t *testing.T, e semaphore.Engine) {
+		name := UniqueName(t)
+		a, b := Open(t, name, e, semaphore.WithValue(3)), Open(t, name, e)
+		two, err := a.AcquireN(context.Background(), 2)
+		Must(t, err)
+		holdsSlots(t, "two of three", two, 0, 1)
+		for _, n := range []int{2, 3, semaphore.All} {
+			_, err = b.TryAcquireN(n)
+			WantErr(t, "TryAcquireN beyond what is free", err, semaphore.ErrWouldBlock)
+			Becomes(t, a, 1)
+		}
+		third, err := b.TryAcquireN(1)
+		Must(t, err)
+		holdsSlots(t, "the third", third, 2)
+		for range 3 {
+			Must(t, two.Release())
+			Becomes(t, b, 2)
+		}
+		holdsSlots(t, "after Release", two)
+		all := acquiring(t, b, semaphore.All)
+		awaitGathering(t, a, semaphore.All, 3)
+		Becomes(t, a, 0)
+		Must(t, third.Release())
+		p := <-all
+		holdsSlots(t, "all", p, 0, 1, 2)
+		_, err = a.TryAcquire()
+		WantErr(t, "TryAcquire beside one that has all", err, semaphore.ErrWouldBlock)
+		Must(t, b.Close())
+		holdsSlots(t, "after Close", p)
+		Becomes(t, a, 3)
+		Must(t, p.Release())
+		Becomes(t, a, 3)
+	})
+}
+
+// acquiring acquires n, which must block, and returns where the Permit will come.
+func acquiring(t *testing.T, s *semaphore.Semaphore, n int) <-chan *semaphore.Permit {
+	t.Helper()
+	got := make(chan *semaphore.Permit, 1)
+	waiting := Blocked(t, s, func() error {
+		p, err := s.AcquireN(context.Background(), n)
+		got <- p
+		return err
+	})
+	go func() {
+		if err := <-waiting; err != nil {
+			t.Errorf("AcquireN of %d: %v", n, err)
+		}
+	}()
+	return got
+}
+
+// awaitGathering waits until a handle of this process is listed that wants n and has so many permits.
+func awaitGathering(t *testing.T, s *semaphore.Semaphore, n, has int) {
+	t.Helper()
+	WaitFor(t, fmt.Sprintf("one that wants %d and has %d", n, has), func() bool {
+		hs, err := s.Holders()
+		Must(t, err)
+		return slices.ContainsFunc(hs, func(h semaphore.Holder) bool { return h.Waiting && h.Want == n && h.Permits == has })
+	})
+}
+
+// One that waits for several keeps its place, and those behind it wait. What it has gathered comes back when it
+// is cancelled, also when nobody else waits, and the next one gets what there is.
+func TestConformanceSeveralInLine(t *testing.T) {
+	eachOwning(t, func(t *testing.T, e semaphore.Engine) {
+		name := UniqueName(t)
+		holder, big, small := Open(t, name, e, semaphore.WithValue(3)), Open(t, name, e), Open(t, name, e)
+		var ps []*semaphore.Permit
+		for range 3 {
+			p, err := holder.Acquire(context.Background())
+			Must(t, err)
+			ps = append(ps, p)
+		}
+		for _, behind := range []bool{true, false} {
+			ctx, cancel := context.WithCancel(context.Background())
+			waiting := Blocked(t, big, func() error { _, err := big.AcquireN(ctx, 3); return err })
+			awaitGathering(t, holder, 3, 0)
+			var next <-chan *semaphore.Permit
+			if behind {
+				next = acquiring(t, small, 1)
+				awaitGathering(t, holder, 1, 0)
+			}
+			Must(t, ps[0].Release())
+			awaitGathering(t, holder, 3, 1)
+			_, err := small.TryAcquire()
+			WantErr(t, "TryAcquire while another one gathers", err, semaphore.ErrWouldBlock)
+			cancel()
+			if err := Result(t, waiting); err != context.Canceled {
+				t.Errorf("cancelled AcquireN: %v", err)
+			}
+			if behind {
+				Must(t, (<-next).Release())
+			}
+			Becomes(t, holder, 1)
+			ps[0], err = holder.Acquire(context.Background())
+			Must(t, err)
+		}
+		short, cancel := context.WithTimeout(context.Background(), time.Millisecond)
+		defer cancel()
+		if _, err := big.AcquireN(short, 2); err != context.DeadlineExceeded {
+			t.Errorf("AcquireN with a timeout: %v", err)
+		}
+		waiting := Blocked(t, big, func() error { _, err := big.AcquireN(context.Background(), 3); return err })
+		next := acquiring(t, small, 2)
+		Must(t, ps[0].Release())
+		awaitGathering(t, holder, 3, 1)
+		Must(t, ps[1].Release())
+		awaitGathering(t, holder, 3, 2)
+		Must(t, big.Close())
+		WantErr(t, "AcquireN of a handle that is closed", Result(t, waiting), semaphore.ErrClosed)
+		holdsSlots(t, "the next one", <-next, 0, 1)
+		Becomes(t, holder, 0)
+	})
+}
+
+// Within a handle those that wait are served in their order too, whatever they want.
+func TestConformanceSeveralWithinAHandle(t *testing.T) {
+	eachOwning(t, func(t *testing.T, e semaphore.Engine) {
+		s := Open(t, UniqueName(t), e, semaphore.WithValue(2))
+		Must(t, s.Wait())
+		single, err := s.Acquire(context.Background())
+		Must(t, err)
+		first := acquiring(t, s, 2)
+		second := acquiring(t, s, 1)
+		third := acquiring(t, s, semaphore.All)
+		Must(t, s.Post())
+		awaitGathering(t, s, 2, 2)
+		Must(t, single.Release())
+		p := <-first
+		holdsSlots(t, "the first", p, 0, 1)
+		Must(t, p.Release())
+		p = <-second
+		awaitGathering(t, s, semaphore.All, 2)
+		Must(t, p.Release())
+		p = <-third
+		holdsSlots(t, "the third", p, 0, 1)
+		Must(t, p.Release())
+		Becomes(t, s, 2)
+	})
+}
+
+// Two that want more than half each never wait for each other's parts, and one that has all is alone.
+func TestConformanceSeveralAtOnce(t *testing.T) {
+	eachOwning(t, func(t *testing.T, e semaphore.Engine) {
+		const limit = 5
+		name := UniqueName(t)
+		var all sync.WaitGroup
+		var inside atomic.Int64
+		for i, n := range []int{3, 4, semaphore.All, 1, 2, 3, 1, semaphore.All} {
+			s := Open(t, name, e, semaphore.WithValue(limit))
+			if i%2 == 1 { // another goroutine of the same handle
+				all.Go(func() { takeSeveral(t, s, 1, limit, &inside) })
+			}
+			all.Go(func() { takeSeveral(t, s, n, limit, &inside) })
+		}
+		all.Wait()
+		Becomes(t, Open(t, name, e), limit)
+	})
+}
+
+func takeSeveral(t *testing.T, s *semaphore.Semaphore, n, limit int, inside *atomic.Int64) {
+	weight := int64(n)
+	if n == semaphore.All {
+		weight = int64(limit)
+	}
+	for range Times(40) {
+		p, err := s.AcquireN(context.Background(), n)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		if got := inside.Add(weight); got > int64(limit) || len(p.Slots()) != int(weight) {
+			t.Errorf("%d are held of %d, and a Permit has %v", got, limit, p.Slots())
+		}
+		runtime.Gosched()
+		inside.Add(-weight)
+		if err := p.Release(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// A limit that is lowered below what one waits for does not end its wait, and keeps nobody else waiting.
+func TestConformanceSeveralAgainstSetLimit(t *testing.T) {
+	eachOwning(t, func(t *testing.T, e semaphore.Engine) {
+		name := UniqueName(t)
+		s, big := Open(t, name, e, semaphore.WithValue(3)), Open(t, name, e)
+		Must(t, s.Wait())
+		three := acquiring(t, big, 3)
+		awaitGathering(t, s, 3, 2)
+		Must(t, s.SetLimit(2))
+		WaitFor(t, "a permit for another one", func() bool {
+			p, err := s.TryAcquire()
+			if err != nil {
+				return false
+			}
+			Must(t, p.Release())
+			return true
+		})
+		_, err := s.AcquireN(context.Background(), 3)
+		WantErr(t, "AcquireN of 3 of 2", err, semaphore.ErrInvalidValue)
+		Must(t, s.Post())
+		Must(t, s.SetLimit(4))
+		p := <-three
+		holdsSlots(t, "when the limit is raised", p, 0, 1, 2)
+		all := acquiring(t, s, semaphore.All)
+		Must(t, s.SetLimit(5))
+		awaitGathering(t, big, semaphore.All, 2)
+		Must(t, p.Release())
+		holdsSlots(t, "all", <-all, 0, 1, 2, 3, 4)
+	})
+}

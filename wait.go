@@ -34,7 +34,7 @@ func (s *Semaphore) wait(ctx context.Context, how how, op string) (err error) {
 		return s.fail(op, ErrClosed)
 	}
 	defer s.leave()
-	_, began, err := s.obtain(ctx, how, true)
+	_, began, err := s.obtain(ctx, how, one)
 	if err == errStopped {
 		return ctx.Err()
 	} else if err != nil {
@@ -45,7 +45,7 @@ func (s *Semaphore) wait(ctx context.Context, how how, op string) (err error) {
 		// close-on-exit handle holds; whichever of the two calls brings the
 		// count down posts.
 		if !s.counts() || s.uncount() {
-			s.giveBack(0, true)
+			s.giveBack(grant{}, one)
 		}
 		return s.fail(op, ErrClosed)
 	}
@@ -64,37 +64,48 @@ func (s *Semaphore) debugTaken(began time.Time) {
 	}
 }
 
-// obtain takes a permit from the backend, for the handle itself (mine) or for
-// a Permit, and counts it where that is asked for. If ctx ends first it returns
+// grant is what was taken: the permit of a number, where permits have owners, or several.
+type grant = waitqueue.Grant
+
+// wants say for whom permits are taken, the handle itself or a Permit, and how many.
+type wants waitqueue.Wants
+
+// one is what Wait and TryWait want.
+var one = wants{Number: 1}
+
+func (w wants) mine() bool    { return !w.ForPermit }
+func (w wants) several() bool { return w.Number != 1 }
+
+// obtain takes what is wanted from the backend, and counts it where that is asked for. If ctx ends first it returns
 // errStopped; if it does not block, ErrWouldBlock. began is when it blocked, zero if it did not.
 //
 // A permit that was posted after ctx had ended is not taken: the queue passes over a
 // waiter that is done, and what was taken in the moment of the end goes back. As ctx is
 // asked after the taking, no Post can come between its end and the taking unseen.
-func (s *Semaphore) obtain(ctx context.Context, how how, mine bool) (got int, began time.Time, err error) {
-	strict := mine && s.opts.strict
+func (s *Semaphore) obtain(ctx context.Context, how how, want wants) (got grant, began time.Time, err error) {
+	strict := want.mine() && s.opts.strict
 	if strict && s.held.Load() > 0 {
-		return 0, began, ErrHeld
+		return grant{}, began, ErrHeld
 	}
 	if s.queue.Idle() {
-		got, err := s.take(how == tries, !mine)
+		got, err := s.take(how == tries, want)
 		if err == ErrWouldBlock && how == tries && s.awaitServer() {
 			// What the server had in its hands at our first look it has given
 			// back, also if it had retired before awaitServer looked.
-			got, err = s.take(true, !mine)
+			got, err = s.take(true, want)
 		}
 		if err != ErrWouldBlock {
-			got, err = s.taken(ctx, got, err, mine)
+			got, err = s.taken(ctx, got, err, want)
 			return got, began, err
 		}
 	}
 	if how != blocks {
-		return 0, began, ErrWouldBlock
+		return grant{}, began, ErrWouldBlock
 	}
 	s.opts.Debug("blocked")
-	w, serve, err := s.queue.Join(ctx.Done(), !mine)
+	w, serve, err := s.queue.Join(ctx.Done(), waitqueue.Wants(want))
 	if err != nil {
-		return 0, began, ErrClosed
+		return grant{}, began, ErrClosed
 	}
 	if serve && !s.spin(w.Began) {
 		s.startServer(ctx, w)
@@ -106,27 +117,42 @@ func (s *Semaphore) obtain(ctx context.Context, how how, mine bool) (got int, be
 			if empty || front && s.traits.Polls {
 				s.back.Interrupt() // no waiter to serve, or another one
 			}
-			return 0, began, errStopped
+			s.stopGathering(w)
+			return grant{}, began, errStopped
 		}
 		<-w.Ready // dismissed at the same moment, perhaps with a permit
 	}
+	if w.Err != nil {
+		s.stopGathering(w)
+	}
 	switch w.Err {
 	case waitqueue.ErrClosed:
-		return 0, began, ErrClosed
+		return grant{}, began, ErrClosed
 	case waitqueue.ErrDone:
-		return 0, began, errStopped
+		return grant{}, began, errStopped
 	}
-	got, err = s.taken(ctx, w.Got, w.Err, mine)
+	got, err = s.taken(ctx, w.Got, w.Err, want)
 	return got, w.Began, err
 }
 
-// take takes a permit from the engine, for a Permit or for the handle; where
-// permits have owners it returns its number.
-func (s *Semaphore) take(final, forPermit bool) (got int, err error) {
-	if r := s.traits.Recoverable; r != nil {
-		return r.Take(final, forPermit)
+// take takes what is wanted from the engine.
+func (s *Semaphore) take(final bool, want wants) (got grant, err error) {
+	switch r := s.traits.Recoverable; {
+	case r == nil:
+		err = s.back.TryWait(final)
+	case want.several():
+		got.Several, err = r.TakeSeveral(final, want.Number)
+	default:
+		got.Number, err = r.Take(final, want.ForPermit)
 	}
-	return 0, s.back.TryWait(final)
+	return got, err
+}
+
+// stopGathering gives back what was gathered for a waiter that has left the queue without a permit.
+func (s *Semaphore) stopGathering(w *waitqueue.Waiter) {
+	if wants(w.Wants).several() {
+		s.traits.Recoverable.StopGathering(w.Place)
+	}
 }
 
 // spinTime bounds how long a waiter looks for a permit before a thread sleeps for
@@ -227,12 +253,13 @@ func (s *Semaphore) serveOwn(w *waitqueue.Waiter) {
 
 // desert takes a waiter out of the queue whose goroutine will not ask what it got.
 func (s *Semaphore) desert(w *waitqueue.Waiter) {
-	if left, _, _ := s.queue.Leave(w); left {
-		return
+	if left, _, _ := s.queue.Leave(w); !left {
+		if <-w.Ready; w.Err == nil {
+			s.giveBack(w.Got, wants(w.Wants))
+			return
+		}
 	}
-	if <-w.Ready; w.Err == nil {
-		s.giveBack(w.Got, !w.ForPermit)
-	}
+	s.stopGathering(w)
 }
 
 // serve looks for permits until no goroutine waits for one.
@@ -303,22 +330,22 @@ func (s *Semaphore) startInterrupts() {
 	}
 }
 
-// taken does the accounts of a permit that the backend gave, if it did. One that came
-// when ctx had ended goes back.
-func (s *Semaphore) taken(ctx context.Context, got int, err error, mine bool) (int, error) {
+// taken does the accounts of what the backend gave, if it did. What came when ctx had ended
+// goes back.
+func (s *Semaphore) taken(ctx context.Context, got grant, err error, want wants) (grant, error) {
 	if err != nil {
-		return 0, err
+		return grant{}, err
 	}
 	s.race.acquire()
 	if ctx.Err() != nil {
-		s.giveBack(got, mine)
-		return 0, errStopped
+		s.giveBack(got, want)
+		return grant{}, errStopped
 	}
-	switch {
+	switch mine := want.mine(); {
 	case mine && s.opts.strict:
 		if !s.held.CompareAndSwap(0, 1) {
-			s.giveBack(got, mine) // another goroutine was faster
-			return 0, ErrHeld
+			s.giveBack(got, want) // another goroutine was faster
+			return grant{}, ErrHeld
 		}
 	case mine && s.counts():
 		s.held.Add(1)
@@ -354,12 +381,16 @@ type turn struct {
 
 func (t *turn) Look() (done bool) {
 	done = t.s.queue.Serve(func(w *waitqueue.Waiter) (err error) {
-		if r := t.s.traits.Recoverable; r != nil {
-			if w.Got, err = r.TakeTurn(w.Place, w.ForPermit); err == nil {
-				r.Owner().Stamp(w.Began)
-			}
-		} else {
+		switch r := t.s.traits.Recoverable; {
+		case r == nil:
 			err = t.s.back.TryWait(false)
+		case wants(w.Wants).several():
+			w.Got.Several, err = r.GatherTurn(w.Place, w.Wants.Number)
+		default:
+			w.Got.Number, err = r.TakeTurn(w.Place, w.Wants.ForPermit)
+		}
+		if r := t.s.traits.Recoverable; r != nil && err == nil {
+			r.Owner().Stamp(w.Began)
 		}
 		return err
 	}, ErrWouldBlock)
@@ -390,7 +421,7 @@ func (t *turn) Fail(err error) { t.s.queue.Dismiss(t.front, err) }
 
 func (t *turn) Took() {
 	if !t.s.queue.Give() {
-		t.s.giveBack(0, true) // they have all left meanwhile
+		t.s.giveBack(grant{}, one) // they have all left meanwhile
 	}
 }
 
@@ -429,18 +460,22 @@ func (t *turn) Poll(kick engine.Kick, idle func()) {
 const handOvers = 256
 
 // give gives a permit, p's or the handle's, to the handle's own waiter in front, or
-// posts it.
+// posts it. Several are given together: then one that waits for several is not woken for each. One that
+// does gathers them in its turn, so none is passed to it here.
 func (s *Semaphore) give(p *Permit) error {
 	s.race.release()
 	recoverable := s.traits.Recoverable
+	if p != nil && p.got.Several != nil {
+		return recoverable.GiveSeveral(p.got.Several)
+	}
 	// While too many are held no permit that comes back may be passed on.
 	if !s.queue.Idle() && (recoverable == nil || !recoverable.Owner().Shrinking()) {
 		given, empty, err := s.queue.Pass(handOvers, func(w *waitqueue.Waiter) (err error) {
 			if recoverable != nil {
-				if recoverable.Owner().Yields(w.Place) {
+				if wants(w.Wants).several() || recoverable.Owner().Yields(w.Place) {
 					return permits.ErrGive // to one that came before
 				}
-				if w.Got, err = recoverable.HandOver(p.number(), p != nil, w.ForPermit); err == nil {
+				if w.Got.Number, err = recoverable.HandOver(p.number(), p != nil, w.Wants.ForPermit); err == nil {
 					recoverable.Owner().Stamp(w.Began)
 				}
 			}
@@ -454,17 +489,17 @@ func (s *Semaphore) give(p *Permit) error {
 		}
 	}
 	if recoverable != nil && p != nil {
-		return recoverable.GiveAt(p.got)
+		return recoverable.GiveAt(p.got.Number)
 	}
 	return s.back.Post()
 }
 
-// giveBack gives a permit that no caller will give: one of the handle's (mine), or that
-// of a Permit to be, by its number. It reports false if that has not succeeded yet. The caller
+// giveBack gives what no caller will give: a permit of the handle's, or those of a Permit to
+// be, by their numbers. It reports false if that has not succeeded yet. The caller
 // is inside (enter).
-func (s *Semaphore) giveBack(got int, mine bool) (given bool) {
+func (s *Semaphore) giveBack(got grant, want wants) (given bool) {
 	var p *Permit
-	if !mine {
+	if want.ForPermit {
 		p = &Permit{s: s, got: got}
 	}
 	if s.owed.Load() > 0 {

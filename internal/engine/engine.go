@@ -127,10 +127,18 @@ type Recoverable interface {
 	// TakeTurn is Take for a waiter that the server serves, and that has this place in the
 	// line of all processes (see Turn.Enroll).
 	TakeTurn(place uint64, forPermit bool) (int, error)
+	// TakeSeveral is Take of n permits at once for a Permit, n > 1 or permits.All.
+	TakeSeveral(final bool, n int) ([]int, error)
+	// GatherTurn is TakeTurn of several permits. Until it has all, it keeps those that it has
+	// got for the waiter: when that gives up, StopGathering gives them back.
+	GatherTurn(place uint64, n int) ([]int, error)
+	StopGathering(place uint64)
 	// GiveAt gives a Permit's back, or returns ErrNotHeld if it is not held.
 	GiveAt(i int) error
 	// HandTo is what the variable of that name needs.
 	HandTo(i int, f *os.File, pid int) error
+	// GiveSeveral is GiveAt of several permits.
+	GiveSeveral(words []int) error
 	// HandOver makes the permit i, or one that the handle holds, that of another
 	// taker within the handle.
 	HandOver(i int, fromPermit, toPermit bool) (int, error)
@@ -149,6 +157,7 @@ type Holder struct {
 	Opened  time.Time
 	Permits int
 	Waiting bool
+	Want    int
 	Since   time.Time
 	Waited  time.Duration
 	Label   string

@@ -359,22 +359,45 @@ func (h *handle) TryWait(final bool) error {
 }
 
 func (h *handle) Take(final, forPermit bool) (int, error) {
-	if i, ok := h.owner.Take(forPermit); ok {
-		return i, nil
+	return tryTo(h, final, func() (int, bool) { return h.owner.Take(forPermit) })
+}
+
+func (h *handle) TakeSeveral(final bool, n int) ([]int, error) {
+	return tryTo(h, final, func() ([]int, bool) { return h.owner.TakeSeveral(n) })
+}
+
+// tryTo takes what is free, and if that is not enough, and the answer is to be final, looks for
+// permits of dead owners first.
+func tryTo[T any](h *handle, final bool, take func() (T, bool)) (got T, err error) {
+	got, ok := take()
+	if ok {
+		return got, nil
 	}
 	if !final {
-		return 0, engine.ErrWouldBlock
+		return got, engine.ErrWouldBlock
 	}
 	found, err := h.reapForTry()
 	if found {
-		if i, ok := h.owner.Take(forPermit); ok {
-			return i, nil
+		if got, ok = take(); ok {
+			return got, nil
 		}
 	}
 	if err != nil {
-		return 0, err
+		return got, err
 	}
-	return 0, engine.ErrWouldBlock
+	return got, engine.ErrWouldBlock
+}
+
+func (h *handle) GatherTurn(place uint64, n int) ([]int, error) {
+	if words, ok := h.owner.GatherTurn(place, n); ok {
+		return words, nil
+	}
+	return nil, engine.ErrWouldBlock
+}
+
+func (h *handle) StopGathering(place uint64) {
+	defer h.kick.Send()
+	h.owner.StopGathering(place)
 }
 
 func (h *handle) TakeTurn(place uint64, forPermit bool) (int, error) {
@@ -449,6 +472,14 @@ func (h *handle) GiveAt(i int) error {
 	return nil
 }
 
+func (h *handle) GiveSeveral(words []int) error {
+	defer h.kick.Send()
+	if !h.owner.GiveSeveral(words) {
+		return engine.ErrNotHeld
+	}
+	return nil
+}
+
 func (h *handle) HandOver(i int, fromPermit, toPermit bool) (int, error) {
 	to, err := h.owner.HandOver(i, fromPermit, toPermit)
 	if err == permits.ErrNotHeld {
@@ -510,6 +541,7 @@ func holder(of permits.Holder) engine.Holder {
 		Opened:  time.Unix(0, of.Opened),
 		Permits: of.Permits,
 		Waiting: of.Waits,
+		Want:    of.Want,
 		Waited:  time.Duration(of.Waited),
 		Label:   of.Label,
 	}

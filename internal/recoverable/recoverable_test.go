@@ -77,6 +77,89 @@ func TestNumberOfDeadHolder(t *testing.T) {
 	})
 }
 
+// gathering starts a process that waits for n permits, and waits until it has so many of them.
+func gathering(t *testing.T, s *semaphore.Semaphore, n, has int) *Actor {
+	t.Helper()
+	a := StartActor(t, "recoverable")
+	a.OK("open %s", s.Name())
+	a.Send("acquire %d", n)
+	awaitGathering(t, s, a, n, has)
+	return a
+}
+
+func awaitGathering(t *testing.T, s *semaphore.Semaphore, a *Actor, n, has int) {
+	t.Helper()
+	WaitFor(t, fmt.Sprintf("one that waits for %d and has %d", n, has), func() bool {
+		hs, err := s.Holders()
+		Must(t, err)
+		return slices.ContainsFunc(hs, func(h semaphore.Holder) bool {
+			return h.PID == a.Cmd.Process.Pid && h.Want == n && h.Permits == has
+		})
+	})
+}
+
+// What a process has gathered comes back when it is killed, whatever it has by then, and so does what a Permit of
+// several holds. Those that wait behind it are served.
+func TestGathererDies(t *testing.T) {
+	EachVariant(t, func(t *testing.T) {
+		die := func(a *Actor) { // it is busy, and could not end by itself
+			Must(t, a.Cmd.Process.Kill())
+			a.Cmd.Wait()
+		}
+		s := Open(t, UniqueName(t), Recoverable, semaphore.WithValue(3))
+		for range 3 {
+			Must(t, s.Wait())
+		}
+		a := gathering(t, s, 3, 0)
+		b := gathering(t, s, 2, 0)
+		c := gathering(t, s, semaphore.All, 0)
+		Must(t, s.Post())
+		awaitGathering(t, s, a, 3, 1)
+		die(a)
+		awaitGathering(t, s, b, 2, 1)
+		Must(t, s.Post())
+		if got := b.Answer(); !strings.HasPrefix(got, "ok") {
+			t.Fatal(got)
+		}
+		die(b)
+		awaitGathering(t, s, c, semaphore.All, 2)
+		Must(t, s.Post())
+		if got := c.Answer(); got != "ok [0 1 2]" {
+			t.Fatal(got)
+		}
+		_, err := s.TryAcquire()
+		WantErr(t, "TryAcquire beside one that has all", err, semaphore.ErrWouldBlock)
+		die(c)
+		p, err := s.AcquireN(context.Background(), semaphore.All)
+		Must(t, err)
+		Must(t, p.Release())
+		Becomes(t, s, 3)
+	})
+}
+
+// A process that is stopped while it gathers keeps those that want one from a free permit no longer
+// than the safety net says, and none from it that are awake; its own parts it keeps.
+func TestGathererIsStopped(t *testing.T) {
+	defer Rescuing()()
+	s := Open(t, UniqueName(t), Recoverable, semaphore.WithValue(3))
+	for range 3 {
+		Must(t, s.Wait())
+	}
+	a := gathering(t, s, 3, 0)
+	Must(t, s.Post())
+	awaitGathering(t, s, a, 3, 1)
+	Suspend(t, a.Cmd)
+	Must(t, s.Post())
+	other := Open(t, s.Name(), Recoverable)
+	Must(t, other.WaitTimeout(Hang))
+	Must(t, other.Post())
+	Must(t, s.Post())
+	GoOn(t, a.Cmd)
+	if got := a.Answer(); got != "ok [0 1 2]" {
+		t.Error(got)
+	}
+}
+
 // TryWait and TryAcquire find the permit of a dead holder at the first look.
 func TestTryWaitFindsPermitOfDeadHolder(t *testing.T) {
 	EachVariant(t, func(t *testing.T) {
@@ -220,7 +303,7 @@ func TestHolders(t *testing.T) {
 		a := Holding(t, name, 2)
 		a.Send("waits 1")
 		pid := a.Cmd.Process.Pid
-		want := []semaphore.Holder{{PID: os.Getpid(), Permits: 2}, {PID: pid, Permits: 2, Waiting: true}}
+		want := []semaphore.Holder{{PID: os.Getpid(), Permits: 2}, {PID: pid, Permits: 2, Waiting: true, Want: 1}}
 		var got []semaphore.Holder
 		WaitFor(t, "a waiter", func() bool {
 			got, err = s.Holders()

@@ -122,6 +122,7 @@ func ActorMain(args []string) int {
 	}
 	var s *semaphore.Semaphore
 	var witness *witness
+	var permit *semaphore.Permit
 	for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
 		f := strings.Fields(lines.Text())
 		number := func(i int) (n int) { fmt.Sscan(f[i], &n); return n }
@@ -160,6 +161,12 @@ func ActorMain(args []string) int {
 			for range number(1) {
 				err = errors.Join(err, s.Post())
 			}
+		case "acquire":
+			if permit, err = s.AcquireN(context.Background(), number(1)); err == nil {
+				answer = fmt.Sprint("ok ", permit.Slots())
+			}
+		case "release":
+			err = permit.Release()
 		case "trywait":
 			err = s.TryWait()
 		case "value":

@@ -45,11 +45,9 @@ type Waiter struct {
 	// leave, and others pass it over meanwhile.
 	Done <-chan struct{}
 
-	// ForPermit and Got belong to the user of the queue; the queue does not read
-	// them. ForPermit says that the waiter waits for a permit that a Permit is to
-	// own, not the handle. Got is the number of the permit that it was given.
-	ForPermit bool
-	Got       int
+	// Wants and Got belong to the user of the queue; the queue does not read them.
+	Wants Wants
+	Got   Grant
 
 	// Place is what Enroll's function returned for the waiter, 0 without one.
 	Place uint64
@@ -58,6 +56,19 @@ type Waiter struct {
 
 	ticket     Ticket // 0 when it has left
 	prev, next *Waiter
+}
+
+// Wants are what a waiter waits for: so many permits, for a Permit that is to own them or for the
+// handle.
+type Wants struct {
+	Number    int
+	ForPermit bool
+}
+
+// A Grant is what a waiter was given: the permit of that number, or Several.
+type Grant struct {
+	Number  int
+	Several []int
 }
 
 // A Ticket identifies a waiter of a queue; no waiter has 0.
@@ -71,7 +82,7 @@ func (q *Queue) Idle() bool { return q.Len() == 0 }
 
 // Join adds a waiter at the end, which is done when that channel is closed. If serve is true the queue had no server, and the
 // caller must serve it until Retire returns true.
-func (q *Queue) Join(done <-chan struct{}, forPermit bool) (w *Waiter, serve bool, err error) {
+func (q *Queue) Join(done <-chan struct{}, wants Wants) (w *Waiter, serve bool, err error) {
 	began := time.Now()
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -79,7 +90,7 @@ func (q *Queue) Join(done <-chan struct{}, forPermit bool) (w *Waiter, serve boo
 		return nil, false, ErrClosed
 	}
 	q.joined++
-	w = &Waiter{Ready: make(chan struct{}, 1), Done: done, ForPermit: forPermit, Began: began, ticket: q.joined, prev: q.last}
+	w = &Waiter{Ready: make(chan struct{}, 1), Done: done, Wants: wants, Began: began, ticket: q.joined, prev: q.last}
 	if q.enroll != nil {
 		w.Place = q.enroll()
 	}
