@@ -68,17 +68,29 @@ that others may write and --mode would not let them. To share one, all users hav
 to ask for it: with --mode 0666, and its creator with a umask that leaves those bits.
 (Of a mode that lets others only read, or only write, they get nothing.)
 
+SEVERAL PERMITS:
+
+With -k 2 the command holds two permits at once, of the same limit as all others: a
+big job counts for two. With "-k all" it holds all, and so is alone: nothing else runs
+under the limit meanwhile. All or nothing: procsem waits until so many are free for
+it, in the order in which it came, and keeps those that come back while it waits. So
+others that come later wait too, and many small jobs do not keep a big one from
+running. Two that want several never hold a part each and wait for each other. -k
+above the limit is an error. If "procsem resize" lowers the limit below K while
+procsem waits, it waits on, and lets others go first. Not with --posix: the permits
+of a bare count have no owners.
+
 WHICH PERMIT:
 
 The command finds in its environment
 
-   PROCSEM_SLOT   the permit's number, 0 to LIMIT-1
+   PROCSEM_SLOT   the permit's number, 0 to LIMIT-1; with -k 2: 0,3
    PROCSEM_NAME   the semaphore's name
    PROCSEM_LIMIT  the limit when the command was started
 
 No two holders have the same number at the same time, so that a command can choose
-a port, a GPU or a database by it. With a limit of at most 64 it gets the lowest
-number that is free, else any. When "procsem resize" lowers the limit, commands that
+a port, a GPU or a database by it (with -k in the form that CUDA_VISIBLE_DEVICES
+takes). With a limit of at most 64 it gets the lowest numbers that are free, else any. When "procsem resize" lowers the limit, commands that
 run keep their numbers, which may then be LIMIT or more. Processes that the command
 leaves running in the background inherit the variables, and not the permit, whose
 number is given to the next command. With --posix there are no numbers: PROCSEM_SLOT
@@ -155,6 +167,8 @@ const showHelp = `Shows the holders and the waiters, with the age of their handl
 mostly that of their processes, and their labels ("procsem run --label"). HELD is for
 how long a holder has had its permit (of several the one that it took last), and
 WAITED how long it had waited for that; both are "-" for one that did not have to wait.
+WANTS is how many permits a waiter waits for (run -k). One that waits for several is
+also among the holders, with those that it has got so far.
 
 A holder is "gone" if its process has ended but other processes still have its
 lock (see "procsem run --help"): they are listed below it, and the permit comes
@@ -166,9 +180,9 @@ With --json: an object with the fields name (and name_base64, as list --json has
 it), kind, limit, free (numbers, null if not known), holders and waiters (arrays, null if not known). Their elements
 have pid (as seen from here, else as the process saw its own), state ("running",
 "gone" or "unseen"), command, user, started (the process), opened (the handle),
-permits, waiting, label, since (when it took its permit) and waited_seconds (how long
-it had waited for that; a number), and if state is "gone" kept_by, an array of objects
-with pid, command, user and started. A holder that did not have to wait has neither
+permits, waiting, want (how many permits it waits for; -1: all), label, since (when it
+took its permit) and waited_seconds (how long it had waited for that; a number), and if
+state is "gone" kept_by, an array of objects with pid, command, user and started. A holder that did not have to wait has neither
 since nor waited_seconds, and one without a label no label. Times are as in RFC 3339; the start of a process is
 exact to a second. What is not known of a process is left out.
 
@@ -235,6 +249,7 @@ func newRoot(inv *invocation) *cobra.Command {
 	}
 	run.Flags().SetInterspersed(false) // what follows NAME is the command's
 	limit(run, "", "at most `N` at a time: a number, or 50%, +0 or -1 of the processors (default: the limit that exists, else 1)")
+	run.Flags().StringP(permitsFlag, "k", "1", "hold `K` permits at once, 1 to the limit, or all of them (\"all\")")
 	timeout(run)
 	conflictStatus(run)
 	mode(run)
@@ -303,6 +318,7 @@ func newRoot(inv *invocation) *cobra.Command {
 const (
 	limitFlag     = "limit"
 	jobsFlag      = "jobs"
+	permitsFlag   = "permits"
 	timeoutFlag   = "timeout"
 	statusFlag    = "conflict-exit-code"
 	shellFlag     = "command"
@@ -660,7 +676,7 @@ func takeAndKeep(cmd *cobra.Command, args []string, p patience) error {
 	// After a wait that was given up, a thread may still wait in libc (EngineLibc):
 	// Close makes it return, and gives back a permit that it may have got meanwhile.
 	defer s.Close()
-	_, err = take(s, p, w)
+	_, err = take(s, 1, p, w)
 	return err
 }
 

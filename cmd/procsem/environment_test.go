@@ -65,6 +65,65 @@ func TestCommandLearnsItsPermit(t *testing.T) {
 	}
 }
 
+// A command holds as many permits as -k says, learns which, and they come back together.
+func TestCommandHoldsSeveral(t *testing.T) {
+	for _, how := range hows("--close") {
+		t.Run(how, func(t *testing.T) {
+			name, s := newRecoverable(t, 4)
+			permit, err := s.TryAcquire() // number 0
+			if err != nil {
+				t.Fatal(err)
+			}
+			learns := func(k, slots string) {
+				t.Helper()
+				got := runCmd(t, procsemCommand(t, append([]string{"run", how, "-k", k, name, "--"}, helperCommand(t, "environment")...)...))
+				want := outcome{stdout: fmt.Sprintf("PROCSEM_LIMIT=4 PROCSEM_NAME=%s PROCSEM_SLOT=%s\n", name, slots)}
+				if diff := cmp.Diff(want, got, cmp.AllowUnexported(outcome{})); diff != "" {
+					t.Errorf("-k %s: outcome (-want +got):\n%s", k, diff)
+				}
+			}
+			learns("1", "1")
+			learns("2", "1,2")
+			for k, says := range map[string]string{"4": "no 4 permits", "all": "not all permits"} {
+				got := run(t, "run", how, "-k", k, "-w", "0", name, "-c", "exit 9")
+				if want := fmt.Sprintf("procsem: %s of %q are free\n", says, name); got.status != 75 || got.stderr != want {
+					t.Errorf("-k %s: got %+v, want status 75 and %q", k, got, want)
+				}
+				got = run(t, "run", how, "-k", k, "-w", "0.01", name, "-c", "exit 9")
+				if want := fmt.Sprintf("procsem: %s of %q within 10ms\n", says, name); got.status != 75 || got.stderr != want {
+					t.Errorf("-k %s: got %+v, want status 75 and %q", k, got, want)
+				}
+				checkValue(t, name, 3)
+			}
+			if err := permit.Release(); err != nil {
+				t.Fatal(err)
+			}
+			learns("4", "0,1,2,3")
+			learns("all", "0,1,2,3")
+			checkValue(t, name, 4)
+		})
+	}
+}
+
+// More permits than there are is an error, and makes no semaphore.
+func TestRunOfMorePermitsThanThereAre(t *testing.T) {
+	name, _ := newRecoverable(t, 4)
+	for _, wait := range [][]string{nil, {"-w", "0"}} {
+		got := run(t, append(append([]string{"run", "-k", "5"}, wait...), name, "-c", "exit 9")...)
+		if want := fmt.Sprintf("-k 5 is more than the limit of %q, 4", name); got.status != 64 || !isOneLine(got.stderr) || !strings.Contains(got.stderr, want) {
+			t.Errorf("%v: got %+v, want status 64 and %q", wait, got, want)
+		}
+	}
+	fresh := newName(t)
+	got := run(t, "run", "-k", "2", fresh, "-c", "exit 9")
+	if got.status != 64 || !strings.Contains(got.stderr, "a new one has a limit of 1") {
+		t.Errorf("of a new one: %+v, want status 64", got)
+	}
+	if got := run(t, "value", fresh); got.status != 66 {
+		t.Errorf("it was made: %+v", got)
+	}
+}
+
 func TestCommaSeparated(t *testing.T) {
 	for want, numbers := range map[string][]int{"0": {0}, "0,3": {0, 3}, "9,10,65534": {9, 10, 65534}} {
 		if got := commaSeparated(numbers); got != want {

@@ -180,7 +180,7 @@ func (inv *invocation) lock(cmd *cobra.Command, args []string) error {
 	if o.limited {
 		inv.noticeLimit(s, false, o.limit)
 	}
-	permit, err := take(s, p, w)
+	permit, err := take(s, 1, p, w)
 	if err != nil {
 		return err
 	}

@@ -9,7 +9,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/procsem/semaphore"
 	"github.com/procsem/semaphore/internal/engine"
+	"github.com/procsem/semaphore/internal/permits"
 )
 
 // The parser's own number and duration flags would accept 0x10 as a limit, read 010
@@ -21,6 +23,18 @@ func parseLabel(flag, s string) (string, error) {
 		return "", fmt.Errorf("%s %q: %s", flag, s, wrong)
 	}
 	return s, nil
+}
+
+// parsePermits accepts 2 and all.
+func parsePermits(flag, s string) (int, error) {
+	if s == "all" {
+		return semaphore.All, nil
+	}
+	n, err := strconv.Atoi(s)
+	if err != nil || n < 1 || n > permits.MaxPermits {
+		return 0, fmt.Errorf("%s %q: a whole number from 1 to the limit, or \"all\", is allowed", flag, s)
+	}
+	return n, nil
 }
 
 func parseStatus(flag, s string) (int, error) {

@@ -37,6 +37,10 @@ func (inv *invocation) run(cmd *cobra.Command, args []string) (err error) {
 	if err != nil {
 		return err
 	}
+	k, err := permitsOf(cmd, o)
+	if err != nil {
+		return err
+	}
 	newCommand, err := commandOf(cmd, name, words)
 	if err != nil {
 		return err
@@ -67,6 +71,9 @@ func (inv *invocation) run(cmd *cobra.Command, args []string) (err error) {
 		return err
 	}
 	fresh := !o.exists()
+	if fresh && !o.limited && k > o.limit {
+		return usageError(cmd.CommandPath(), "-k %d: %q does not exist, and without -n a new one has a limit of %d", k, name, o.limit)
+	}
 	s, existed, p, err := openPatiently(o, p, w)
 	if err != nil {
 		return err
@@ -79,7 +86,7 @@ func (inv *invocation) run(cmd *cobra.Command, args []string) (err error) {
 	if o.limited {
 		inv.noticeLimit(s, existed, o.limit)
 	}
-	permit, err := take(s, p, w)
+	permit, err := take(s, k, p, w)
 	if err != nil {
 		return err
 	}
@@ -177,6 +184,19 @@ func (c *clock) status(err error) error {
 		return commandStatus(statusTimedOut)
 	}
 	return err
+}
+
+// permitsOf returns how many permits the command is to hold.
+func permitsOf(cmd *cobra.Command, o opener) (int, error) {
+	k, err := parsed(cmd, permitsFlag, parsePermits)
+	switch given := text(cmd, permitsFlag); {
+	case err != nil:
+	case k != 1 && o.posix:
+		err = usageError(cmd.CommandPath(), "-k %s and --posix; only the permits of recoverable semaphores have owners, so that several can be taken at once", given)
+	case o.limited && k > o.limit:
+		err = usageError(cmd.CommandPath(), "-k %d is more than the limit, -n %d", k, o.limit)
+	}
+	return k, err
 }
 
 // noticeLimit prints a notice if the limit that was asked for is not used.

@@ -34,6 +34,7 @@ type handle struct {
 	Opened  time.Time `json:"opened"`
 	Permits int       `json:"permits"`
 	Waiting bool      `json:"waiting"`
+	Want    int       `json:"want"` // -1: all; 0 if it does not wait
 	Label   string    `json:"label,omitempty"`
 	Since   time.Time `json:"since,omitzero"`           // zero: not known, and so is Waited
 	Waited  *float64  `json:"waited_seconds,omitempty"` // of waited
@@ -196,6 +197,7 @@ func (l lockView) look(h engine.ObservedHandle) handle {
 		Opened:  h.Opened,
 		Permits: h.Permits,
 		Waiting: h.Waiting,
+		Want:    h.Want,
 		Label:   h.Label,
 		Since:   h.Since,
 	}
@@ -261,10 +263,10 @@ func (inv *invocation) print(v view) error {
 		}
 		if len(v.Waiters) > 0 {
 			row()
-			row("WAITER", "USER", "AGE", "LABEL", "COMMAND")
+			row("WAITER", "USER", "AGE", "WANTS", "LABEL", "COMMAND")
 		}
 		for _, h := range v.Waiters {
-			h.print(row)
+			h.print(row, permitsText(h.Want))
 		}
 	})
 }
@@ -306,6 +308,14 @@ func (h handle) waitedFor() string {
 		return h.waited.Truncate(time.Microsecond).String()
 	}
 	return h.waited.Truncate(time.Millisecond).String()
+}
+
+// permitsText says how many permits a waiter wants.
+func permitsText(n int) string {
+	if n == permits.All {
+		return "all"
+	}
+	return strconv.Itoa(n)
 }
 
 func orDash(s string) string {

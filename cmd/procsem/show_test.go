@@ -63,6 +63,8 @@ func TestShowHoldersAndWaiters(t *testing.T) {
 	first, _ := startHolder(t, name, filepath.Join(dir, "1"), "-n", "2")
 	second, command := startHolder(t, name, filepath.Join(dir, "2"), inPlace)
 	waiter, _ := startWaiter(t, name, filepath.Join(dir, "2"))
+	big, _ := startWaiter(t, name, filepath.Join(dir, "2"), "-k", "2")
+	all, _ := startWaiter(t, name, filepath.Join(dir, "2"), "-k", "all")
 	holder := command
 	if !canBecome {
 		holder = second.Process.Pid
@@ -74,14 +76,16 @@ func TestShowHoldersAndWaiters(t *testing.T) {
 			{process: process{PID: holder, Command: filepath.Join(dir, "2")}, State: stateRunning, Permits: 1},
 		},
 		Waiters: []handle{
-			{process: process{PID: waiter.Process.Pid, Command: "run " + name}, State: stateRunning, Waiting: true},
+			{process: process{PID: waiter.Process.Pid, Command: "run " + name}, State: stateRunning, Waiting: true, Want: 1},
+			{process: process{PID: big.Process.Pid, Command: "run -k 2 " + name}, State: stateRunning, Waiting: true, Want: 2},
+			{process: process{PID: all.Process.Pid, Command: "run -k all " + name}, State: stateRunning, Waiting: true, Want: -1},
 		},
 	}, shown(t, name))
 	if canBecome && command != second.Process.Pid {
 		t.Errorf("command %d, procsem %d", command, second.Process.Pid)
 	}
 	text := run(t, "show", name).stdout
-	for _, want := range []string{"limit  2\n", "free   0\n", fmt.Sprintf("\n%d ", first.Process.Pid), fmt.Sprintf("\n%d ", holder), "HOLDER", "WAITER", "run -n 2 " + name} {
+	for _, want := range []string{"limit  2\n", "free   0\n", fmt.Sprintf("\n%d ", first.Process.Pid), fmt.Sprintf("\n%d ", holder), "HOLDER", "WAITER", "WANTS", " all ", "run -n 2 " + name} {
 		if !strings.Contains(text, want) {
 			t.Errorf("show: no %q in\n%s", want, text)
 		}

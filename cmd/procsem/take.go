@@ -19,11 +19,23 @@ type patience struct {
 
 const forEver time.Duration = -1
 
-func (p patience) exhausted(name string) error {
-	if p.limit == 0 {
-		return &failure{p.status, fmt.Errorf("no permit of %q is free", name)}
+// exhausted is the error of a wait for k permits.
+func (p patience) exhausted(name string, k int) error {
+	what := "no permit"
+	switch {
+	case k == semaphore.All:
+		what = "not all permits"
+	case k > 1:
+		what = fmt.Sprintf("no %d permits", k)
 	}
-	return &failure{p.status, fmt.Errorf("no permit of %q within %v", name, p.limit)}
+	verb := "is"
+	if k != 1 {
+		verb = "are"
+	}
+	if p.limit == 0 {
+		return &failure{p.status, fmt.Errorf("%s of %q %s free", what, name, verb)}
+	}
+	return &failure{p.status, fmt.Errorf("%s of %q within %v", what, name, p.limit)}
 }
 
 // openPatiently opens the semaphore, and waits for a slot of a full table as for a permit. It
@@ -109,9 +121,9 @@ func usersOf(o observation) string {
 	return text
 }
 
-// take waits for a permit. A signal of endSignals ends the wait with the error
+// take waits for k permits. A signal of endSignals ends the wait with the error
 // signalled, and no permit is held then.
-func take(s *semaphore.Semaphore, p patience, w *watcher) (*semaphore.Permit, error) {
+func take(s *semaphore.Semaphore, k int, p patience, w *watcher) (*semaphore.Permit, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	type result struct {
@@ -120,7 +132,7 @@ func take(s *semaphore.Semaphore, p patience, w *watcher) (*semaphore.Permit, er
 	}
 	done := make(chan result, 1)
 	go func() {
-		permit, err := acquire(ctx, s, p)
+		permit, err := acquire(ctx, s, k, p)
 		done <- result{permit, err}
 	}()
 
@@ -149,23 +161,29 @@ func take(s *semaphore.Semaphore, p patience, w *watcher) (*semaphore.Permit, er
 	}
 }
 
-func acquire(ctx context.Context, s *semaphore.Semaphore, p patience) (*semaphore.Permit, error) {
+func acquire(ctx context.Context, s *semaphore.Semaphore, k int, p patience) (permit *semaphore.Permit, err error) {
+	defer func() {
+		if errors.Is(err, semaphore.ErrInvalidValue) {
+			limit, _ := s.Limit()
+			err = &failure{statusUsage, fmt.Errorf("-k %d is more than the limit of %q, %d", k, s.Name(), limit)}
+		}
+	}()
 	if p.limit != forEver {
 		// A free permit is taken, however short the timeout is.
-		permit, err := s.TryAcquire()
+		permit, err := s.TryAcquireN(k)
 		if !errors.Is(err, semaphore.ErrWouldBlock) {
 			return permit, err
 		}
 		if p.limit == 0 {
-			return nil, p.exhausted(s.Name())
+			return nil, p.exhausted(s.Name(), k)
 		}
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, p.limit)
 		defer cancel()
 	}
-	permit, err := s.Acquire(ctx)
+	permit, err = s.AcquireN(ctx, k)
 	if err == context.DeadlineExceeded {
-		err = p.exhausted(s.Name())
+		err = p.exhausted(s.Name(), k)
 	}
 	return permit, err
 }
