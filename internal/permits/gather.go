@@ -154,8 +154,7 @@ func (o *Owner) GatherTurn(ticket uint64, n int) (words []int, ok bool) {
 	if g.ticket != ticket {
 		o.disperse()
 	}
-	limit, _ := o.Limit()
-	if n != All && n > limit {
+	if o.wantsTooMany(o.slot, o.entry) {
 		o.disperse()
 		return nil, false
 	}
@@ -169,6 +168,11 @@ func (o *Owner) GatherTurn(ticket uint64, n int) (words []int, ok bool) {
 	o.order() // those that come now are behind us
 	defer o.do(o.do(Gathering))
 	if g.words, ok = o.gather(g.words, n, ticket); !ok {
+		// Whoever lowers the limit reads the header's word after that. So either it calls us, or
+		// we see the limit here.
+		if o.wantsTooMany(o.slot, o.entry) {
+			o.disperse()
+		}
 		return nil, false
 	}
 	words = g.words
