@@ -54,6 +54,8 @@ const (
 // never waits for that: whoever had the number before has left, or is so dead that
 // its locks are dropped. So if the byte is locked, a living holder has the same number.
 //
+// One that has several permits is inside as often as it has permits: a byte of a hand for each.
+//
 // The file's content is the limit, and how many may be inside. Lowering the limit takes
 // no permit from its holder, so if more permits than the limit are held at that moment,
 // as many may be inside, less one for each goroutine that has left since.
@@ -116,43 +118,50 @@ func (h *headcount) gate() (open func()) {
 }
 
 // enter lets a goroutine in that has permits with these numbers, or one whose number it does
-// not know. It reports a number that another holder has, or more goroutines inside than may be.
-func (h *headcount) enter(s *semaphore.Semaphore, hand int, numbers []int) error {
+// not know. It reports a number that another holder has, or more permits inside than may be, and else how many are.
+func (h *headcount) enter(s *semaphore.Semaphore, hand int, numbers []int) (inside int, err error) {
 	defer h.gate()()
-	h.testify(s, hand)
+	for i := range max(1, len(numbers)) {
+		h.testify(s, hand+i)
+	}
 	for _, number := range numbers {
 		if number < 0 || number >= stormLimit {
-			return fmt.Errorf("a permit has the number %d, of at most %d", number, stormLimit)
+			return 0, fmt.Errorf("a permit has the number %d, of at most %d", number, stormLimit)
 		}
 		if !h.claim(s, number) {
-			return fmt.Errorf("two holders have the number %d", number)
+			return 0, fmt.Errorf("two holders have the number %d", number)
 		}
 	}
-	if inside, allowed := h.count(), int(h.read().Inside); inside > allowed {
-		return fmt.Errorf("%d inside, allowed are %d", inside, allowed)
+	inside = h.count()
+	if allowed := int(h.read().Inside); inside > allowed {
+		return 0, fmt.Errorf("%d inside, allowed are %d", inside, allowed)
 	}
-	return nil
+	return inside, nil
 }
 
 func (h *headcount) leave(s *semaphore.Semaphore, hand int, numbers []int) {
 	defer h.gate()()
-	h.retract(s, hand)
+	n := max(1, len(numbers))
+	for i := range n {
+		h.retract(s, hand+i)
+	}
 	for _, number := range numbers {
 		h.disclaim(s, number)
 	}
 	if b := h.read(); b.Inside > b.Limit {
-		h.write(bound{b.Limit, b.Inside - 1})
+		h.write(bound{b.Limit, max(b.Limit, b.Inside-int64(n))})
 	}
 }
 
 // A stormWorker is a process of the storm.
 type stormWorker struct {
-	name   string
-	count  *headcount
-	calm   bool // no worker is killed
-	resize bool
-	s      *semaphore.Semaphore
-	args   []string
+	name    string
+	count   *headcount
+	calm    bool // no worker is killed
+	resize  bool
+	weights bool // workers take several permits, too
+	s       *semaphore.Semaphore
+	args    []string
 }
 
 func TestMain(m *testing.M) {
@@ -162,7 +171,7 @@ func TestMain(m *testing.M) {
 // stormMain is a worker. Its arguments are the semaphore's name, the file of the
 // headcount, the worker's number, and what happens.
 func stormMain(args []string) int {
-	w := &stormWorker{name: args[0], calm: strings.Contains(args[3], "calm"), resize: strings.Contains(args[3], "resize"), args: args}
+	w := &stormWorker{name: args[0], calm: strings.Contains(args[3], "calm"), resize: strings.Contains(args[3], "resize"), weights: strings.Contains(args[3], "weights"), args: args}
 	var number int
 	fmt.Sscan(args[2], &number)
 	w.count = openHeadcount(args[1], w.name, number)
@@ -198,6 +207,11 @@ func stormMain(args []string) int {
 		w.check(w.s.Wait())
 		w.inside(0)
 		w.check(w.s.Post())
+	}
+	if w.weights {
+		p, err := w.s.AcquireN(context.Background(), semaphore.All)
+		w.check(err)
+		w.insideSeveral(semaphore.All, p)
 	}
 	fmt.Println("finished,", int(testhook.Rescued.Load()), "rescued")
 	for !finish.Load() {
@@ -237,7 +251,13 @@ func (w *stormWorker) reopen() {
 
 // inside is the critical section, with a permit that Wait has taken or with numbered ones.
 func (w *stormWorker) inside(hand int, numbers ...int) {
-	w.check(w.count.enter(w.s, hand, numbers))
+	_, err := w.count.enter(w.s, hand, numbers)
+	w.check(err)
+	w.linger(hand, numbers)
+}
+
+// linger stays inside for a while, and leaves.
+func (w *stormWorker) linger(hand int, numbers []int) {
 	if rand.IntN(3) == 0 {
 		time.Sleep(time.Duration(rand.Int64N(int64(500 * time.Microsecond))))
 	}
@@ -254,6 +274,44 @@ func (w *stormWorker) insideWith(hand int, p *semaphore.Permit) {
 		w.complain("a Permit without a number")
 	}
 	w.inside(hand, numbers...)
+	w.check(p.Release())
+}
+
+// several takes several permits. One that is to get two of a limit that others may leave at one
+// does not wait for long.
+func (w *stormWorker) several() {
+	n := []int{2, stormLimit, semaphore.All}[rand.IntN(3)]
+	ctx, cancel := short()
+	defer cancel()
+	if rand.IntN(3) == 0 && (n == semaphore.All || !w.resize) {
+		ctx = context.Background()
+	}
+	p, err := w.s.AcquireN(ctx, n)
+	if rand.IntN(5) == 0 && err != nil {
+		p, err = w.s.TryAcquireN(n)
+	}
+	switch {
+	case err == nil:
+		w.insideSeveral(n, p)
+	case w.resize && errors.Is(err, semaphore.ErrInvalidValue):
+	case !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, semaphore.ErrWouldBlock):
+		w.check(err)
+	}
+}
+
+// insideSeveral is the critical section with n permits, or with all: then nobody else is inside, unless
+// the limit was raised since. It is called while no other goroutine of the process is inside.
+func (w *stormWorker) insideSeveral(n int, p *semaphore.Permit) {
+	numbers := p.Slots()
+	if len(numbers) != n && n != semaphore.All {
+		w.complain("a Permit of %d has the numbers %v", n, numbers)
+	}
+	inside, err := w.count.enter(w.s, 0, numbers)
+	w.check(err)
+	if n == semaphore.All && !w.resize && (inside != stormLimit || len(numbers) != stormLimit) {
+		w.complain("one that has all has %v of %d, and %d are inside", numbers, stormLimit, inside)
+	}
+	w.linger(0, numbers)
 	w.check(p.Release())
 }
 
@@ -286,6 +344,8 @@ func (w *stormWorker) act() {
 		return true
 	}
 	switch n := rand.IntN(100); {
+	case w.weights && rand.IntN(3) == 0:
+		w.several()
 	case n < 25:
 		ctx, cancel := short()
 		defer cancel()
@@ -396,7 +456,7 @@ type storm struct {
 
 func (st *storm) start(number int) *victim {
 	cmd := Helper(st.t, "storm", st.s.Name(), st.path, fmt.Sprint(number), st.what)
-	if st.what != "calm resize" {
+	if !strings.Contains(st.what, "calm") {
 		cmd.Env = append(cmd.Env, NetVariable+"=on")
 	}
 	return startVictim(st.t, number, cmd)
@@ -503,7 +563,7 @@ func (st *storm) hear(v *victim) (finished bool) {
 func (st *storm) finish() {
 	deadline := time.Now().Add(*stormPatience)
 	for _, v := range st.workers {
-		if st.what != "calm resize" {
+		if !strings.Contains(st.what, "calm") {
 			fmt.Fprintln(v.in)
 		}
 	}
@@ -575,7 +635,7 @@ func runStorm(t *testing.T, what string, kills int) *storm {
 		return st
 	}
 	for _, v := range st.workers {
-		if what == "calm resize" {
+		if strings.Contains(what, "calm") {
 			fmt.Fprintln(v.in)
 		}
 		v.cmd.Wait()
@@ -601,6 +661,14 @@ func runStorm(t *testing.T, what string, kills int) *storm {
 func (st *storm) missing() (steps []string) {
 	if strings.Contains(st.what, "calm") {
 		return nil
+	}
+	if strings.Contains(st.what, "weights") {
+		for _, step := range []string{"killed", "holding", "gathering"} {
+			if st.killed[step] == 0 {
+				steps = append(steps, step)
+			}
+		}
+		return steps // the others are those of the other storms
 	}
 	for _, step := range append([]string{"killed", "os.Exit", "panic", "holding", "queued", "waking", "claiming a slot", "shrinking", "reaping"}, stormEnds...) {
 		if step == "shrinking" && !strings.Contains(st.what, "resize") {
@@ -643,6 +711,20 @@ func needSpeed(t *testing.T) {
 	}
 }
 
+// With several permits at once: no part of a gatherer is lost, one that has all is alone, and nobody
+// waits for ever.
+func TestStormOfWeights(t *testing.T) {
+	needSpeed(t)
+	testStorm(t, "kills weights", *stormKills/10)
+}
+
+func TestStormOfWeightsResizing(t *testing.T) {
+	needSpeed(t)
+	testStorm(t, "kills and resize weights", *stormKills/10)
+}
+
+func TestStormOfWeightsWithoutKills(t *testing.T) { testStorm(t, "calm weights", 0) }
+
 // Without kills no waiter needs the safety net.
 func TestStormWithoutKills(t *testing.T) { testStorm(t, "calm resize", 0) }
 
@@ -651,4 +733,10 @@ func TestStormPortable(t *testing.T) {
 	needSpeed(t)
 	defer Vary()()
 	testStorm(t, "kills and resize", *stormKills/4)
+}
+
+func TestStormOfWeightsPortable(t *testing.T) {
+	needSpeed(t)
+	defer Vary()()
+	testStorm(t, "kills weights", *stormKills/10)
 }
