@@ -182,7 +182,10 @@ func sweptOperations() []*swept {
 		return func(name string) func() error { return f(sweptHandle(name)) }
 	}
 	served := plain(func(s *semaphore.Semaphore) func() error {
-		return func() error { return waitServing(s) }
+		return func() error { return waitServing(s, 1) }
+	})
+	gathered := plain(func(s *semaphore.Semaphore) func() error {
+		return func() error { return waitServing(s, 2) }
 	})
 	const large = 130 // three groups of the summary
 	return append(ops,
@@ -209,6 +212,23 @@ func sweptOperations() []*swept {
 			return s.Post
 		}},
 		&swept{name: "Wait, blocked, then served", listed: true, yields: true, limit: 1, held: 1, wait: fromSleep, work: served},
+		&swept{name: "TryAcquireN of two", limit: 3, every: true, work: plain(func(s *semaphore.Semaphore) func() error {
+			return func() error { _, err := s.TryAcquireN(2); return err }
+		})},
+		&swept{name: "TryAcquireN of too many", limit: 3, held: 2, every: true, wants: semaphore.ErrWouldBlock, work: plain(func(s *semaphore.Semaphore) func() error {
+			return func() error { _, err := s.TryAcquireN(2); return err }
+		})},
+		&swept{name: "Release of two to a waiter", listed: true, limit: 2, every: true, wait: fromStart, work: plain(func(s *semaphore.Semaphore) func() error {
+			p, err := s.TryAcquireN(2)
+			sweepMust(err)
+			return p.Release
+		})},
+		// It gathers the one that is free, sleeps, and gathers the one that is given back.
+		&swept{name: "AcquireN, gathering, then served", listed: true, yields: true, limit: 2, held: 1, wait: fromSleep, work: gathered},
+		&swept{name: "AcquireN that finds a dead owner", yields: true, limit: 2, dead: 2, work: gathered},
+		&swept{name: "AcquireN, gathering, given up", listed: true, limit: 2, held: 1, wants: semaphore.ErrWouldBlock, work: plain(func(s *semaphore.Semaphore) func() error {
+			return func() error { return gatherInVain(s) }
+		})},
 		&swept{name: "Wait, blocked, served by an exit", yields: true, limit: 1, dead: 1, wait: fromSleep, work: served},
 		&swept{name: "WaitContext, blocked, its caller's thread", limit: 1, held: 1, wait: fromSleep, loose: true, work: plain(func(s *semaphore.Semaphore) func() error {
 			ctx, cancel := context.WithCancel(context.Background())
@@ -244,10 +264,24 @@ func sweptOperations() []*swept {
 	)
 }
 
-// waitServing is a Wait that finds no permit, on a handle that has no other waiter. Its
+// gatherInVain is an AcquireN that gathers what is free, and is cancelled then, without a queue and
+// before its server sleeps.
+func gatherInVain(s *semaphore.Semaphore) error {
+	r := testhook.Inspect(s).Backend.(engine.Recoverable)
+	r.Owner().Join()
+	place := r.Owner().Ticket()
+	_, err := r.GatherTurn(place, 2)
+	r.StopGathering(place)
+	if r.Owner().Leave() {
+		r.Owner().PassOn(nil, false, func([]permits.DyingOwner) bool { return false })
+	}
+	return err
+}
+
+// waitServing is a wait for n permits that finds too few, on a handle that has no other waiter. Its
 // caller is also the queue's server, so that one thread does everything.
-func waitServing(s *semaphore.Semaphore) error {
-	t := &ownTurn{Backend: testhook.Inspect(s).Backend.(engine.Backend), began: time.Now()}
+func waitServing(s *semaphore.Semaphore, n int) error {
+	t := &ownTurn{Backend: testhook.Inspect(s).Backend.(engine.Backend), n: n, began: time.Now()}
 	t.Serve(t)
 	return t.err
 }
@@ -258,6 +292,7 @@ type ownTurn struct {
 	engine.Backend
 	engine.Turn
 	began  time.Time
+	n      int // permits
 	place  uint64
 	none   func()
 	served int
@@ -272,10 +307,9 @@ func (t *ownTurn) Enroll(place func() uint64, none func()) {
 
 func (t *ownTurn) Look() (done bool) {
 	if t.err == nil && t.served == 0 {
-		r := t.Backend.(engine.Recoverable)
-		switch _, err := r.TakeTurn(t.place, false); err {
+		switch err := t.take(); err {
 		case nil:
-			r.Owner().Stamp(t.began)
+			t.Backend.(engine.Recoverable).Owner().Stamp(t.began)
 			t.served++
 			t.none()
 		case engine.ErrWouldBlock:
@@ -284,6 +318,16 @@ func (t *ownTurn) Look() (done bool) {
 		}
 	}
 	return t.served > 0 || t.err != nil
+}
+
+func (t *ownTurn) take() (err error) {
+	r := t.Backend.(engine.Recoverable)
+	if t.n == 1 {
+		_, err = r.TakeTurn(t.place, false)
+	} else {
+		_, err = r.GatherTurn(t.place, t.n)
+	}
+	return err
 }
 
 func (t *ownTurn) Pass(func()) bool { return false }
