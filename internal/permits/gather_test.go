@@ -81,6 +81,24 @@ func TestGather(t *testing.T) {
 	}
 }
 
+// Those behind one that wants several leave as many to it as it wants, before it looks.
+func TestLeftForSeveral(t *testing.T) {
+	for _, n := range []int{3, All} {
+		w := newWorld(t, 3)
+		holder, several, behind := w.open(), w.open(), w.open()
+		w.takes(holder, 3)
+		w.waitsFor(several, n)
+		w.waits(behind)
+		holder.words[0].Store(0)
+		holder.words[1].Store(0)
+		turn(t, "one behind, and two are free", behind, false)
+		holder.order()
+		if _, ok := holder.Take(false); ok {
+			t.Error("a newcomer got a permit before one that wants three")
+		}
+	}
+}
+
 // Of two that want several only one gathers, whichever is in front meanwhile; those that want one
 // pass one that is stopped.
 func TestOneGathers(t *testing.T) {

@@ -45,6 +45,7 @@ const (
 	reaping = "internal/permits/scan.go"
 	waiters = "internal/permits/waiters.go"
 	line    = "internal/permits/line.go"
+	several = "internal/permits/gather.go"
 	serve   = "internal/recoverable/wait.go"
 	sleep   = "internal/recoverable/wait_linux.go"
 	engine  = "internal/recoverable/recoverable.go"
@@ -217,7 +218,7 @@ var mutants = []mutant{
 		{"	if changed(slept) {", "	if changed(nil) {"},
 	}},
 	{"Reap notifies no waiter", reaping, "TestReapingNotifies", unit, []edit{
-		{"	o.Notify(f.Freed)\n", ""},
+		{"	o.Notify(f.Back())\n", ""},
 	}},
 	{"claiming a dead owner's slot notifies no waiter", owner, "TestReapingNotifies", unit, []edit{
 		{"	o.Notify(freed)\n	slot.clearing.Store(0)\n", "	slot.clearing.Store(0)\n"},
@@ -232,7 +233,7 @@ var mutants = []mutant{
 		{"		s, woken := t.callFirst(host)\n", "		s, woken := -1, false\n"},
 	}},
 	{"GiveAll notifies no waiter", owner, "TestReapingNotifies", unit, []edit{
-		{"	o.Notify(n)\n	return n\n", "	return n\n"},
+		{"	} else {\n		o.Notify(n)\n	}\n	return n\n", "	}\n	return n\n"},
 	}},
 	{"Heal ignores that the number has changed", waiters, "TestHealAgainstJoin", unit, []edit{
 		{"		o.waiters.CompareAndSwap(w, (w>>32+1)<<32|uint64(n))\n", "		trace(Taking)\n		o.waiters.Store((w>>32+1)<<32 | uint64(n))\n"},
@@ -248,8 +249,61 @@ var mutants = []mutant{
 	}},
 
 	// Which owners are dead.
+	// Several permits at once.
+	{"the limit is not read again after the last permit was gathered", several, "TestAllAgainstSetLimit", unit, []edit{
+		{"		if (o.limit.Load()^l)&^ordered&^shrinking != 0 {\n			continue\n		}\n		if n == All", "		if n == All"},
+	}},
+	{"one that has all is not alone while the limit shrinks", several, "TestAllWhileTheLimitShrinks", unit, []edit{
+		{"held > len(words)", "held < 0"},
+	}},
+	{"two gather at the same time", several, "TestOneGathers", unit, []edit{
+		{"	case o.gathers() >= 0:\n		return false\n", ""},
+	}},
+	{"those behind leave one that wants several only one permit", line, "TestLeftForSeveral", unit, []edit{
+		{"			others += o.wanted(s, e)\n", "			others++\n"},
+	}},
+	{"one that gathers leaves nothing to those before it", several, "TestGathererBehindOthers", unit, []edit{
+		{"before > 0 && !o.moreFree", "before > MaxSlots && !o.moreFree"},
+	}},
+	{"whoever gathers no more still counts as one that does", several, "TestGatheringEnds", unit, []edit{
+		{"	g.ticket, g.words = 0, nil\n	if o.endGathering(o.word) {\n", "	g.ticket, g.words = 0, nil\n	if freed > MaxPermits {\n"},
+	}},
+	{"a dead one that gathered still counts as one that does", reaping, "TestGatheringEnds", unit, []edit{
+		{"	return freed, o.endGathering(ownerWord(s, gen))\n", "	return freed, false\n"},
+	}},
+	{"reaping one that gathers, and has nothing, notifies nobody", reaping, "TestGatheringEnds", unit, []edit{
+		{"		return max(f.Freed, 1)\n", "		return f.Freed\n"},
+	}},
+	{"one that gathers is not watched", reaping, "TestGathererIsWatched", unit, []edit{
+		{"	if s := o.gathers(); s >= 0 {\n", "	if s := o.gathers(); s >= MaxSlots {\n"},
+	}},
+	{"one that gathers is not called when the limit is lowered", limit, "TestLimitBelowWhatIsWanted", unit, []edit{
+		{"	o.callGatherer(o.host)\n", ""},
+	}},
+	{"one that wants more than there are keeps what it has", several, "TestLimitBelowWhatIsWanted", unit, []edit{
+		{"	if o.wantsTooMany(o.slot, o.entry) {\n		o.disperse()\n		return", "	if o.wantsTooMany(o.slot, o.entry) {\n		return"},
+	}},
+	{"others wait for one that wants more than there are", line, "TestLimitBelowWhatIsWanted", unit, []edit{
+		{" || t.wantsTooMany(s, entry)\n", "\n"},
+	}},
+	{"one that cannot take the permit that it sees calls nobody", line, "TestOneGathers", unit, []edit{
+		{"			o.callFirst(o.host)\n", ""},
+	}},
+	{"what is above a lowered limit stays gathered", several, "TestGatheredAboveTheLimit", unit, []edit{
+		{" || i >= limit && o.GiveAt(i)\n", "\n"},
+	}},
+	{"TryAcquireN keeps a part", several, "TestTakeSeveral", unit, []edit{
+		{"		o.GiveSeveral(words)\n", ""},
+	}},
+	{"what was gathered for a waiter that is cancelled stays taken", queue, "TestConformanceSeveralInLine", root, []edit{
+		{"			s.stopGathering(w)\n			return", "			return"},
+	}},
+	{"one permit is handed over to a waiter that wants several", queue, "TestConformanceSeveralWithinAHandle", root, []edit{
+		{"wants(w.Wants).several() || recoverable", "recoverable"},
+	}},
+
 	{"dead owners are not reaped", reaping, "TestReap", unit, []edit{
-		{"	freed := o.reapOwner(s, gen, entry)\n", "	_, freed := entry, 0\n"},
+		{"	freed, ended := o.reapOwner(s, gen, entry)\n", "	_, freed, ended := entry, 0, false\n"},
 	}},
 	{"an owner whose exit was reported is reaped, whatever its lock says", reaping, "TestReportBeforeTheLock", unit, []edit{
 		{"	if alive {\n		f.Unheard =", "	if alive && live&futex.OwnerDied == 0 {\n		f.Unheard ="},
