@@ -78,7 +78,9 @@
 // let through, in the sense of the Go memory model, between goroutines and
 // between processes that share memory. The race detector is told so.
 //
-// Not offered: taking several permits at once.
+// [Semaphore.AcquireN] takes several permits of a recoverable semaphore at once, or all of them ([All]):
+// all or nothing, in the same order. So a big job may count for two, and readers may take one permit where a
+// writer takes all.
 //
 // # Names that vanish
 //

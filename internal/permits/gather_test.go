@@ -344,6 +344,7 @@ func TestAllWhileTheLimitShrinks(t *testing.T) {
 	w.waitsFor(o, All)
 	holder.words[0].Store(0)
 	holder.words[1].Store(0)
+	gathers(t, "two of three", o, All, 0)
 	holder.SetLimit(2, true)
 	gathers(t, "while a word above the limit is held", o, All, 0)
 	w.sleeps(o)

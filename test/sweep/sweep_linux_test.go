@@ -215,7 +215,7 @@ func sweptOperations() []*swept {
 		&swept{name: "TryAcquireN of two", limit: 3, every: true, work: plain(func(s *semaphore.Semaphore) func() error {
 			return func() error { _, err := s.TryAcquireN(2); return err }
 		})},
-		&swept{name: "TryAcquireN of too many", limit: 3, held: 2, every: true, wants: semaphore.ErrWouldBlock, work: plain(func(s *semaphore.Semaphore) func() error {
+		&swept{name: "TryAcquireN of too many", limit: 3, held: 2, wants: semaphore.ErrWouldBlock, work: plain(func(s *semaphore.Semaphore) func() error {
 			return func() error { _, err := s.TryAcquireN(2); return err }
 		})},
 		&swept{name: "Release of two to a waiter", listed: true, limit: 2, every: true, wait: fromStart, work: plain(func(s *semaphore.Semaphore) func() error {
