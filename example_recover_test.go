@@ -4,6 +4,7 @@ package semaphore_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log"
 	"sync"
@@ -69,6 +70,39 @@ func ExamplePermit_Slots() {
 	defer p.Release()
 	fmt.Println("port", 8000+p.Slots()[0])
 	// Output: port 8000
+}
+
+// Readers share the permits, and a writer takes all of them: then it is alone, on the whole machine.
+func ExampleSemaphore_AcquireN() {
+	s, err := semaphore.Open("example-all", semaphore.WithRecovery(true), semaphore.WithValue(8))
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer s.Unlink()
+	defer s.Close()
+
+	reader, err := s.Acquire(context.Background())
+	if err != nil {
+		log.Fatal(err)
+	}
+	big, err := s.AcquireN(context.Background(), 3) // counts for three
+	if err != nil {
+		log.Fatal(err)
+	}
+	_, err = s.TryAcquireN(semaphore.All)
+	fmt.Println("beside readers:", errors.Is(err, semaphore.ErrWouldBlock))
+	if err := errors.Join(reader.Release(), big.Release()); err != nil {
+		log.Fatal(err)
+	}
+	writer, err := s.AcquireN(context.Background(), semaphore.All)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer writer.Release()
+	fmt.Println("alone:", writer.Slots())
+	// Output:
+	// beside readers: true
+	// alone: [0 1 2 3 4 5 6 7]
 }
 
 // One call for one critical section: Release closes the handle too.
