@@ -212,7 +212,7 @@ func sweptOperations() []*swept {
 			return s.Post
 		}},
 		&swept{name: "Wait, blocked, then served", listed: true, yields: true, limit: 1, held: 1, wait: fromSleep, work: served},
-		&swept{name: "TryAcquireN of two", limit: 3, work: plain(func(s *semaphore.Semaphore) func() error {
+		&swept{name: "TryAcquireN of two", limit: 3, every: true, work: plain(func(s *semaphore.Semaphore) func() error {
 			return func() error { _, err := s.TryAcquireN(2); return err }
 		})},
 		&swept{name: "TryAcquireN of too many", limit: 3, held: 2, wants: semaphore.ErrWouldBlock, work: plain(func(s *semaphore.Semaphore) func() error {
@@ -226,7 +226,7 @@ func sweptOperations() []*swept {
 		// It gathers the one that is free, sleeps, and gathers the one that is given back.
 		&swept{name: "AcquireN, gathering, then served", listed: true, yields: true, limit: 2, held: 1, wait: fromSleep, work: gathered},
 		&swept{name: "AcquireN that finds a dead owner", yields: true, limit: 2, dead: 2, work: gathered},
-		&swept{name: "AcquireN, gathering, given up", listed: true, limit: 2, held: 1, wants: semaphore.ErrWouldBlock, work: plain(func(s *semaphore.Semaphore) func() error {
+		&swept{name: "AcquireN, gathering, given up", listed: true, limit: 2, held: 1, every: true, wants: semaphore.ErrWouldBlock, work: plain(func(s *semaphore.Semaphore) func() error {
 			return func() error { return gatherInVain(s) }
 		})},
 		&swept{name: "Wait, blocked, served by an exit", yields: true, limit: 1, dead: 1, wait: fromSleep, work: served},
