@@ -7,6 +7,7 @@ package recoverable_test
 
 import (
 	"bufio"
+	"context"
 	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
@@ -53,11 +54,15 @@ func waitersMain(args []string) int {
 	fmt.Println("ok")
 	for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
 		if lines.Text() == "wait" {
-			for _, s := range all {
+			for i, s := range all {
 				go func() {
 					// More than once, if the damage gives it a permit.
 					for range 3 {
-						s.Wait()
+						if i%handles == handles-1 {
+							s.AcquireN(context.Background(), semaphore.All)
+						} else {
+							s.Wait()
+						}
 					}
 				}()
 			}
