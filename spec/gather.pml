@@ -88,7 +88,7 @@ bit cancelled;
 #define before(p) \
 	m = 0; k = 0; \
 	do \
-	:: k < linen && line[k] != p + 1 -> if :: !none(line[k] - 1) -> m = m + number(line[k] - 1, limit) :: else fi; k++ \
+	:: k < linen && line[k] != p + 1 -> if :: !none(line[k] - 1) && !blocked(line[k] - 1) -> m = m + number(line[k] - 1, limit) :: else fi; k++ \
 	:: else -> break \
 	od; \
 	k = 0;

@@ -169,6 +169,36 @@ func TestGathererBehindOthers(t *testing.T) {
 	}
 }
 
+// One that wants several wakes up when another one gathers that was let past it. Those that want one and
+// came between the two get what the other one leaves to them, and don't wait for the first.
+func TestGathererLeavesToThoseBetween(t *testing.T) {
+	w := newWorld(t, 2)
+	holder, before, first, single, gatherer := w.open(), w.open(), w.open(), w.open(), w.open()
+	w.takes(holder, 2)
+	w.waitsFor(before, 2) // it gathers until all others are there
+	w.waitsFor(first, 2)
+	w.waits(single)
+	w.waitsFor(gatherer, 2)
+	before.StopGathering(ticketOf(before.entry))
+	before.Leave()
+	w.table.line[first.slot].Or(calledBit)
+	ago(&w.table.slots[first.slot].calledAt, time.Hour)
+	ago(&w.table.slots[gatherer.slot].arrived, time.Hour)
+	w.table.line[single.slot].Or(calledBit) // it is late, too
+	ago(&w.table.slots[single.slot].calledAt, time.Hour)
+	gathers(t, "one behind two that are late, and nothing is free", gatherer, 2, 0)
+	gathers(t, "the first, awake", first, 2, 0)
+	turn(t, "the second, awake", single, false)
+	holder.Give()
+	gathers(t, "one that leaves a permit to another one", gatherer, 2, 0)
+	turn(t, "one that came before the one that gathers", single, true)
+	single.Give()
+	holder.Give()
+	gathers(t, "the one that gathers", gatherer, 2, 2)
+	gatherer.GiveAll()
+	gathers(t, "the first, when nobody gathers any more", first, 2, 2)
+}
+
 // However one ends that gathers, what it has comes back, and the next one that wants several is
 // called and gathers.
 func TestGatheringEnds(t *testing.T) {

@@ -172,11 +172,13 @@ func (t *Table) firstCalled(below uint64) (slot int) {
 }
 
 // ahead returns how many permits others want that are in the line with lesser tickets, and reports
-// whether one of them is late; these are not counted.
+// whether one of them is late; these are not counted. Nor are those that cannot take any because one behind
+// them gathers, which was let past them while one was late: it leaves permits to others before it, and
+// if those waited for them nobody would take any.
 func (o *Owner) ahead(ticket uint64) (others int, late bool) {
 	for s := range o.slotsInUse() {
 		switch e := o.line[s].Load(); {
-		case !hasTicket(e) || ticketOf(e) >= ticket || s == o.slot || o.gone(s, e):
+		case !hasTicket(e) || ticketOf(e) >= ticket || s == o.slot || o.gone(s, e) || o.blocked(s, e):
 		case o.late(s, e):
 			late = true
 		default:

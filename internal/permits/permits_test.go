@@ -1071,3 +1071,24 @@ func TestTakenAfterClose(t *testing.T) {
 		}
 	}
 }
+
+// A waiter that nobody counts counts itself again.
+func TestCountAgain(t *testing.T) {
+	w := newWorld(t, 1)
+	holder, waiter := w.open(), w.open()
+	w.takes(holder, 1)
+	w.waits(waiter)
+	for _, counted := range []uint64{0, 7 << 32} {
+		w.table.waiters.Store(counted)
+		waiter.CountAgain()
+		waiter.CountAgain()
+		if n := w.table.Waiters(); n != 1 {
+			t.Errorf("%#x: %d are counted, want 1", counted, n)
+		}
+	}
+	w.sleeps(waiter)
+	holder.Give()
+	if w.slept[waiter.slot] {
+		t.Error("it was not notified")
+	}
+}

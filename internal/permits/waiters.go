@@ -182,6 +182,14 @@ func (o *Owner) Heal(w uint64) {
 	}
 }
 
+// CountAgain counts the owner, which waits, if the number of waiters is 0: then it is not among them. It was reaped though it
+// lives, and the number was healed since, or the file was written over. Givers would notify nobody.
+func (o *Owner) CountAgain() {
+	if w := o.waiters.Load(); waitersOf(w) == 0 {
+		o.waiters.CompareAndSwap(w, w+oneChange+oneWaiter)
+	}
+}
+
 // neighbours is how many other waiters a waiter watches. All waiters watch all holders;
 // but an owner that takes its permit after they fell asleep was only a waiter then.
 // Waiters are served in the order of their tickets, so the waiter with the ticket before ours

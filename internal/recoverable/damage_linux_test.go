@@ -10,6 +10,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"os"
 	"strings"
@@ -35,7 +36,8 @@ type damage struct {
 func init() { helpers["waiters"] = waitersMain }
 
 // waitersMain is the helper "waiters": a process that opens several semaphores, with as
-// many handles each as its first argument says. It waits with all of them when it reads the line "wait".
+// many handles each as its first argument says. It waits with all of them when it reads the line "wait",
+// and gives back what it gets when it has read "release".
 // Each time that it reads another one it prints how much processor time it has used, in ns.
 func waitersMain(args []string) int {
 	var handles int
@@ -52,16 +54,26 @@ func waitersMain(args []string) int {
 		}
 	}
 	fmt.Println("ok")
+	released := make(chan struct{})
 	for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
-		if lines.Text() == "wait" {
+		switch lines.Text() {
+		case "release":
+			close(released)
+			fmt.Println("ok")
+			continue
+		case "wait":
 			for i, s := range all {
 				go func() {
 					// More than once, if the damage gives it a permit.
 					for range 3 {
 						if i%handles == handles-1 {
-							s.AcquireN(context.Background(), semaphore.All)
+							p, _ := s.AcquireN(context.Background(), semaphore.All)
+							<-released
+							p.Release()
 						} else {
 							s.Wait()
+							<-released
+							s.Post()
 						}
 					}
 				}()
@@ -126,10 +138,10 @@ func waitingCosts(t testing.TB, damages []damage) float64 {
 		Must(t, s.Wait())
 		all = append(all, s)
 	}
-	dead := startWaiters(t, damagedSlots-1, all)
+	waiters := []*Actor{startWaiters(t, 2, all), openWaiters(t, 2, all)}
+	dead := startWaiters(t, 1, all)
 	Must(t, dead.Cmd.Process.Kill())
 	dead.Cmd.Wait()
-	waiters := []*Actor{startWaiters(t, 2, all), openWaiters(t, 2, all)}
 	defer func() {
 		for _, a := range waiters {
 			a.Cmd.Process.Kill() // before the semaphores are closed
@@ -167,12 +179,20 @@ func waitingCosts(t testing.TB, damages []damage) float64 {
 		}
 		return sum
 	}
-	costs := func() float64 {
-		start, before := time.Now(), used()
-		time.Sleep(500 * time.Millisecond)
-		return float64(used()-before) / float64(time.Since(start).Nanoseconds())
+	// One that spins goes on with it; what others still have to do ends.
+	costs := func() (least float64) {
+		least = math.Inf(1)
+		for looks := 0; looks < 4 && least >= maxWaitingCosts; looks++ {
+			start, before := time.Now(), used()
+			time.Sleep(500 * time.Millisecond)
+			least = min(least, float64(used()-before)/float64(time.Since(start).Nanoseconds()))
+		}
+		return least
 	}
 	beforeGiving := costs()
+	for _, a := range waiters {
+		a.OK("release")
+	}
 	owners(func(o *permits.Owner) { o.Give() }) // if it is still there
 	return max(beforeGiving, costs())
 }
@@ -187,9 +207,9 @@ func damagesOf() (ds []damage) {
 		{From: slots, To: slots + damagedSlots*permits.SlotSize}, {From: words, To: words + 2*8},
 	} {
 		for at := part.From; at < part.To; at += 8 {
-			odd := []uint64{0, 1, 12345, 1 << 62, 0x8000_0001_8000_0001, 1<<64 - 1, random.Uint64()}
+			odd := []uint64{0, 1 << 62, 0x8000_0001_8000_0001, 1<<64 - 1, random.Uint64()}
 			for i, value := range odd {
-				ds = append(ds, damage{at, [2]uint64{value, odd[(i+4)%len(odd)]}})
+				ds = append(ds, damage{at, [2]uint64{value, odd[(i+2)%len(odd)]}})
 			}
 		}
 	}
@@ -239,7 +259,7 @@ func TestDamageMakesNobodySpin(t *testing.T) {
 	}
 	ds := damagesOf()
 	var parts sync.WaitGroup
-	const size = 40 // five handles each: on 32 bits with cgo 250 may wait in a process
+	const size = 60 // two handles each: on 32 bits with cgo 250 may wait in a process
 	for at := 0; at < len(ds); at += size {
 		parts.Go(func() { examine(ds[at:min(at+size, len(ds))]) })
 	}

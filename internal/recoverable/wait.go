@@ -127,6 +127,7 @@ func (s *server) scan() bool {
 	s.found = found
 	if s.netDue {
 		s.owner.Heal(counted)
+		s.owner.CountAgain()
 		s.netLooked, s.netExited = time.Now(), time.Time{}
 	}
 	if s.netExited.IsZero() && (s.heard || found.Again || s.dying.recent(found.Dying)) {

@@ -139,6 +139,9 @@ var mutants = []mutant{
 	{"a server sleeps on beside a free permit", serve, "TestFreeBesideThoseStopped", whole, []edit{
 		{" || s.owner.Free() {\n			return w, false\n", " {\n			return w, false\n"},
 	}},
+	{"one that is blocked by one that gathers keeps those waiting to which that leaves permits", line, "TestGathererLeavesToThoseBetween", unit, []edit{
+		{"|| o.gone(s, e) || o.blocked(s, e):\n		case o.late", "|| o.gone(s, e):\n		case o.late"},
+	}},
 	{"a handle hands permits to its own waiters, whoever came before", queue, "TestOrderAcrossProcesses", root, []edit{
 		{"if recoverable.Owner().Yields(w.Place) {", "if false {"},
 	}},
@@ -319,7 +322,7 @@ var mutants = []mutant{
 		{"for ; left > engine.SafetyNet; left", "for ; left > netLongest; left"},
 	}},
 	{"a waiter does not see that the others have left", serve, "TestOthersLeave", whole, []edit{
-		{" || s.owner.Fewer(&s.found) {", " {"},
+		{" || s.owner.Fewer(&s.found) || s.owner.Free() {", " || s.owner.Free() {"},
 	}},
 	{"a waiter relies on the others that it saw when it began to wait", serve, "TestBurstHidesAnExit", storm, []edit{
 		{"	net := nextLook(s.netLooked, s.netExited, s.found,", "	if s.first.Others == 0 {\n		s.first = s.found\n	}\n	net := nextLook(s.netLooked, time.Time{}, s.first,"},
