@@ -143,7 +143,7 @@ var mutants = []mutant{
 		{"|| o.gone(s, e) || o.blocked(s, e):\n		case o.late", "|| o.gone(s, e):\n		case o.late"},
 	}},
 	{"a handle hands permits to its own waiters, whoever came before", queue, "TestOrderAcrossProcesses", root, []edit{
-		{"if recoverable.Owner().Yields(w.Place) {", "if false {"},
+		{"several() || recoverable.Owner().Yields(w.Place) {", "several() {"},
 	}},
 	{"a waiter that serves itself is given a permit and not woken", queue, "TestGivenToOneThatServesItself", whole, []edit{
 		{"(s.traits.Polls || s.selfServed.Load())", "s.traits.Polls"},
@@ -169,7 +169,7 @@ var mutants = []mutant{
 		{"	if s.closed() {\n		// Close may have missed", "	if false {\n		// Close may have missed"},
 	}},
 	{"a permit that came when the context had ended stays with the waiter", queue, "TestConformanceContextEndsBeforeTheTaking", root, []edit{
-		{"	if ctx.Err() != nil {\n		s.giveBack(got, mine)", "	if false {\n		s.giveBack(got, mine)"},
+		{"	if ctx.Err() != nil {\n		s.giveBack(got, want)", "	if false {\n		s.giveBack(got, want)"},
 	}},
 	{"the fast path does not ask the context again", core, "TestConformanceContextEndsBeforeTheTaking", root, []edit{
 		{"		if err := ctx.Err(); err != nil {\n			s.undo()", "		if err := ctx.Err(); false {\n			s.undo()"},
@@ -384,7 +384,7 @@ var mutants = []mutant{
 		{"	if uint64(home) >= l&limitMask", "	if uint64(uint16(home)) >= l&limitMask"},
 	}},
 	{"a permit that is handed over within a handle has the times of the one that gave it", queue, "TestConformanceHolders", root, []edit{
-		{"				if w.Got, err = recoverable.HandOver(p.number(), p != nil, w.ForPermit); err == nil {\n", "				if w.Got, err = recoverable.HandOver(p.number(), p != nil, w.ForPermit); false {\n"},
+		{"				if w.Got.Number, err = recoverable.HandOver(p.number(), p != nil, w.Wants.ForPermit); err == nil {\n", "				if w.Got.Number, err = recoverable.HandOver(p.number(), p != nil, w.Wants.ForPermit); false {\n"},
 	}},
 	{"Holders shows a new owner with the permits of the dead one", reaping, "TestSlotGetsOthersWhileSomebodyLooks", unit, []edit{
 		{"held := make(map[uint64]int)", "held := make(map[int]int)"},
