@@ -148,10 +148,13 @@ func (s *Semaphore) take(final bool, want wants) (got grant, err error) {
 	return got, err
 }
 
-// stopGathering gives back what was gathered for a waiter that has left the queue without a permit.
+// stopGathering gives back what was gathered for a waiter that has left the queue without a permit. If it
+// was in front the line still says that it wants several, until the server looks for the next one; and
+// nobody calls one that wants more than there are, or is blocked.
 func (s *Semaphore) stopGathering(w *waitqueue.Waiter) {
 	if wants(w.Wants).several() {
 		s.traits.Recoverable.StopGathering(w.Place)
+		s.back.Interrupt()
 	}
 }
 

@@ -38,6 +38,7 @@ func TestLockInScript(t *testing.T) {
 	const taken = `procsem run -w 0 NAME true 2>/dev/null && echo not taken; `
 	const free = `procsem run -w 20 NAME true || echo not free; `
 	for what, text := range map[string]string{
+		"locks twice at once": `procsem create -n 2 NAME; exec 9<>"$(procsem path NAME)"; procsem lock --fd 9 NAME 2>/dev/null & procsem lock --fd 9 NAME 2>/dev/null; wait; procsem resize NAME 1; exec 9>&-; ` + free + `echo free`,
 		"unlocks":             lock + taken + `procsem unlock --fd 9 NAME; ` + `procsem run -w 0 NAME echo free`,
 		"closes":              lock + taken + `exec 9>&-; ` + free + `echo free`,
 		"locks again":         lock + `procsem unlock --fd 9 NAME; procsem lock --fd 9 NAME; ` + taken + `exec 9>&-; ` + free + `echo free`,
@@ -148,6 +149,7 @@ func TestLockMistakes(t *testing.T) {
 		{`exec 9<>"$(procsem path NAME)"; procsem lock --fd 9 NAME; procsem lock --fd 9 NAME`, 64, "has a permit of \"NAME\" already"},
 		{`exec 9<>"$(procsem path NAME)"; procsem unlock --fd 9 NAME`, 71, "descriptor 9 has no permit"},
 		{`procsem path BARE`, 65, "POSIX semaphore"},
+		{`procsem run NAME bash -c 'for fd in /proc/self/fd/*; do case $(readlink $fd) in */rec.NAME) ` + helperEnv + `=1 procsem unlock --fd ${fd##*/} NAME; exit;; esac; done'`, 64, "the lock of a handle"},
 	} {
 		replace := strings.NewReplacer("NAME", name, "OTHER", other, "BARE", bare).Replace
 		got := runCmd(t, script(t, "bash", name, replace(tt.text)))

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -82,12 +83,18 @@ func completeNames(cmd *cobra.Command, args []string, begun string) ([]cobra.Com
 	var found []cobra.Completion
 	for _, f := range files {
 		s, err := summarize(f)
-		if err != nil || !strings.HasPrefix(f.Name, begun) || printable(f.Name) != f.Name {
-			continue // and a name that a terminal might obey is better typed
+		if err != nil || !strings.HasPrefix(f.Name, begun) || !harmless(f.Name) {
+			continue
 		}
 		found = append(found, cobra.CompletionWithDesc(f.Name, s.String()))
 	}
 	return found, cobra.ShellCompDirectiveNoFileComp
+}
+
+// harmless reports whether a name means nothing to any shell. Names are chosen by all users, and
+// bash inserts what is common to several completions as it is, and evaluates the line at the next TAB.
+func harmless(name string) bool {
+	return name[0] != '-' && strings.Trim(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._+@:-") == ""
 }
 
 // String says in a few words what there is.
@@ -119,8 +126,8 @@ func completion() *cobra.Command {
    fish        procsem completion fish | source
    PowerShell  procsem completion powershell | Out-String | Invoke-Expression
 
-Names of semaphores are completed with how many permits are free. Names that a
-terminal might obey instead of showing them are left out.`,
+Names of semaphores are completed with how many permits are free. Only names of letters,
+digits and ._+@:- are, since other characters may mean something to the shell.`,
 		ValidArgs: shells,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) != 1 || scripts[args[0]] == nil {
@@ -159,17 +166,22 @@ man1 of the MANPATH, /usr/local/share/man/man1 say, man(1) finds them.`,
 func pageOf(cmd *cobra.Command) string { return strings.ReplaceAll(cmd.CommandPath(), " ", "-") }
 
 func writePage(path string, cmd *cobra.Command) error {
-	f, err := os.Create(path)
+	// By another name first: so nothing half-written takes a page's place, and a link that somebody
+	// has put there is replaced, not followed.
+	temporary := fmt.Sprintf("%s.%d.tmp", path, os.Getpid())
+	f, err := os.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
 	if err != nil {
 		return err
 	}
 	w := bufio.NewWriter(f)
 	printPage(w, cmd)
-	if err := w.Flush(); err != nil {
-		f.Close()
-		return err
+	if err = errors.Join(w.Flush(), f.Close()); err == nil {
+		err = os.Rename(temporary, path)
 	}
-	return f.Close()
+	if err != nil {
+		os.Remove(temporary)
+	}
+	return err
 }
 
 // printPage prints a manual page in the language of man(7).

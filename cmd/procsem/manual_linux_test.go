@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -78,6 +79,27 @@ func TestCompletion(t *testing.T) {
 	})
 }
 
+// A name that means something to a shell is not completed: bash would evaluate it.
+func TestCompletionOfHarmfulNames(t *testing.T) {
+	dir := tempDir(t)
+	t.Setenv("SEMAPHORE_DIR", dir)
+	for _, name := range []string{"good", "g$(touch pwned)1", "g$(touch pwned)2", "g`id`", "g;id", "g h", "g'", `g"`, "g|h", "g&", "g>h", "g*", "g~", "g\\h", "g{a,b}", "g!x", "g#", "gé"} {
+		if got := run(t, "create", name); got.status != 0 {
+			t.Fatalf("%q: %+v", name, got)
+		}
+	}
+	if got := run(t, "create", "--", "-good"); got.status != 0 {
+		t.Fatal(got)
+	}
+	got := run(t, "__complete", "show", "g")
+	if lines := strings.Split(got.stdout, "\n"); !strings.HasPrefix(lines[0], "good\t") || len(lines) != 3 {
+		t.Errorf("completed to %q, want the good name only", got.stdout)
+	}
+	if got := run(t, "__complete", "show", ""); strings.Contains(got.stdout, "-good") { // beside those of others in /dev/shm
+		t.Errorf("completed to %q, one of which looks like an option", got.stdout)
+	}
+}
+
 // The manual pages have no mistake that man finds, and say what --help says.
 func TestManualPages(t *testing.T) {
 	testkit.NeedTool(t, "man")
@@ -102,9 +124,22 @@ func TestManualPages(t *testing.T) {
 			}
 		}
 	}
-	for _, args := range [][]string{{"man", filepath.Join(dir, "none")}} {
-		if got := run(t, args...); got.status != 66 || !isOneLine(got.stderr) {
-			t.Errorf("%q: %+v, want status 66 and one line", args, got)
-		}
+	if got := run(t, "man", filepath.Join(dir, "none")); got.status != 66 || !isOneLine(got.stderr) {
+		t.Errorf("no such directory: %+v, want status 66 and one line", got)
+	}
+
+	// A link in the place of a page is replaced, and not what it leads to; nothing else is left there.
+	file, page := filepath.Join(tempDir(t), "file"), filepath.Join(dir, "procsem.1")
+	if err := errors.Join(os.WriteFile(file, []byte("as it was"), 0o600), os.Remove(page), os.Symlink(file, page)); err != nil {
+		t.Fatal(err)
+	}
+	if got := run(t, "man", dir); got != (outcome{}) {
+		t.Errorf("%+v", got)
+	}
+	if got, err := os.ReadFile(file); string(got) != "as it was" {
+		t.Errorf("a file to which a link leads is now %q, %v", got, err)
+	}
+	if left, err := filepath.Glob(filepath.Join(dir, "*")); len(left) != len(pages) {
+		t.Errorf("there are %d files, %v, want %d", len(left), err, len(pages))
 	}
 }

@@ -3,6 +3,9 @@ package permits
 import (
 	"slices"
 	"sync"
+	"time"
+
+	"github.com/procsem/semaphore/internal/futex"
 )
 
 // A waiter may want several permits, or all. It stands in the line as any other, and those behind it
@@ -80,11 +83,15 @@ func (t *Table) wantsTooMany(s int, entry uint64) bool {
 }
 
 // gathers returns the slot of the owner that gathers permits, -1 if there is none. A word that
-// names no owner of these days counts as none.
+// names no owner of these days counts as none, and so does an owner whose waiter does not want several: its gatherer
+// has left, and is about to give back what it has.
 func (t *Table) gathers() int {
 	w := t.gathering.Load()
 	s := slotOf(w)
 	if w == 0 || s >= t.slotsInUse() || t.slots[s].gen.Load() != genOf(w) || t.slots[s].state.Load() == slotFree {
+		return -1
+	}
+	if e := t.line[s].Load(); !hasTicket(e) || e&severalBit == 0 {
 		return -1
 	}
 	return s
@@ -96,7 +103,7 @@ func (t *Table) blocked(s int, entry uint64) bool {
 		return false
 	}
 	g := t.gathers()
-	return g >= 0 && g != s
+	return g >= 0 && g != s && t.slots[g].live.Load()&futex.OwnerDied == 0 // of a dead one whoever is called takes care
 }
 
 // canTake reports whether the owner's waiter could take permits, if they are free and it is its turn.
@@ -116,6 +123,7 @@ func (t *Table) callGatherer(host Host) {
 	if s < 0 {
 		return
 	}
+	t.slots[s].calledAt.Store(time.Now().UnixNano()) // it must not seem late
 	if e := t.line[s].Load(); hasTicket(e) && t.line[s].CompareAndSwap(e, e|calledBit) {
 		host.Wake(s, t.entryWord(s))
 	}
@@ -159,6 +167,9 @@ func (o *Owner) GatherTurn(ticket uint64, n int) (words []int, ok bool) {
 		return nil, false
 	}
 	if !o.mayGather(ticket) {
+		if len(g.words) > 0 {
+			o.disperse() // somebody has written over the header's word: two would hold a part each
+		}
 		if o.waitsLong(o.slot) {
 			o.order()
 		}

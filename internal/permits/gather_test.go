@@ -532,3 +532,83 @@ func TestGathererIsKilled(t *testing.T) {
 		}
 	}
 }
+
+// If somebody writes over the word that says who gathers, no two hold a part each for ever, and nobody waits for one
+// that does not gather.
+func TestGatheringWrittenOver(t *testing.T) {
+	w := newWorld(t, 2)
+	holder, a, b := w.open(), w.open(), w.open()
+	w.takes(holder, 2)
+	w.waitsFor(a, All)
+	w.waitsFor(b, All)
+	holder.Give()
+	gathers(t, "the first, of one", a, All, 0)
+	w.holds("the first", a, 1)
+	w.table.gathering.Store(0)
+	ago(&w.table.slots[a.slot].calledAt, time.Hour)
+	w.table.line[a.slot].Or(calledBit)
+	ago(&w.table.slots[b.slot].arrived, time.Hour)
+	gathers(t, "the second, which begins to gather", b, All, 0)
+	holder.Give()
+	gathers(t, "the second, of one", b, All, 0)
+	gathers(t, "the first, which does not gather any more", a, All, 0)
+	gathers(t, "the second", b, All, 2)
+	b.GiveAll()
+
+	idle := w.open()
+	w.table.gathering.Store(idle.word)
+	gathers(t, "one that is said to be blocked by an idle one", a, All, 2)
+}
+
+// One that gathers is not late in the moment in which it is called because the limit was set.
+func TestGathererIsCalledInTime(t *testing.T) {
+	w := newWorld(t, 4)
+	holder, gatherer, behind := w.open(), w.open(), w.open()
+	w.takes(holder, 4)
+	w.waitsFor(gatherer, 2)
+	w.waits(behind)
+	ago(&w.table.slots[gatherer.slot].calledAt, time.Hour)
+	if err := holder.SetLimit(3, true); err != nil {
+		t.Fatal(err)
+	}
+	holder.Give()
+	holder.Give()
+	ago(&w.table.slots[behind.slot].arrived, time.Hour)
+	turn(t, "one behind the one that gathers", behind, false)
+}
+
+// A gatherer that has died blocks nobody from being called: whoever is called reaps it.
+func TestBlockedByADeadOne(t *testing.T) {
+	w := newWorld(t, 2)
+	holder, gatherer, blocked := w.open(), w.open(), w.open()
+	w.takes(holder, 2)
+	w.waitsFor(gatherer, 2)
+	w.waitsFor(blocked, 2)
+	w.dies(gatherer)
+	w.sleeps(blocked)
+	holder.Give()
+	if w.slept[blocked.slot] {
+		t.Error("nobody was called")
+	}
+	blocked.Scan(false, nil)
+	gathers(t, "the one that was blocked", blocked, 2, 0)
+	holder.Give()
+	gathers(t, "the one that was blocked", blocked, 2, 2)
+}
+
+// One that wants more than there are, since the limit was lowered, gathers no more, and another one may.
+func TestAnotherGathersUnderALowerLimit(t *testing.T) {
+	w := newWorld(t, 3)
+	holder, big, other := w.open(), w.open(), w.open()
+	w.takes(holder, 3)
+	w.waitsFor(big, 3)
+	w.waitsFor(other, 2)
+	if err := holder.SetLimit(2, true); err != nil {
+		t.Fatal(err)
+	}
+	gathers(t, "one that wants too many", big, 3, 0)
+	for range 3 {
+		holder.Give()
+	}
+	gathers(t, "another one", other, 2, 2)
+}

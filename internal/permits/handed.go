@@ -30,6 +30,9 @@ func (t *Table) End(host Host, s int) (freed int) {
 	return freed
 }
 
+// ByFile reports whether a slot's owner is an open file.
+func (t *Table) ByFile(s int) bool { return t.slots[s].byFile.Load() != 0 }
+
 // Held returns how many permits a slot's owner holds.
 func (t *Table) Held(s int) (n int) {
 	owner := ownerWord(s, t.slots[s].gen.Load()) >> genShift

@@ -105,7 +105,8 @@ type slot struct {
 	since    atomic.Int64  // Times, for people; see since.go
 	waited   atomic.Int64
 	label    [MaxLabel / 8]atomic.Uint64 // and zeros
-	_        uint64
+	byFile   atomic.Uint32               // 1: its owner is an open file; see handed.go
+	_        uint32
 	want     atomic.Uint32 // how many permits the waiter in the line wants, if not one; see gather.go
 	_        uint32
 }

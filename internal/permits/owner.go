@@ -64,6 +64,7 @@ type Identity struct {
 	PID             int
 	Started, Opened int64
 	Label           string
+	ByFile          bool // it is an open file (HandTo)
 }
 
 // ErrFull means that there are MaxSlots handles.

@@ -72,6 +72,11 @@ func (s *slot) introduce(id Identity) {
 	s.started.Store(id.Started)
 	s.since.Store(0)
 	s.waited.Store(0)
+	byFile := uint32(0)
+	if id.ByFile {
+		byFile = 1
+	}
+	s.byFile.Store(byFile)
 	var label [MaxLabel]byte
 	copy(label[:], id.Label)
 	for i := range s.label {
@@ -93,6 +98,7 @@ func (t *Table) look(s int) (h Holder, gen uint64, ok bool) {
 	gen = slot.gen.Load()
 	h.Opened = slot.opened.Load()
 	h.PID, h.Started, h.Label = int(slot.pid.Load()), slot.started.Load(), slot.labelText()
+	h.ByFile = slot.byFile.Load() != 0
 	h.Times = slot.times()
 	entry := t.line[s].Load()
 	h.Waits, h.Want, h.Doing = hasPlace(entry), t.wantOf(s, entry), Step(slot.doing.Load())

@@ -38,8 +38,9 @@ func (a adopter) Lock(slot int) (bool, error) {
 
 // HandTo makes the open file f the owner of the permit i, which a Permit has.
 //
-// If we are killed before the word changes, the file has a slot and no permit, which costs nothing: the slot is
-// free when the file is closed. If we are killed after it, the file has the permit.
+// If we are killed before the word changes, the file has a slot and no permit. If we are killed after it, the
+// file has the permit. The dead are reaped first: a killed claimer would leave the file with a dead owner's lock, and
+// that one's permits would stay taken as long as the file is open.
 func (h *handle) HandTo(i int, f *os.File, pid int) error {
 	locks, err := h.locksThrough(f)
 	if err != nil {
@@ -50,8 +51,15 @@ func (h *handle) HandTo(i int, f *os.File, pid int) error {
 		return err
 	}
 	defer unlock()
-	a := adopter{h, locks}
-	to, err := h.table.Claim(a, permits.Identity{PID: pid, Opened: time.Now().UnixNano()})
+	slots, err := h.slotsOf(locks)
+	if err != nil {
+		return err
+	}
+	if len(slots) > 0 {
+		return engine.Because(engine.ErrInvalidValue, "the open file has a permit already, or is a lock of another kind")
+	}
+	h.owner.Reap(true)
+	to, err := h.table.Claim(adopter{h, locks}, permits.Identity{PID: pid, Opened: time.Now().UnixNano(), ByFile: true})
 	switch {
 	case err == permits.ErrFull:
 		return engine.Because(engine.ErrTableFull, "%d handles are open; no more are possible", permits.MaxSlots)
@@ -65,6 +73,31 @@ func (h *handle) HandTo(i int, f *os.File, pid int) error {
 		return errors.Join(engine.ErrNotHeld, locks.unlock())
 	}
 	return nil
+}
+
+// slotsOf returns the slots whose lock an open file has. The caller has the claim, so that nobody locks
+// a slot meanwhile.
+func (h *handle) slotsOf(locks *byteLocks) (slots []int, err error) {
+	for s := range h.table.Slots() {
+		if !h.table.MayLive(s) || h.owner != nil && s == h.owner.Slot() {
+			continue
+		}
+		// It is the file's if only the file does not see that it is locked. The file is asked first: one that dies
+		// in between is nobody's.
+		others, err := locks.alive(s)
+		if err != nil {
+			return nil, err
+		}
+		if others {
+			continue
+		}
+		if alive, err := h.Alive(s); err != nil {
+			return nil, err
+		} else if alive {
+			slots = append(slots, s)
+		}
+	}
+	return slots, nil
 }
 
 // locksThrough returns the locks of another open file of the semaphore.
@@ -95,28 +128,22 @@ func handed(name string, f *os.File, back bool, o *engine.Options) (n int, err e
 		if err != nil {
 			return err
 		}
-		for s := range h.table.Slots() {
-			if !h.table.MayLive(s) {
+		slots, err := h.slotsOf(locks)
+		if err != nil {
+			return err
+		}
+		for _, s := range slots {
+			if !h.table.ByFile(s) {
+				return engine.Because(engine.ErrInvalidValue, "the open file is the lock of a handle, which a process that has it open has passed on")
+			}
+			locks.slot = s
+			if !back {
+				n += h.table.Held(s)
 				continue
 			}
-			// It is the file's if only the file does not see that it is locked.
-			alive, err := h.Alive(s)
-			if err != nil {
-				return err
-			}
-			others, err := locks.alive(s)
-			if err != nil {
-				return err
-			}
-			switch locks.slot = s; {
-			case !alive || others:
-			case !back:
-				n += h.table.Held(s)
-			default:
-				n += h.table.End(h, s)
-				if err := locks.unlock(); err != nil {
-					return fmt.Errorf("given back, but still locked: %w", err)
-				}
+			n += h.table.End(h, s)
+			if err := locks.unlock(); err != nil {
+				return fmt.Errorf("given back, but still locked: %w", err)
 			}
 		}
 		return nil

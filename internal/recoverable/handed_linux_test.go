@@ -19,8 +19,8 @@ func recoverableEngine() *engine.Engine {
 	return all[slices.IndexFunc(all, func(e *engine.Engine) bool { return e.Name == Recoverable.String() })]
 }
 
-// Permits that were handed to an open file are that file's, whatever becomes of the handle that took them,
-// and several of one file are told apart.
+// Permits that were handed to open files are theirs, whatever becomes of the handle that took them, and
+// what others hold is not. A file has one.
 func TestHandTo(t *testing.T) {
 	if !HasByteLocks() {
 		t.Skip("not on this system: open-file-description locks")
@@ -39,8 +39,11 @@ func TestHandTo(t *testing.T) {
 			t.Errorf("%s: %d are free, want %d", what, n, want)
 		}
 	}
+	other, err := os.OpenFile(StoreFile(Recoverable, name), os.O_RDWR, 0)
+	Must(t, err)
+	defer other.Close()
 	taker := Open(t, name, Recoverable)
-	for range 2 {
+	for _, f := range []*os.File{f, other} {
 		p, err := taker.TryAcquire()
 		Must(t, err)
 		Must(t, engine.HandTo(p, f, os.Getpid()))
@@ -51,6 +54,20 @@ func TestHandTo(t *testing.T) {
 		WantErr(t, "HandTo of what was handed over", engine.HandTo(p, f, os.Getpid()), semaphore.ErrNotHeld)
 	}
 	value("two were handed over", 1)
+	p, err := taker.TryAcquire()
+	Must(t, err)
+	WantErr(t, "HandTo of a second one to the same file", engine.HandTo(p, f, os.Getpid()), semaphore.ErrInvalidValue)
+	lock, err := taker.LockFile()
+	Must(t, err)
+	defer lock.Close()
+	if _, err := recoverableEngine().Handed(name, lock, true, &engine.Options{}); !errors.Is(err, semaphore.ErrInvalidValue) {
+		t.Errorf("Handed of a handle's LockFile: %v, want ErrInvalidValue", err)
+	}
+	if n := p.Slots(); len(n) != 1 {
+		t.Errorf("a Permit that was not handed over has the numbers %v", n)
+	}
+	value("a third one was not handed over", 0)
+	Must(t, lock.Close())
 	Must(t, taker.Close())
 	value("the taker is closed", 1)
 
@@ -58,12 +75,14 @@ func TestHandTo(t *testing.T) {
 	Must(t, err)
 	waiting := Blocked(t, s, func() error { p, err := s.Acquire(context.Background()); _ = p; return err })
 	n, err := recoverableEngine().Handed(name, f, false, &engine.Options{})
-	if err != nil || n != 2 {
-		t.Errorf("the file has %d, %v, want 2", n, err)
+	if err != nil || n != 1 {
+		t.Errorf("the file has %d, %v, want 1", n, err)
 	}
 	Must(t, f.Close()) // nobody reports that
 	Must(t, Result(t, waiting))
-	value("the file is closed", 1)
+	value("a file is closed", 0)
+	Must(t, other.Close())
+	value("both files are closed", 1)
 	Must(t, last.Release())
 	if _, err := recoverableEngine().Handed(name, f, true, &engine.Options{}); !errors.Is(err, os.ErrClosed) && !errors.Is(err, semaphore.ErrInvalidValue) {
 		t.Errorf("of a closed file: %v", err)

@@ -98,6 +98,30 @@ func awaitGathering(t *testing.T, s *semaphore.Semaphore, a *Actor, n, has int) 
 	})
 }
 
+// A waiter in front that wants more than there are is cancelled. One behind it in the same handle wants one,
+// and is called for it.
+func TestSeveralInFrontIsCancelled(t *testing.T) {
+	name := UniqueName(t)
+	other := Open(t, name, Recoverable, semaphore.WithValue(4))
+	s := Open(t, name, Recoverable)
+	Must(t, other.Wait())
+	Must(t, other.Wait())
+	ctx, cancel := context.WithCancel(context.Background())
+	first := Blocked(t, s, func() error { _, err := s.AcquireN(ctx, 3); return err })
+	WaitFor(t, "its place", func() bool {
+		hs, err := other.Holders()
+		Must(t, err)
+		return slices.ContainsFunc(hs, func(h semaphore.Holder) bool { return h.Want == 3 })
+	})
+	Must(t, other.SetLimit(2))
+	second := Blocked(t, s, func() error { _, err := s.Acquire(context.Background()); return err })
+	cancel()
+	WantErr(t, "the first", Result(t, first), context.Canceled)
+	Must(t, other.Post())
+	Must(t, other.Post())
+	Must(t, Result(t, second))
+}
+
 // What a process has gathered comes back when it is killed, whatever it has by then, and so does what a Permit of
 // several holds. Those that wait behind it are served.
 func TestGathererDies(t *testing.T) {

@@ -139,6 +139,18 @@ var mutants = []mutant{
 	{"a server sleeps on beside a free permit", serve, "TestFreeBesideThoseStopped", whole, []edit{
 		{" || s.owner.Free() {\n			return w, false\n", " {\n			return w, false\n"},
 	}},
+	{"a dead gatherer blocks others from being called", "internal/permits/gather.go", "TestBlockedByADeadOne", unit, []edit{
+		{" && t.slots[g].live.Load()&futex.OwnerDied == 0 //", " && futex.OwnerDied != 0 //"},
+	}},
+	{"an owner that does not gather counts as the one that does", "internal/permits/gather.go", "TestGatheringWrittenOver", unit, []edit{
+		{"!hasTicket(e) || e&severalBit == 0 {\n		return -1", "!hasTicket(e) && e&severalBit != 0 {\n		return -1"},
+	}},
+	{"one that does not gather any more keeps its part", "internal/permits/gather.go", "TestGatheringWrittenOver", unit, []edit{
+		{"		if len(g.words) > 0 {\n			o.disperse()", "		if len(g.words) > MaxPermits {\n			o.disperse()"},
+	}},
+	{"a waiter that wanted several leaves, and its server does not look for the next one", queue, "TestSeveralInFrontIsCancelled", whole, []edit{
+		{"		s.traits.Recoverable.StopGathering(w.Place)\n		s.back.Interrupt()\n", "		s.traits.Recoverable.StopGathering(w.Place)\n"},
+	}},
 	{"one that is blocked by one that gathers keeps those waiting to which that leaves permits", line, "TestGathererLeavesToThoseBetween", unit, []edit{
 		{"|| o.gone(s, e) || o.blocked(s, e):\n		case o.late", "|| o.gone(s, e):\n		case o.late"},
 	}},
@@ -200,11 +212,14 @@ var mutants = []mutant{
 	{"nobody is told that a permit was handed to an open file", "internal/permits/handed.go", "TestHandTo", unit, []edit{
 		{"	o.Notify(1)\n	return true\n", "	return true\n"},
 	}},
-	{"an open file takes a slot that it has already", handed, "TestHandTo", whole, []edit{
-		{"	if alive, err := a.handle.Alive(slot); alive || err != nil {\n		return false, err\n	}\n	return a.locks", "	return a.locks"},
+	{"an open file gets several permits", handed, "TestHandTo", whole, []edit{
+		{"if len(slots) > 0 {", "if len(slots) > permits.MaxSlots {"},
 	}},
 	{"unlock gives back what other open files hold", handed, "TestHandTo", whole, []edit{
-		{"!alive || others:", "!alive || others && !alive:"},
+		{"		if others {\n			continue\n		}\n", "		_ = others\n"},
+	}},
+	{"unlock gives back what a handle holds whose lock was passed on", handed, "TestHandTo", whole, []edit{
+		{"			if !h.table.ByFile(s) {", "			if false {"},
 	}},
 
 	// A waiter that leaves, and whatever gives back permits of others, notifies.
@@ -268,7 +283,7 @@ var mutants = []mutant{
 	{"one that gathers leaves nothing to those before it", several, "TestGathererBehindOthers", unit, []edit{
 		{"before > 0 && !o.moreFree", "before > MaxSlots && !o.moreFree"},
 	}},
-	{"whoever gathers no more still counts as one that does", several, "TestGatheringEnds", unit, []edit{
+	{"whoever gathers no more still counts as one that does", several, "TestAnotherGathersUnderALowerLimit", unit, []edit{
 		{"	g.ticket, g.words = 0, nil\n	if o.endGathering(o.word) {\n", "	g.ticket, g.words = 0, nil\n	if freed > MaxPermits {\n"},
 	}},
 	{"a dead one that gathered still counts as one that does", reaping, "TestGatheringEnds", unit, []edit{
@@ -401,7 +416,7 @@ var mutants = []mutant{
 		{"	slot.gen.Store(gen)\n	slot.accept(id)\n", "	slot.accept(id)\n	slot.gen.Store(gen)\n"},
 	}},
 	{"a slot's new owner has the times of the dead one", since, "TestSlotGetsAnotherOwner", unit, []edit{
-		{"	s.since.Store(0)\n	s.waited.Store(0)\n	var", "	var"},
+		{"	s.since.Store(0)\n	s.waited.Store(0)\n	byFile", "	byFile"},
 	}},
 	{"a slot's new owner has the label of the dead one", since, "TestSlotGetsAnotherOwner", unit, []edit{
 		{"		s.label[i].Store(binary.NativeEndian.Uint64(label[8*i:]))\n", "		if id.Label != \"\" {\n			s.label[i].Store(binary.NativeEndian.Uint64(label[8*i:]))\n		}\n"},
