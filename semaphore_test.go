@@ -1203,6 +1203,7 @@ func awaitGathering(t *testing.T, s *semaphore.Semaphore, n, has int) {
 // One that waits for several keeps its place, and those behind it wait. What it has gathered comes back when it
 // is cancelled, also when nobody else waits, and the next one gets what there is.
 func TestConformanceSeveralInLine(t *testing.T) {
+	Patience(t)
 	eachOwning(t, func(t *testing.T, e semaphore.Engine) {
 		name := UniqueName(t)
 		holder, big, small := Open(t, name, e, semaphore.WithValue(3)), Open(t, name, e), Open(t, name, e)
@@ -1242,7 +1243,9 @@ func TestConformanceSeveralInLine(t *testing.T) {
 			t.Errorf("AcquireN with a timeout: %v", err)
 		}
 		waiting := Blocked(t, big, func() error { _, err := big.AcquireN(context.Background(), 3); return err })
+		awaitGathering(t, holder, 3, 0)
 		next := acquiring(t, small, 2)
+		awaitGathering(t, holder, 2, 0)
 		Must(t, ps[0].Release())
 		awaitGathering(t, holder, 3, 1)
 		Must(t, ps[1].Release())
@@ -1256,6 +1259,7 @@ func TestConformanceSeveralInLine(t *testing.T) {
 
 // Within a handle those that wait are served in their order too, whatever they want.
 func TestConformanceSeveralWithinAHandle(t *testing.T) {
+	Patience(t)
 	eachOwning(t, func(t *testing.T, e semaphore.Engine) {
 		s := Open(t, UniqueName(t), e, semaphore.WithValue(2))
 		Must(t, s.Wait())
@@ -1323,6 +1327,7 @@ func takeSeveral(t *testing.T, s *semaphore.Semaphore, n, limit int, inside *ato
 
 // A limit that is lowered below what one waits for does not end its wait, and keeps nobody else waiting.
 func TestConformanceSeveralAgainstSetLimit(t *testing.T) {
+	Patience(t)
 	eachOwning(t, func(t *testing.T, e semaphore.Engine) {
 		name := UniqueName(t)
 		s, big := Open(t, name, e, semaphore.WithValue(3)), Open(t, name, e)

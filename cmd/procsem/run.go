@@ -52,10 +52,10 @@ func (inv *invocation) run(cmd *cobra.Command, args []string) (err error) {
 			return usageError(cmd.CommandPath(), "--no-fork and --posix; only the permits of recoverable semaphores come back by themselves")
 		case isSet(cmd, closeFlag):
 			return usageError(cmd.CommandPath(), "--no-fork and --close; without procsem it is the command that has to keep the lock")
-		case !canBecome:
-			return &failure{statusUnavailable, errors.New("--no-fork: a process cannot become another program on " + runtime.GOOS)}
 		case cmd.Flags().Changed(maxHoldFlag):
 			return usageError(cmd.CommandPath(), "--no-fork and --max-hold; without procsem nobody is left to end the command")
+		case !canBecome:
+			return &failure{statusUnavailable, errors.New("--no-fork: a process cannot become another program on " + runtime.GOOS)}
 		}
 	}
 	bound, err := boundOf(cmd)

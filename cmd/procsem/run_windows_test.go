@@ -134,7 +134,7 @@ const statusCtrlC uint32 = 0xC000013A
 
 func TestCtrlCEndsWait(t *testing.T) {
 	eachFull(t, "Ctrl-C", func(t *testing.T, flags []string, name, notice string, open func()) {
-		args := append(append([]string{"run", "-n", "1", name}, flags...), "--")
+		args := append(append([]string{"run", "-n", "1"}, flags...), name)
 		cmd := procsemCommand(t, append(args, helperCommand(t, "exit", "0")...)...)
 		stderr, err := cmd.StderrPipe()
 		if err != nil {
