@@ -469,7 +469,7 @@ var mutants = []mutant{
 		{"	if alive {\n		f.Unheard =", "	if alive && live&futex.OwnerDied == 0 {\n		f.Unheard ="},
 	}},
 	{"storm: Slots returns the same number for all", "permit.go", "TestStormWithoutKills", storm, []edit{
-		{"	return []int{p.got}\n", "	return []int{0}\n"},
+		{"	return slices.Clone(p.numbers())\n", "	return slices.Repeat([]int{0}, len(p.numbers()))\n"},
 	}},
 	{"storm: a waiter that looks by itself gets a new ticket", serve, "TestStormOfWaiters", storm, []edit{
 		{"		if t.Pass(func() { s.serve(t) }) {\n", "		if s.netDue {\n			t.Enroll(s.owner.Ticket, s.owner.Vain)\n		}\n		if t.Pass(func() { s.serve(t) }) {\n"},
