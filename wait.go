@@ -384,7 +384,8 @@ type turn struct {
 
 func (t *turn) Look() (done bool) {
 	done = t.s.queue.Serve(func(w *waitqueue.Waiter) (err error) {
-		switch r := t.s.traits.Recoverable; {
+		r := t.s.traits.Recoverable
+		switch {
 		case r == nil:
 			err = t.s.back.TryWait(false)
 		case wants(w.Wants).several():
@@ -392,7 +393,7 @@ func (t *turn) Look() (done bool) {
 		default:
 			w.Got.Number, err = r.TakeTurn(w.Place, w.Wants.ForPermit)
 		}
-		if r := t.s.traits.Recoverable; r != nil && err == nil {
+		if r != nil && err == nil {
 			r.Owner().Stamp(w.Began)
 		}
 		return err

@@ -428,13 +428,13 @@ func argumentOf(f *pflag.Flag) string {
 
 // nearFlags returns the flags of a command that have a name like that.
 func nearFlags(cmd *cobra.Command, name string) (near []string) {
+	if len(name) < 3 {
+		return nil
+	}
 	all := &cobra.Command{SuggestionsMinimumDistance: 2}
 	cmd.Flags().VisitAll(func(f *pflag.Flag) {
 		all.AddCommand(&cobra.Command{Use: f.Name, Run: func(*cobra.Command, []string) {}})
 	})
-	if len(name) < 3 {
-		return nil
-	}
 	for _, n := range all.SuggestionsFor(name) {
 		near = append(near, "--"+n)
 	}

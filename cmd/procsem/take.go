@@ -59,15 +59,24 @@ func openPatiently(o opener, p patience, w *watcher) (s *semaphore.Semaphore, ex
 			}
 			pause = min(pause, left.limit)
 		}
-		select {
-		case sig := <-w.arrived:
-			if ends(sig) {
-				return nil, false, left, signalled{sig}
-			}
-			w.early = append(w.early, sig)
-		case <-time.After(pause):
+		if err := w.pause(pause); err != nil {
+			return nil, false, left, err
 		}
 	}
+}
+
+// pause waits for that long, or until a signal comes. A signal of endSignals is the error signalled;
+// others are kept for the command.
+func (w *watcher) pause(d time.Duration) error {
+	select {
+	case sig := <-w.arrived:
+		if ends(sig) {
+			return signalled{sig}
+		}
+		w.early = append(w.early, sig)
+	case <-time.After(d):
+	}
+	return nil
 }
 
 // awaitIdle waits until nobody holds a permit of a recoverable semaphore, or waits for one. Nobody is
@@ -81,7 +90,7 @@ func awaitIdle(name string, p patience, w *watcher) error {
 		case err != nil:
 			return err
 		case !o.Recoverable:
-			return &failure{statusDataErr, fmt.Errorf("%q is a POSIX semaphore, a bare count, which does not tell who holds a permit or waits", name)}
+			return &failure{statusDataErr, fmt.Errorf("%q is a POSIX semaphore, a bare count, whose holders and waiters are not known", name)}
 		case len(o.Handles) == 0:
 			return nil
 		}
@@ -92,15 +101,8 @@ func awaitIdle(name string, p patience, w *watcher) error {
 			}
 			pause = min(pause, left)
 		}
-		for timer := time.After(pause); timer != nil; {
-			select {
-			case sig := <-w.arrived:
-				if ends(sig) {
-					return signalled{sig}
-				}
-			case <-timer:
-				timer = nil
-			}
+		if err := w.pause(pause); err != nil {
+			return err
 		}
 	}
 }

@@ -268,13 +268,7 @@ func (o *Owner) singles(ticket uint64) (n int) {
 // disperse gives back what was gathered, and ends the gathering. The caller has the gatherer's mutex.
 func (o *Owner) disperse() {
 	g := &o.gatherer
-	freed := 0
-	for _, i := range g.words {
-		if o.words[i].CompareAndSwap(o.word|forPermitBit, 0) {
-			o.offer(i)
-			freed++
-		}
-	}
+	freed := o.freeWords(g.words)
 	g.ticket, g.words = 0, nil
 	if o.endGathering(o.word) {
 		freed = max(freed, 1)
@@ -295,13 +289,18 @@ func (o *Owner) StopGathering(ticket uint64) {
 // are not held any more. It frees all of them before it notifies a waiter: one that wants several need not be
 // woken for each.
 func (o *Owner) GiveSeveral(words []int) bool {
-	freed := 0
+	freed := o.freeWords(words)
+	o.Notify(freed)
+	return freed == len(words)
+}
+
+// freeWords frees those of the words that the owner holds for a Permit, and notifies nobody.
+func (o *Owner) freeWords(words []int) (freed int) {
 	for _, i := range words {
 		if o.words[i].CompareAndSwap(o.word|forPermitBit, 0) {
 			o.offer(i)
 			freed++
 		}
 	}
-	o.Notify(freed)
-	return freed == len(words)
+	return freed
 }

@@ -243,7 +243,7 @@ func (w *world) diesUnseen(o *Owner) {
 	o.Live().Store(0)
 }
 
-// Who waits watches the one that gathers, also if that holds nothing yet and is not before it in
+// A waiter watches the one that gathers, also if that holds nothing yet and is not before it in
 // the line.
 func TestGathererIsWatched(t *testing.T) {
 	w := newWorld(t, 3)
