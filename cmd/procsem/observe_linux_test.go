@@ -269,7 +269,7 @@ func TestShowLooksAtHoldersAlone(t *testing.T) {
 	name, file := newName(t), filepath.Join(t.TempDir(), "held")
 	holder, _ := startHolder(t, name, file)
 	scans := 0
-	ownersOf = func(l *proc.Locks) map[int64][]int {
+	ownersOf = func(l *proc.Locks) proc.Owners {
 		scans++
 		return l.Owners()
 	}
@@ -301,13 +301,14 @@ func TestShowLooksAtAProcessOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	looks := 0
-	locksHeldBy = func(l *proc.Locks, pid int) ([]int64, error) {
+	locksHeldBy = func(l *proc.Locks, pid int) (proc.Bytes, error) {
 		looks++
 		return l.HeldBy(pid)
 	}
 	defer func() { locksHeldBy = (*proc.Locks).HeldBy }()
 	v, err := viewOf(name)
-	if err != nil || len(v.Holders) != 2 {
+	// Each handle is seen by its own lock.
+	if err != nil || len(v.Holders) != 2 || v.Holders[0].State != stateRunning || v.Holders[1].State != stateRunning {
 		t.Errorf("%+v, %v", v, err)
 	}
 	if looks > 1 {

@@ -129,7 +129,7 @@ func handlesOf(name string, o observation) (seen []handle, ended bool, err error
 	if err != nil {
 		return nil, false, err
 	}
-	var owners map[int64][]int
+	var owners proc.Owners
 	for i, h := range o.Handles {
 		if seen[i].State != stateUnseen {
 			continue
@@ -144,7 +144,7 @@ func handlesOf(name string, o observation) (seen []handle, ended bool, err error
 		if owners == nil {
 			owners = ownersOf(locks.locks)
 		}
-		seen[i] = amongOwners(h, seen[i], owners[h.LockAt])
+		seen[i] = amongOwners(h, seen[i], owners.Of(h.LockAt))
 	}
 	return seen, ended, nil
 }
@@ -157,7 +157,7 @@ type lockView struct {
 
 // heldLocks are the locks of a process, which may have many handles.
 type heldLocks struct {
-	bytes []int64
+	bytes proc.Bytes
 	err   error
 }
 
@@ -215,7 +215,7 @@ func (l lockView) look(h engine.ObservedHandle) handle {
 		// It is the handle's if it has the lock. If we may not see its descriptors, it is
 		// taken for the handle's.
 		held := l.heldBy(h.PID)
-		if !errors.Is(held.err, fs.ErrPermission) && !slices.Contains(held.bytes, h.LockAt) {
+		if !errors.Is(held.err, fs.ErrPermission) && !held.bytes.Has(h.LockAt) {
 			return seen
 		}
 	}

@@ -5,8 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -67,17 +67,17 @@ func LocksOf(f *os.File, mark int64) (*Locks, error) {
 		return nil, err
 	}
 	for _, l := range lines {
-		if l.at == mark {
+		if l.bytes.has(mark) {
 			return &Locks{l.file}, nil
 		}
 	}
 	return nil, errors.ErrUnsupported
 }
 
-// HeldBy returns the bytes whose locks a process has. It looks at descriptors of that process
+// HeldBy returns the bytes that a process has locked. It looks at descriptors of that process
 // alone, and never at what they are open on, which may be a file of a server that does not
 // answer.
-func (l *Locks) HeldBy(pid int) (bytes []int64, err error) {
+func (l *Locks) HeldBy(pid int) (held Bytes, err error) {
 	fds, err := os.ReadDir(fmt.Sprintf("/proc/%d/fdinfo", pid))
 	if err != nil {
 		return nil, err
@@ -85,42 +85,40 @@ func (l *Locks) HeldBy(pid int) (bytes []int64, err error) {
 	for _, fd := range fds {
 		for _, line := range locksIn(pid, fd.Name()) {
 			if line.file == l.file {
-				bytes = append(bytes, line.at)
+				held = append(held, line.bytes)
 			}
 		}
 	}
-	return bytes, nil
+	return held, nil
 }
 
-// Owners returns the processes that have locks of the file, by the byte that is locked, as far
-// as processes can be seen. It looks at all processes.
-func (l *Locks) Owners() map[int64][]int {
-	owners := make(map[int64][]int)
+// Owners returns what each process has locked of the file, as far as processes can be seen. It
+// looks at all processes.
+func (l *Locks) Owners() Owners {
 	pids, err := process.Pids()
 	if err != nil {
-		return owners
+		return nil
 	}
-	slices.Sort(pids)
+	owners := Owners{}
 	for _, pid := range pids {
-		held, _ := l.HeldBy(int(pid))
-		for _, at := range held {
-			if !slices.Contains(owners[at], int(pid)) {
-				owners[at] = append(owners[at], int(pid))
-			}
+		if held, _ := l.HeldBy(int(pid)); held != nil {
+			owners[int(pid)] = held
 		}
 	}
 	return owners
 }
 
 type lockLine struct {
-	file string
-	at   int64
+	file  string
+	bytes span
 }
 
 // locksIn returns the locks that a descriptor's description has. For each proc_pid_fdinfo(5)
 // shows
 //
 //	lock:	1: OFDLCK ADVISORY  WRITE -1 00:1b:3048813 835585 835585
+//
+// with the first and the last byte, or EOF. Locks of neighbouring bytes are one line.
 func locksIn(pid int, fd string) (lines []lockLine) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/fdinfo/%s", pid, fd))
 	if err != nil {
@@ -131,9 +129,15 @@ func locksIn(pid int, fd string) (lines []lockLine) {
 		if len(f) != 9 || f[0] != "lock:" || f[2] != "OFDLCK" {
 			continue
 		}
-		if at, err := strconv.ParseInt(f[7], 10, 64); err == nil {
-			lines = append(lines, lockLine{f[6], at})
+		first, err := strconv.ParseInt(f[7], 10, 64)
+		if err != nil {
+			continue
 		}
+		last, err := strconv.ParseInt(f[8], 10, 64)
+		if err != nil { // EOF
+			last = math.MaxInt64
+		}
+		lines = append(lines, lockLine{f[6], span{first, last}})
 	}
 	return lines
 }

@@ -57,8 +57,10 @@ func TestLocksOf(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer again.Close()
-	if locked, err := filelock.TryLockByte(f, 1000); !locked {
-		t.Fatal(err)
+	for _, at := range []int64{1000, 1001} { // one lock to the kernel
+		if locked, err := filelock.TryLockByte(f, at); !locked {
+			t.Fatal(err)
+		}
 	}
 	start := func(inherited *os.File) int {
 		t.Helper()
@@ -83,12 +85,14 @@ func TestLocksOf(t *testing.T) {
 	owners := locks.Owners()
 	want := []int{os.Getpid(), heir}
 	slices.Sort(want)
-	got := slices.Sorted(slices.Values(owners[1000]))
-	if len(owners) != 1 || !slices.Equal(got, want) {
-		t.Errorf("owners %v, want %v of byte 1000", owners, want)
+	for at, want := range map[int64][]int{999: nil, 1000: want, 1001: want, 1002: nil} {
+		if got := owners.Of(at); !slices.Equal(got, want) {
+			t.Errorf("owners %v of byte %d, want %v", got, at, want)
+		}
 	}
-	if held, err := locks.HeldBy(heir); err != nil || !slices.Equal(held, []int64{1000}) {
-		t.Errorf("the heir has the locks of %v, %v, want 1000", held, err)
+	held, err := locks.HeldBy(heir)
+	if err != nil || held.Has(999) || !held.Has(1000) || !held.Has(1001) || held.Has(1002) {
+		t.Errorf("the heir has the locks of %v, %v, want 1000 and 1001", held, err)
 	}
 	if id := proc.OwnID(heir); id != heir {
 		t.Errorf("process %d sees itself as %d", heir, id)

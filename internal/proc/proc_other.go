@@ -23,9 +23,9 @@ type Locks struct{}
 
 func LocksOf(*os.File, int64) (*Locks, error) { return nil, errors.ErrUnsupported }
 
-func (*Locks) HeldBy(int) ([]int64, error) { return nil, errors.ErrUnsupported }
+func (*Locks) HeldBy(int) (Bytes, error) { return nil, errors.ErrUnsupported }
 
-func (*Locks) Owners() map[int64][]int { return nil }
+func (*Locks) Owners() Owners { return nil }
 
 // OwnID returns the id that a process has for itself.
 func OwnID(pid int) int { return pid }
