@@ -129,6 +129,15 @@ func (t *Table) callGatherer(host Host) {
 	}
 }
 
+// callGathererBehind calls the owner that gathers too, when another one before it was called. A word above a
+// lowered limit may have come back: it is of no use but to one that gathers all, which waits until nobody holds
+// any. The flag shrinking would not say so: a taker that saw the word free may have cleared it since.
+func (o *Owner) callGathererBehind(called int) {
+	if g := o.gathers(); g >= 0 && g != called && o.line[g].Load()&calledBit == 0 {
+		o.callGatherer(o.host)
+	}
+}
+
 // TakeSeveral takes n permits for a Permit, n > 1 or All, if so many are free beyond those that
 // waiters want. If others take some of them meanwhile it gives back those that it has.
 func (o *Owner) TakeSeveral(n int) (words []int, ok bool) {
@@ -227,14 +236,15 @@ func (o *Owner) gather(words []int, n int, ticket uint64) (_ []int, enough bool)
 		})
 		for len(words) < number(n, limit) {
 			trace(Gathering)
-			if before := o.singles(ticket); before > 0 && !o.moreFree(before) {
+			more := number(n, limit) - len(words)
+			if before := o.singles(ticket); before > 0 {
+				more = o.freeBeyond(before, more)
+			}
+			taken := o.takeMany(more)
+			if len(taken) == 0 {
 				return words, false
 			}
-			i, ok := o.take(true, true)
-			if !ok {
-				return words, false
-			}
-			words = append(words, i)
+			words = append(words, taken...)
 			trace(Gathering)
 		}
 		if (o.limit.Load()^l)&^ordered&^shrinking != 0 {

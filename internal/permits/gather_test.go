@@ -392,6 +392,32 @@ func TestAllWhileTheLimitShrinks(t *testing.T) {
 	gathers(t, "of one", o, All, 1)
 }
 
+// What comes back above a lowered limit is for nobody but one that gathers all, whoever is called first.
+func TestAllWhileTheLimitShrinksBehindOthers(t *testing.T) {
+	w := newWorld(t, 3)
+	holder, late, o := w.open(), w.open(), w.open()
+	w.takes(holder, 3)
+	w.waits(late)
+	w.waitsFor(o, All)
+	w.table.line[late.slot].Or(calledBit)
+	ago(&w.table.slots[late.slot].calledAt, time.Hour)
+	ago(&w.table.slots[o.slot].arrived, time.Hour)
+	holder.words[0].Store(0)
+	gathers(t, "past one that is late", o, All, 0)
+	w.holds("past one that is late", o, 1)
+	holder.SetLimit(1, true)
+	for range 2 {
+		turn(t, "one that was late, and the limit is held", late, false)
+		gathers(t, "while words above the limit are held", o, All, 0)
+		w.sleeps(late, o)
+		holder.Give()
+	}
+	if w.slept[o.slot] {
+		t.Error("it sleeps on when the last word above the limit comes back")
+	}
+	gathers(t, "when all above the limit has come back", o, All, 1)
+}
+
 // Of what was gathered nothing above a limit is kept that was lowered meanwhile.
 func TestGatheredAboveTheLimit(t *testing.T) {
 	w := newWorld(t, 4)
@@ -409,6 +435,46 @@ func TestGatheredAboveTheLimit(t *testing.T) {
 	}
 	holder.words[1].Store(0)
 	gathers(t, "when two are free", o, 2, 2)
+}
+
+// Two that take many while the limit shrinks get no more together than there is room for, at whatever
+// step of one the other one comes; what one keeps is below the limit.
+func TestManyCountAfterwards(t *testing.T) {
+	for n, more := 0, true; more; n++ {
+		w := newWorld(t, 5)
+		holder, a, b := w.open(), w.open(), w.open()
+		w.table.words[4].Store(holder.word)
+		holder.SetLimit(3, true)
+		var of, others []int
+		more = stopAt(n, func() { of = a.takeMany(3) }, func() { others = b.takeMany(3) })
+		if len(of)+len(others) > 2 {
+			t.Errorf("at step %d: they have %v and %v, and there was room for two", n, of, others)
+		}
+		a.GiveSeveral(of)
+		b.GiveSeveral(others)
+		if words := a.takeMany(3); !slices.Equal(words, []int{0, 1}) {
+			t.Errorf("after step %d: it has %v, and there is room for two", n, words)
+		}
+	}
+}
+
+// Of many that are taken none is kept above a limit that is lowered meanwhile, though it has room for them.
+func TestManyAgainstLowering(t *testing.T) {
+	for n, more := 0, true; more; n++ {
+		w := newWorld(t, 5)
+		holder, o := w.open(), w.open()
+		w.table.words[0].Store(holder.word)
+		w.table.words[1].Store(holder.word)
+		var words []int
+		more = stopAt(n, func() { words = o.takeMany(2) }, func() {
+			holder.GiveAll()
+			holder.SetLimit(2, true)
+		})
+		held, highest := w.table.held()
+		if held != len(words) || more && highest >= 2 {
+			t.Errorf("at step %d: it has %v, and %d are held", n, words, held)
+		}
+	}
 }
 
 // TakeSeveral takes n at once or nothing, whatever others do meanwhile, and leaves to those who wait what they want.

@@ -1,5 +1,7 @@
 package permits
 
+import "slices"
+
 // The limit's word: the limit, whether SetLimit has set it, how often the word was
 // set, the flag ordered, and the flag shrinking, which says that more permits may be held than the
 // limit has room for. All are in one word, so that a taker that reads it again and finds it
@@ -52,6 +54,28 @@ func (o *Owner) confirm(i int) bool {
 	}
 }
 
+// confirmMany decides which of several words may be kept that were just taken, and gives the others back. It
+// counts after it has taken the last of them, so its count is as good as one for each would be: it saw
+// the words of all other holders, and of what it counted it gives back what is too much.
+func (o *Owner) confirmMany(words []int, word uint64) []int {
+	slices.Sort(words)
+	for {
+		now := o.limit.Load()
+		n, over := limitOf(now), 0
+		if now&shrinking != 0 {
+			held, _ := o.held()
+			over = held - n
+		}
+		for ; len(words) > 0 && (over > 0 || words[len(words)-1] >= n); over-- {
+			o.undo(words[len(words)-1], word)
+			words = words[:len(words)-1]
+		}
+		if o.limit.Load() == now {
+			return words
+		}
+	}
+}
+
 // held returns how many words are not free, and the highest of them, -1 if there is
 // none.
 func (t *Table) held() (n, highest int) {
@@ -66,18 +90,18 @@ func (t *Table) held() (n, highest int) {
 }
 
 // shrink is what a taker does first while the flag is set. It returns the limit's
-// word, in which it has cleared the flag if that is not needed any more, and whether
-// there is room. Only a taker that finds room may take a word and count again: if all
+// word, in which it has cleared the flag if that is not needed any more, and for how many
+// permits there is room. Only a taker that finds room may take a word and count again: if all
 // did, they would wake each other for ever with words that they give back.
-func (o *Owner) shrink(l uint64) (now uint64, room bool) {
+func (o *Owner) shrink(l uint64) (now uint64, room int) {
 	held, highest := o.held()
 	if highest < limitOf(l) {
 		if o.limit.CompareAndSwap(l, l&^shrinking) {
-			return l &^ shrinking, held < limitOf(l)
+			return l &^ shrinking, limitOf(l) - held
 		}
-		return o.limit.Load(), true
+		return o.limit.Load(), 1
 	}
-	return l, held < limitOf(l)
+	return l, limitOf(l) - held
 }
 
 // Shrinking reports whether more permits may be held than the limit has room for.

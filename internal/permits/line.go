@@ -198,21 +198,24 @@ func (o *Owner) isTurn(ticket uint64) bool {
 }
 
 // moreFree reports whether more than n permits are free.
-func (o *Owner) moreFree(n int) bool {
+func (o *Owner) moreFree(n int) bool { return o.freeBeyond(n, 1) > 0 }
+
+// freeBeyond returns how many permits are free beyond n, but not more than most. It is not above 0 if there
+// are none.
+func (o *Owner) freeBeyond(n, most int) (more int) {
 	l := o.limit.Load()
 	limit := min(limitOf(l), o.permitsInUse())
 	if l&shrinking != 0 {
 		held, _ := o.held()
-		return limit-held > n
+		return min(limit-held-n, most)
 	}
-	for i := 0; i < limit; i++ {
+	more = -n
+	for i := 0; i < limit && more < most; i++ {
 		if o.words[i].Load() == 0 {
-			if n--; n < 0 {
-				return true
-			}
+			more++
 		}
 	}
-	return false
+	return more
 }
 
 // TakeTurn takes a permit for the waiter with that ticket, if it is its turn and there is one.

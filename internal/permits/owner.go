@@ -289,8 +289,8 @@ func (o *Owner) take(forPermit, inTurn bool) (i int, ok bool) {
 			return 0, false
 		}
 		if l&shrinking != 0 {
-			var room bool
-			if l, room = o.shrink(l); !room {
+			var room int
+			if l, room = o.shrink(l); room <= 0 {
 				return 0, false
 			}
 		}
@@ -298,24 +298,50 @@ func (o *Owner) take(forPermit, inTurn bool) (i int, ok bool) {
 		if !ok {
 			return 0, false
 		}
-		trace(Taking)
-		o.slow.Lock()
-		o.forget()
-		taken := o.words[i].CompareAndSwap(0, word)
-		if taken && o.home.Load() != uint32(i) {
-			o.home.Store(uint32(i))
-		}
-		o.slow.Unlock()
-		if !taken {
+		if !o.takeAt(i, word) {
 			continue
 		}
-		trace(Taking)
 		if !o.confirm(i) {
 			o.undo(i, word)
 			continue
 		}
 		return i, true
 	}
+}
+
+// takeAt takes the word i, if it is free. Whether it may be kept is to be confirmed.
+func (o *Owner) takeAt(i int, word uint64) (taken bool) {
+	trace(Taking)
+	o.slow.Lock()
+	o.forget()
+	if taken = o.words[i].CompareAndSwap(0, word); taken && o.home.Load() != uint32(i) {
+		o.home.Store(uint32(i))
+	}
+	o.slow.Unlock()
+	trace(Taking)
+	return taken
+}
+
+// takeMany takes up to n permits for a Permit, as one of n calls of take would each, but counts what is
+// held once for all, and not for each word.
+func (o *Owner) takeMany(n int) (words []int) {
+	l := o.limit.Load()
+	if l&shrinking != 0 {
+		var room int
+		l, room = o.shrink(l)
+		n = min(n, room)
+	}
+	word, limit := o.word|forPermitBit, min(limitOf(l), o.permitsInUse())
+	for len(words) < n {
+		i, ok := o.free(limit, true)
+		if !ok {
+			break
+		}
+		if o.takeAt(i, word) {
+			words = append(words, i)
+		}
+	}
+	return o.confirmMany(words, word)
 }
 
 // Free reports whether there seems to be a free permit.

@@ -281,7 +281,16 @@ var mutants = []mutant{
 		{"			others += o.wanted(s, e)\n", "			others++\n"},
 	}},
 	{"one that gathers leaves nothing to those before it", several, "TestGathererBehindOthers", unit, []edit{
-		{"before > 0 && !o.moreFree", "before > MaxSlots && !o.moreFree"},
+		{"before > 0 {\n", "before > MaxSlots {\n"},
+	}},
+	{"of many permits each is kept, however many are held while the limit shrinks", limit, "TestManyCountAfterwards", unit, []edit{
+		{"			over = held - n\n", "			over = min(held-n, 0)\n"},
+	}},
+	{"of many permits those above the limit are kept", limit, "TestManyAgainstLowering", unit, []edit{
+		{"(over > 0 || words[len(words)-1] >= n)", "over > 0"},
+	}},
+	{"one that gathers is not called for what comes back above the limit while one is before it", waiters, "TestAllWhileTheLimitShrinksBehindOthers", unit, []edit{
+		{"			o.callGathererBehind(s)\n", ""},
 	}},
 	{"whoever gathers no more still counts as one that does", several, "TestAnotherGathersUnderALowerLimit", unit, []edit{
 		{"	g.ticket, g.words = 0, nil\n	if o.endGathering(o.word) {\n", "	g.ticket, g.words = 0, nil\n	if freed > MaxPermits {\n"},
