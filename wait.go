@@ -107,7 +107,7 @@ func (s *Semaphore) obtain(ctx context.Context, how how, want wants) (got grant,
 	if err != nil {
 		return grant{}, began, ErrClosed
 	}
-	if serve && !s.spin(w.Began) {
+	if serve && !s.spin() {
 		s.startServer(ctx, w)
 	}
 	select {
@@ -169,13 +169,13 @@ const looksPerClock = 32
 
 var canSpin = runtime.NumCPU() > 1
 
-// spin serves the queue for a moment, from start on, and reports whether no goroutine waits any more.
-func (s *Semaphore) spin(start time.Time) bool {
+// spin serves the queue for a moment, and reports whether no goroutine waits any more.
+func (s *Semaphore) spin() bool {
 	if s.words == nil && s.owner == nil || !canSpin {
 		return false
 	}
 	t := &turn{s: s}
-	for time.Since(start) < spinTime {
+	for start := time.Now(); time.Since(start) < spinTime; {
 		for range looksPerClock {
 			if s.free() && t.Look() || s.queue.Idle() {
 				return s.queue.Retire()

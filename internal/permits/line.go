@@ -188,13 +188,15 @@ func (o *Owner) ahead(ticket uint64) (others int, late bool) {
 	return others, late
 }
 
-// isTurn reports whether a waiter with that ticket may take a permit: if more are free than those
+// isTurn reports whether a waiter with that ticket may take a permit, and whether nobody is before it: if more are free than those
 // before it want. If one before it is late others may be that were stopped together with
 // that one, and to call them one after the other would take too long; so whoever is awake may go first, if it has
 // waited so long itself that it is not here to get past those who are awake too.
-func (o *Owner) isTurn(ticket uint64) bool {
+func (o *Owner) isTurn(ticket uint64) (turn, first bool) {
 	others, late := o.ahead(ticket)
-	return others == 0 || late && !within(stuck, &o.slots[o.slot].arrived) || o.moreFree(others)
+	first = others == 0 && !late
+	turn = others == 0 || late && !within(stuck, &o.slots[o.slot].arrived) || o.moreFree(others)
+	return turn, first
 }
 
 // moreFree reports whether more than n permits are free.
@@ -228,12 +230,17 @@ func (o *Owner) TakeTurn(ticket uint64, forPermit bool) (i int, ok bool) {
 	if o.stands(ticket) {
 		o.unused = true
 	}
-	if !o.isTurn(ticket) {
+	turn, first := o.isTurn(ticket)
+	if !turn {
 		return 0, false
 	}
-	if i, ok = o.take(forPermit, true); ok {
+	switch i, ok = o.take(forPermit, true); {
+	case ok:
 		o.unused = false
-	} else if o.waitsLong(o.slot) {
+		if first && !o.waitsLong(o.slot) {
+			o.unorder()
+		}
+	case o.waitsLong(o.slot):
 		o.order()
 	}
 	return i, ok
@@ -323,8 +330,9 @@ func (t *Table) wakeCalled(host Host) {
 // took no permit when it was its turn: until
 // then newcomers may take permits past the line, because to hand each permit over to a process
 // that has to be woken for it would cost far more than the order is worth. The flag goes when the line
-// is empty. If it is lost newcomers may take a permit until the next is given; if it stays
-// (its writer died), the next newcomer finds the line empty and clears it.
+// is empty, and when the first one is served and has not waited for long: those behind it have waited for less.
+// (Go's sync.Mutex leaves its starvation mode in the same two cases.) If it is lost newcomers may take a permit
+// until the next is given; if it stays (its writer died), the next newcomer finds the line empty and clears it.
 func (t *Table) order() {
 	if t.limit.Load()&ordered == 0 && !testhook.NoOrder.Load() {
 		t.limit.Or(ordered)

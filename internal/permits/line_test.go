@@ -180,6 +180,38 @@ func TestNewcomers(t *testing.T) {
 	}
 }
 
+// Newcomers may pass again, although others wait, when the first one is served and has not waited for long.
+func TestNewcomersPassAgain(t *testing.T) {
+	for name, set := range map[string]struct {
+		long, behind bool
+		pass         bool
+	}{
+		"the first, at once":            {pass: true},
+		"the first, after long":         {long: true},
+		"one behind the first, at once": {behind: true},
+	} {
+		w := newWorld(t, 3)
+		holder, first, second := w.open(), w.open(), w.open()
+		w.takes(holder, 3)
+		w.waits(first, second)
+		holder.order()
+		served := first
+		if set.behind {
+			served = second
+		}
+		if set.long {
+			ago(&w.table.slots[served.slot].arrived, time.Hour)
+		}
+		for range 3 {
+			holder.Give()
+		}
+		turn(t, name, served, true)
+		if pass := w.table.limit.Load()&ordered == 0; pass != set.pass {
+			t.Errorf("%s: newcomers may pass: %v", name, pass)
+		}
+	}
+}
+
 // A waiter that was called long ago, and has not looked since, keeps nobody waiting, however
 // many there are like it.
 func TestStuck(t *testing.T) {

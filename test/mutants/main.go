@@ -122,13 +122,19 @@ var mutants = []mutant{
 		{"	return !within(patience, &t.slots[s].calledAt)\n", "	return patience == asleep && !within(patience, &t.slots[s].calledAt)\n"},
 	}},
 	{"those who are stopped together with one that is stuck keep others waiting", line, "TestStuck", unit, []edit{
-		{"others, late := o.ahead(ticket)\n	return others == 0 || late && !within(stuck, &o.slots[o.slot].arrived) || o", "others, _ := o.ahead(ticket)\n	return others == 0 || o"},
+		{"	turn = others == 0 || late && !within(stuck, &o.slots[o.slot].arrived) || o", "	turn = others == 0 || o"},
 	}},
 	{"a waiter that has just come passes all others if one is stuck", line, "TestStuck", unit, []edit{
 		{"late && !within(stuck, &o.slots[o.slot].arrived) ||", "late ||"},
 	}},
 	{"newcomers pass all others if one is stuck", line, "TestStuck", unit, []edit{
 		{"	return others == 0 || o.moreFree(others)\n}\n\n// Yields", "	return others == 0 || late || o.moreFree(others)\n}\n\n// Yields"},
+	}},
+	{"newcomers wait until the line is empty, however soon those in it are served", line, "TestNewcomersPassAgain", unit, []edit{
+		{"		if first && !o.waitsLong(o.slot) {\n", "		if first && o.slot > MaxSlots {\n"},
+	}},
+	{"newcomers may pass the first when one behind it is served", line, "TestNewcomersPassAgain", unit, []edit{
+		{"first && !o.waitsLong(o.slot)", "(first || turn) && !o.waitsLong(o.slot)"},
 	}},
 	{"a ticket is larger than an entry has room for", line, "TestTicketsWrittenOver", unit, []edit{
 		{"ticketOf(o.tickets.Add(1) << ticketShift)", "o.tickets.Add(1)"},
