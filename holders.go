@@ -89,6 +89,12 @@ func (s *Semaphore) LockFile() (*os.File, error) {
 	return f, err
 }
 
+// startEvery is what engine.StartEvery needs.
+func (s *Semaphore) startEvery(period time.Duration, start bool) (left time.Duration, err error) {
+	err = s.owned("startevery", func(r engine.Recoverable) (err error) { left, err = r.StartEvery(period, start); return err })
+	return left, err
+}
+
 // owned calls f on an engine whose permits have owners.
 func (s *Semaphore) owned(op string, f func(engine.Recoverable) error) (err error) {
 	defer s.stayIfFailed(&err)

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"time"
 
 	"github.com/procsem/semaphore/internal/engine"
 	"github.com/procsem/semaphore/internal/permits"
@@ -212,6 +213,9 @@ func (p *Permit) release() error {
 
 func init() {
 	engine.HandTo = func(permit any, f *os.File, pid int) error { return permit.(*Permit).handTo(f, pid) }
+	engine.StartEvery = func(s any, period time.Duration, start bool) (time.Duration, error) {
+		return s.(*Semaphore).startEvery(period, start)
+	}
 }
 
 // handTo makes an open file the owner of the permit. After that Release does nothing.

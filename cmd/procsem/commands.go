@@ -104,6 +104,17 @@ exits with 124, as timeout(1) does. Only the command gets the signals, not what 
 started. On Windows it is killed at once. "timeout 1h procsem run build make" counts the
 wait for the permit too, and ends procsem; "procsem run --max-hold 1h build make" does not.
 
+HOW OFTEN:
+
+With --every TIME the command is started only if the last start under NAME, by whichever
+process with --every, was at least TIME ago; procsem waits until then, without a permit,
+so that others run meanwhile, and in no order. With -w it gives up at once if the time
+will not come within that, and says when it will: "-w 0 --every 1h" skips the start, as a
+job of cron may want it. The time of the last start is kept in the semaphore's file, as
+long as that exists. It counts while the computer sleeps, and changes of the clock don't
+matter (on Linux, until the next boot). A procsem that is killed just before the command
+starts has used up the start. Runs without --every neither wait nor count. Not with --posix.
+
 IF PROCSEM IS KILLED:
 
 The command inherits an open file, the semaphore's lock. If procsem is killed
@@ -256,6 +267,7 @@ func newRoot(inv *invocation) *cobra.Command {
 	run.Flags().String(labelFlag, "", "tell whoever looks (procsem show) what this is: `TEXT` of at most 32 bytes")
 	run.Flags().BoolP(closeFlag, "o", false, "do not pass the lock on to the command (Windows: let it outlive procsem): if procsem is killed the permit comes back at once")
 	run.Flags().BoolP(noForkFlag, "F", false, "become the command instead of waiting for it (not on Windows)")
+	run.Flags().String(everyFlag, "", "start at most one command per `TIME` under NAME, whichever process starts it, and wait for that; -w 0 gives up instead")
 	run.Flags().String(maxHoldFlag, "", "end the command by SIGTERM (Windows: kill it) when it has had the permit for `TIME`; the status is then 124")
 	run.Flags().String(killAfterFlag, "", "and by SIGKILL if it runs on for `TIME` after that")
 	run.Flags().StringP(shellFlag, "c", "", "run `LINE` by sh -c (Windows: cmd /c), instead of a command; also after NAME")
@@ -333,6 +345,7 @@ const (
 	defaultFlag   = "default"
 	idleFlag      = "idle"
 	fdFlag        = "fd"
+	everyFlag     = "every"
 	maxHoldFlag   = "max-hold"
 	killAfterFlag = "kill-after"
 )

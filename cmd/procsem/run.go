@@ -41,6 +41,10 @@ func (inv *invocation) run(cmd *cobra.Command, args []string) (err error) {
 	if err != nil {
 		return err
 	}
+	every, err := everyOf(cmd, o)
+	if err != nil {
+		return err
+	}
 	newCommand, err := commandOf(cmd, name, words)
 	if err != nil {
 		return err
@@ -86,7 +90,19 @@ func (inv *invocation) run(cmd *cobra.Command, args []string) (err error) {
 	if o.limited {
 		inv.noticeLimit(s, existed, o.limit)
 	}
-	permit, err := take(s, k, p, w)
+	mayBeName := len(words) > 0 && words[0] != "--"
+	var permit *semaphore.Permit
+	if every == 0 {
+		permit, err = take(s, k, p, w)
+	} else {
+		permit, err = takeEvery(s, k, every, p, w, func() error {
+			err := unusable(newCommand())
+			if mayBeName {
+				err = notAName(err, name)
+			}
+			return err
+		})
+	}
 	if err != nil {
 		return err
 	}
@@ -103,7 +119,7 @@ func (inv *invocation) run(cmd *cobra.Command, args []string) (err error) {
 	if errors.Is(command.Err, exec.ErrDot) {
 		command.Err = nil // "." in PATH is the user's choice, as in a shell; cmd.exe always searches it
 	}
-	if len(words) > 0 && words[0] != "--" {
+	if mayBeName {
 		defer func() { err = notAName(err, name) }()
 	}
 	if isSet(cmd, noForkFlag) {

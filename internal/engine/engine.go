@@ -44,6 +44,11 @@ type Engine struct {
 // process that is to be shown as the holder. Package semaphore sets it.
 var HandTo func(permit any, f *os.File, pid int) error
 
+// StartEvery says how long it is until something may be started again under the name of a *semaphore.Semaphore
+// that starts at most once in a period, 0 if now; then start also notes that it is started now. The
+// time of the last start is in the semaphore's file, for all processes. Package semaphore sets it.
+var StartEvery func(s any, period time.Duration, start bool) (left time.Duration, err error)
+
 // An Observation is one picture of a semaphore.
 type Observation struct {
 	Value int         // the free permits
@@ -147,6 +152,8 @@ type Recoverable interface {
 	Holders() ([]Holder, error)
 	Limit() (int, error)
 	SetLimit(n int) error
+	// StartEvery is what the variable of that name needs.
+	StartEvery(period time.Duration, start bool) (left time.Duration, err error)
 	LockFile() (*os.File, error)
 }
 

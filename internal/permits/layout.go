@@ -67,7 +67,8 @@ type header struct {
 	version uint32
 	locks   uint32 // Locks: which locks show that an owner is alive
 	id      uint64 // tells the file from others that ever had its name
-	_       [5]uint64
+	started start
+	_       [2]uint64
 
 	limit       atomic.Uint64 // see limit.go
 	permitsMark atomic.Uint32 // permits below it have storage

@@ -520,6 +520,16 @@ func (h *handle) SetLimit(n int) error {
 	return h.owner.SetLimit(n, true)
 }
 
+// StartEvery looks and writes under the lock of the claim, so of several processes one starts.
+func (h *handle) StartEvery(period time.Duration, start bool) (left time.Duration, err error) {
+	unlock, err := h.lockClaim()
+	if err != nil {
+		return 0, err
+	}
+	defer unlock()
+	return time.Duration(h.table.StartEvery(moment(), int64(period), start)), nil
+}
+
 func (h *handle) Holders() ([]engine.Holder, error) {
 	if err := h.owner.Reap(true).Err; err != nil {
 		return nil, err

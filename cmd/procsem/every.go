@@ -1,0 +1,107 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os/exec"
+	"time"
+
+	"github.com/procsem/semaphore"
+	"github.com/procsem/semaphore/internal/engine"
+	"github.com/spf13/cobra"
+)
+
+// everyOf returns the time of --every, 0 without it.
+func everyOf(cmd *cobra.Command, o opener) (time.Duration, error) {
+	if !cmd.Flags().Changed(everyFlag) {
+		return 0, nil
+	}
+	every, err := parsed(cmd, everyFlag, parseTime)
+	switch {
+	case err != nil:
+	case every == 0:
+		err = usageError(cmd.CommandPath(), "--every %s: a time of more than 0 is allowed", text(cmd, everyFlag))
+	case o.posix:
+		err = usageError(cmd.CommandPath(), "--every and --posix; only the files of recoverable semaphores keep the time of the last start")
+	}
+	return every, err
+}
+
+// takeEvery waits for k permits and for a moment at which a start is allowed, notes the start, and returns
+// the permits. Nothing is noted if usable finds that the command cannot be started.
+//
+// While it waits for the time it holds no permit, which would keep others of that name from running, and has no
+// place in their order. When it is time it waits for a permit as all do. By the time that it has one another
+// process may have started; then it gives the permit back, and waits for the time again. So the start is noted
+// when it begins, by one process at a time, and there are never two within the period. Nobody is told when it is
+// time, and the clock may be set, or the machine sleep, so it looks again every second.
+func takeEvery(s *semaphore.Semaphore, k int, every time.Duration, p patience, w *watcher, usable func() error) (*semaphore.Permit, error) {
+	began := time.Now()
+	for {
+		left, err := engine.StartEvery(s, every, false)
+		if err != nil {
+			return nil, err
+		}
+		rest := p.after(began)
+		if left > 0 {
+			if rest.limit != forEver && left > rest.limit {
+				return nil, p.tooEarly(s.Name(), every, left)
+			}
+			if err := w.pause(min(left, time.Second)); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		permit, err := take(s, k, rest, w)
+		if err != nil {
+			return nil, err
+		}
+		if err = usable(); err == nil {
+			left, err = engine.StartEvery(s, every, true)
+		}
+		if err == nil && left == 0 {
+			return permit, nil
+		}
+		if err := errors.Join(err, permit.Release()); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// after returns what is left of the patience with which a wait began.
+func (p patience) after(began time.Time) patience {
+	if p.limit != forEver {
+		p.limit = max(0, p.limit-time.Since(began))
+	}
+	return p
+}
+
+// tooEarly is the error of a start that is not allowed yet, and will not be as long as the patience lasts.
+func (p patience) tooEarly(name string, every, left time.Duration) error {
+	at, layout := time.Now().Add(left), time.TimeOnly
+	if left > 12*time.Hour {
+		layout = time.DateTime
+	}
+	ago := (every - left).Round(time.Second)
+	return &failure{p.status, fmt.Errorf("the last start under %q was %v ago, and --every %v allows the next one at %s, in %v", name, ago, every, at.Format(layout), roundedUp(left))}
+}
+
+// roundedUp returns a time that is not less, in whole seconds if it is more than a few.
+func roundedUp(d time.Duration) time.Duration {
+	unit := time.Millisecond
+	if d > 10*time.Second {
+		unit = time.Second
+	}
+	if up := d.Truncate(unit) + unit; up > d {
+		return up
+	}
+	return d
+}
+
+// unusable returns the error of a command that cannot be started, as far as that is known before it is tried.
+func unusable(command *exec.Cmd) error {
+	if command.Err == nil || errors.Is(command.Err, exec.ErrDot) {
+		return nil
+	}
+	return startError(command.Args[0], command.Err)
+}
