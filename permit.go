@@ -213,6 +213,7 @@ func (p *Permit) release() error {
 
 func init() {
 	engine.HandTo = func(permit any, f *os.File, pid int) error { return permit.(*Permit).handTo(f, pid) }
+	engine.WithOwner = func(owner *engine.Owner) any { return Option(func(o *options) { o.Owner = owner }) }
 	engine.StartEvery = func(s any, period time.Duration, start bool) (time.Duration, error) {
 		return s.(*Semaphore).startEvery(period, start)
 	}

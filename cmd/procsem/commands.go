@@ -205,7 +205,25 @@ while any process has the semaphore open, and the new limit if none has. A limit
 that "procsem resize" has set stays in any case.
 
 On Windows --posix is an error unless the semaphore exists: a new one would be gone
-when procsem ends.`
+when procsem ends.
+
+CREATE --FROM FILE:
+
+Each line of FILE is a recoverable semaphore: its name, its limit as -n takes it and, if
+they are to be others than 0600 and the caller, its mode in octal, and its owner, a user
+and perhaps a group, by name or number, which only root can set (Unix only). Between them
+are spaces or tabs; empty lines, and lines that begin with #, are ignored:
+
+   # NAME  LIMIT  MODE  OWNER
+   build   4      0666
+   gpu     2      0660  root:video
+   nightly 1
+
+The mode does not depend on the umask. All lines are checked before anything is created, and
+each wrong one is reported with its number (65). What exists is treated as by "create NAME",
+so that FILE can be used again at each boot and after each change; a notice is printed
+only if its limit is another one now, or if its mode or owner is not that of the line, which
+stays. If one semaphore cannot be created the others are, and the first error's status counts.`
 
 const resizeHelp = `The limit becomes N, 0 to 65535, at once and for all processes. Raising it lets
 waiters take the new permits at once. Lowering it takes no permit from its holder:
@@ -273,10 +291,11 @@ func newRoot(inv *invocation) *cobra.Command {
 	run.Flags().StringP(shellFlag, "c", "", "run `LINE` by sh -c (Windows: cmd /c), instead of a command; also after NAME")
 	posix(run)
 
-	create := &cobra.Command{Use: "create [options] NAME", Short: "create a semaphore", Long: createHelp, RunE: inv.create}
+	create := &cobra.Command{Use: "create [options] NAME\nprocsem create --from FILE", Short: "create a semaphore, or those in a file", Long: createHelp, RunE: inv.create}
 	limit(create, "1", "create it with `N` permits, 1 to 65535; with --posix also 0, for a semaphore by which processes signal each other")
 	mode(create)
 	create.Flags().BoolP(exclusiveFlag, "x", false, "fail if it exists")
+	create.Flags().String(fromFlag, "", "create the recoverable semaphores that `FILE` lists, - for standard input: lines NAME LIMIT [MODE [OWNER[:GROUP]]]")
 	posix(create)
 
 	list := &cobra.Command{Use: "list [--json]", Short: "list all semaphores", Long: listHelp, RunE: inv.list}
@@ -345,6 +364,7 @@ const (
 	defaultFlag   = "default"
 	idleFlag      = "idle"
 	fdFlag        = "fd"
+	fromFlag      = "from"
 	everyFlag     = "every"
 	maxHoldFlag   = "max-hold"
 	killAfterFlag = "kill-after"
@@ -533,6 +553,9 @@ func patienceOf(cmd *cobra.Command) (patience, error) {
 }
 
 func (inv *invocation) create(cmd *cobra.Command, args []string) error {
+	if cmd.Flags().Changed(fromFlag) {
+		return inv.createFrom(cmd, args)
+	}
 	name, err := oneName(cmd, args)
 	if err != nil {
 		return err
@@ -541,35 +564,24 @@ func (inv *invocation) create(cmd *cobra.Command, args []string) error {
 	if err != nil {
 		return err
 	}
-	s, err := o.create()
-	// A semaphore of the other kind is an error, as it is not what was to be
-	// created. But a flock-counter is a POSIX semaphore too.
-	exists := errors.Is(err, fs.ErrExist) || o.posix && errors.Is(err, semaphore.ErrKindMismatch)
-	if exists && !isSet(cmd, exclusiveFlag) {
-		before := currentLimit(name)
-		s, _, err = o.open()
-		if errors.Is(err, semaphore.ErrTableFull) {
-			// Its limit is the one that was asked for, or stands in any case.
-			inv.noticeExists(name, before, before)
-			return nil
-		}
-		if err != nil {
-			return err
-		}
+	s, existed, before, err := o.ensure(isSet(cmd, exclusiveFlag))
+	switch {
+	case err != nil:
+		return err
+	case s == nil:
+		inv.noticeExists(name, before, before)
+		return nil
+	case existed && o.posix:
+		complain(inv.stderr, "%s exists: its value and mode stand", s.Name())
+		return s.Close()
+	case existed:
 		defer s.Close()
-		if o.posix {
-			complain(inv.stderr, "%s exists: its value and mode stand", s.Name())
-			return nil
-		}
 		limit, err := s.Limit()
 		if err != nil {
 			return err
 		}
 		inv.noticeExists(s.Name(), before, limit)
 		return nil
-	}
-	if err != nil {
-		return err
 	}
 	inv.noticeMode(cmd, s, o.mode)
 	return s.Close()

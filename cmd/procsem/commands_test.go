@@ -216,6 +216,13 @@ func TestUsageErrors(t *testing.T) {
 		{"create a b", "2 names (a, b)"},
 		{"create -n 0 a", "from 1 to 65535"},
 		{"create --posix -n -x a", "from 0 to 2147483647"},
+		{"create --from", "--from needs an argument: FILE"},
+		{"create --from f a", "--from f and a NAME (a); the names are in the file"},
+		{"create --from f -n 2", "--from and --limit; each line of the file says"},
+		{"create -j 2 --from f", "--from and --jobs"},
+		{"create --mode 0666 --from f", "--from and --mode"},
+		{"create -x --from f", "--from and --exclusive"},
+		{"create --posix --from f", "--from and --posix"},
 		{"create --mode 0800 a", `"0800": permission bits in octal`},
 		{"create --mode 01777 a", "0 to 0777"},
 		{"create --mode rw a", `"rw"`},
@@ -381,7 +388,7 @@ func TestStatusWithoutDirectory(t *testing.T) {
 		dirs[what] = link
 	}
 	for what, dir := range dirs {
-		for _, command := range []string{"run NAME -c exit", "run -F NAME -c exit", "create NAME", "create -x NAME", "list", "list --json", "show NAME", "value NAME", "resize NAME 2", "wait NAME", "try NAME", "post NAME", "unlink NAME"} {
+		for _, command := range []string{"run NAME -c exit", "run -F NAME -c exit", "create NAME", "create -x NAME", "list", "list --prometheus", "list --json", "show NAME", "value NAME", "resize NAME 2", "wait NAME", "try NAME", "post NAME", "unlink NAME"} {
 			if strings.Contains(command, "-F") && !canBecome {
 				continue
 			}

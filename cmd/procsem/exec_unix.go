@@ -15,6 +15,7 @@ import (
 	"syscall"
 
 	"github.com/procsem/semaphore"
+	"github.com/procsem/semaphore/internal/engine"
 	"github.com/procsem/semaphore/internal/exitsignal"
 	"github.com/procsem/semaphore/internal/startsignals"
 	"golang.org/x/sys/unix"
@@ -147,6 +148,18 @@ func umask() fs.FileMode {
 	mask := syscall.Umask(0o077)
 	syscall.Umask(mask)
 	return fs.FileMode(mask)
+}
+
+// withoutUmask makes new files have the modes that are asked for.
+func withoutUmask() { syscall.Umask(0) }
+
+// canSetOwner: files have an owner that root chooses.
+const canSetOwner = true
+
+// ownerOf returns the owner of a file.
+func ownerOf(info fs.FileInfo) engine.Owner {
+	st := info.Sys().(*syscall.Stat_t)
+	return engine.Owner{UID: int(st.Uid), GID: int(st.Gid)}
 }
 
 func statFile(path string) (fs.FileInfo, error) { return os.Stat(path) }

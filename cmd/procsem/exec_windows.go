@@ -11,6 +11,7 @@ import (
 	"unsafe"
 
 	"github.com/procsem/semaphore"
+	"github.com/procsem/semaphore/internal/engine"
 	"github.com/procsem/semaphore/internal/store"
 	"golang.org/x/sys/windows"
 )
@@ -91,6 +92,12 @@ func interpreted(*exec.Cmd, error) *exec.Cmd { return nil }
 func isShortage(error) bool { return false }
 
 func umask() fs.FileMode { return 0 }
+
+func withoutUmask() {}
+
+const canSetOwner = false
+
+func ownerOf(fs.FileInfo) engine.Owner { return engine.Owner{UID: -1, GID: -1} }
 
 // statFile is os.Stat, whose result os.SameFile compares only when it can open the file
 // alone, which it cannot while others have it open.

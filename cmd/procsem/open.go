@@ -47,6 +47,7 @@ type opener struct {
 	limited bool // the user asked for this limit
 	mode    fs.FileMode
 	label   string
+	owner   *engine.Owner // of a new recoverable one, and expected of one that exists
 }
 
 // open opens or creates the semaphore. It also reports whether a POSIX semaphore
@@ -57,7 +58,7 @@ func (o opener) open() (s *semaphore.Semaphore, existed bool, err error) {
 	if o.posix {
 		return o.openPOSIX()
 	}
-	opts := []semaphore.Option{semaphore.WithRecovery(true), semaphore.WithMode(o.mode), semaphore.WithLabel(o.label)}
+	opts := []semaphore.Option{semaphore.WithRecovery(true), semaphore.WithMode(o.mode), semaphore.WithLabel(o.label), o.withOwner()}
 	if o.limited {
 		opts = append(opts, semaphore.WithValue(o.limit))
 	}
@@ -89,8 +90,29 @@ func (o opener) create() (*semaphore.Semaphore, error) {
 		return nil, o.advise(err)
 	}
 	s, err := semaphore.Open(o.name, semaphore.WithExclusive(true), semaphore.WithRecovery(!o.posix),
-		semaphore.WithValue(o.limit), semaphore.WithMode(o.mode))
+		semaphore.WithValue(o.limit), semaphore.WithMode(o.mode), o.withOwner())
 	return s, o.advise(err)
+}
+
+func (o opener) withOwner() semaphore.Option { return engine.WithOwner(o.owner).(semaphore.Option) }
+
+// ensure creates the semaphore, or opens one that exists, unless that is excluded. It returns nil if one exists
+// whose table is full. limit is that of one that existed, 0 if it is not known.
+func (o opener) ensure(exclusive bool) (s *semaphore.Semaphore, existed bool, limit int, err error) {
+	s, err = o.create()
+	// A semaphore of the other kind is an error, as it is not what was to be
+	// created. But a flock-counter is a POSIX semaphore too.
+	exists := errors.Is(err, fs.ErrExist) || o.posix && errors.Is(err, semaphore.ErrKindMismatch)
+	if !exists || exclusive {
+		return s, false, 0, err
+	}
+	limit = currentLimit(o.name)
+	s, _, err = o.open()
+	if errors.Is(err, semaphore.ErrTableFull) {
+		// Its limit is the one that was asked for, or stands in any case.
+		return nil, true, limit, nil
+	}
+	return s, true, limit, err
 }
 
 // openPOSIX creates the semaphore, or uses an existing one as it is, of whichever

@@ -12,6 +12,7 @@ import (
 	"runtime"
 
 	"github.com/procsem/semaphore"
+	"github.com/procsem/semaphore/internal/engine"
 )
 
 // Systems that are neither Unix nor Windows have no semaphores, so this file only has
@@ -54,5 +55,11 @@ func forward(p *os.Process, sig os.Signal) { _ = p.Signal(sig) }
 func isShortage(error) bool { return false }
 
 func umask() fs.FileMode { return 0 }
+
+func withoutUmask() {}
+
+const canSetOwner = false
+
+func ownerOf(fs.FileInfo) engine.Owner { return engine.Owner{UID: -1, GID: -1} }
 
 func statFile(path string) (fs.FileInfo, error) { return os.Stat(path) }

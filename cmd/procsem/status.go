@@ -35,8 +35,8 @@ const statusHelp = `EXIT STATUS:
 
 0 - success; for run, the command's own status, whatever it is
 64 - usage: wrong flags, arguments, semaphore name or SEMAPHORE_DIR
-65 - not a semaphore, a damaged one, or one of the other kind
-66 - no such semaphore, or no directory SEMAPHORE_DIR
+65 - not a semaphore, a damaged one, or one of the other kind; create --from: a wrong line
+66 - no such semaphore, no directory SEMAPHORE_DIR, or no FILE
 69 - not supported on this system, or on a network or FUSE filesystem
 71 - any other error, most of them the operating system's
 73 - create --exclusive: the semaphore exists

@@ -286,7 +286,8 @@ func CheckOwner(f *os.File, o *engine.Options) error {
 	owner := int(info.Sys().(*syscall.Stat_t).Uid)
 	me := os.Geteuid()
 	shares := o.Mode&othersWrite != 0
-	if owner == me || owner == 0 || !o.Create || shares {
+	expected := o.Owner != nil && owner == o.Owner.UID
+	if owner == me || owner == 0 || !o.Create || shares || expected {
 		return nil
 	}
 	return &engine.Stranger{Owner: strconv.Itoa(owner)}
