@@ -172,6 +172,15 @@ error. A name may have any bytes, and JSON has Unicode only: an object whose nam
 is not valid UTF-8 also has name_base64, which show, value and unlink take with
 --base64, and its name has U+FFFD for what is not valid.
 
+With --prometheus: the gauges procsem_limit_permits, procsem_free_permits,
+procsem_holders, procsem_waiters, procsem_oldest_hold_seconds (for how long the holder that
+began first has held, reckoned from when it opened the semaphore if it did not have to wait)
+and procsem_readable (0 if the semaphore could not be read), with the labels name and
+kind, and name_base64 as with --json; without samples of what is not known. A collector
+must not read half a file, so write another one first:
+
+   procsem list --prometheus >procsem.prom.new && mv procsem.prom.new procsem.prom
+
 ` + statusHelp
 
 const showHelp = `Shows the holders and the waiters, with the age of their handles, which is
@@ -298,8 +307,9 @@ func newRoot(inv *invocation) *cobra.Command {
 	create.Flags().String(fromFlag, "", "create the recoverable semaphores that `FILE` lists, - for standard input: lines NAME LIMIT [MODE [OWNER[:GROUP]]]")
 	posix(create)
 
-	list := &cobra.Command{Use: "list [--json]", Short: "list all semaphores", Long: listHelp, RunE: inv.list}
+	list := &cobra.Command{Use: "list [--json | --prometheus]", Short: "list all semaphores", Long: listHelp, RunE: inv.list}
 	asJSON(list)
+	list.Flags().Bool(metricsFlag, false, "print Prometheus' text format, for node_exporter's textfile collector")
 
 	show := &cobra.Command{Use: "show [options] NAME", Short: "show the holders and waiters of a semaphore", Long: showHelp, RunE: inv.show}
 	asJSON(show)
@@ -364,6 +374,7 @@ const (
 	defaultFlag   = "default"
 	idleFlag      = "idle"
 	fdFlag        = "fd"
+	metricsFlag   = "prometheus"
 	fromFlag      = "from"
 	everyFlag     = "every"
 	maxHoldFlag   = "max-hold"

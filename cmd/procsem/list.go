@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"text/tabwriter"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -31,6 +32,8 @@ type summary struct {
 	Holders *int   `json:"holders"`
 	Waiting *int   `json:"waiting"`
 	Error   string `json:"error,omitempty"`
+
+	Held time.Duration `json:"-"` // see oldestHold
 }
 
 // listed are the engines of the semaphores that list finds, by the prefixes of their
@@ -44,6 +47,9 @@ var listed = map[string]semaphore.Engine{
 func (inv *invocation) list(cmd *cobra.Command, args []string) error {
 	if len(args) > 0 {
 		return usageError(cmd.CommandPath(), "%q: no argument is allowed; procsem show NAME shows one semaphore", args[0])
+	}
+	if isSet(cmd, jsonFlag) && isSet(cmd, metricsFlag) {
+		return usageError(cmd.CommandPath(), "--json and --prometheus; one of them is allowed")
 	}
 	if _, err := names.Dir(); err != nil {
 		return usageError(cmd.CommandPath(), "%w", err)
@@ -66,8 +72,11 @@ func (inv *invocation) list(cmd *cobra.Command, args []string) error {
 	slices.SortFunc(lines, func(a, b summary) int {
 		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Kind, b.Kind))
 	})
-	if isSet(cmd, jsonFlag) {
+	switch {
+	case isSet(cmd, jsonFlag):
 		return writeJSON(inv.stdout, lines)
+	case isSet(cmd, metricsFlag):
+		return writeMetrics(inv.stdout, lines)
 	}
 	return writeTable(inv.stdout, func(row func(cells ...string)) {
 		row("NAME", "KIND", "LIMIT", "FREE", "HOLDERS", "WAITING")
@@ -99,6 +108,7 @@ func summarize(f names.File) (summary, error) {
 	}
 	holders, waiting := observation{o, line.Kind}.count()
 	line.Limit, line.Holders, line.Waiting = &o.Limit, &holders, &waiting
+	line.Held = oldestHold(o, time.Now())
 	return line, nil
 }
 
