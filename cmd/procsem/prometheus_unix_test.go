@@ -21,9 +21,14 @@ func TestPrometheus(t *testing.T) {
 	dir := tempDir(t)
 	t.Setenv("SEMAPHORE_DIR", dir)
 	odd := []string{"plain", "with space", `quote"d`, "é", `{a="b"}`, "# HELP x y", "line\nbreak", `back\slash`, `\n`, "not\xffUTF8", "not\xfeUTF8"}
+	var all []string
 	for _, name := range odd {
-		if got := run(t, "create", "-n", "3", "--", name); got.status != 0 {
+		switch got := run(t, "create", "-n", "3", "--", name); {
+		case strings.Contains(got.stderr, "byte sequence"): // this system has no such names
+		case got.status != 0:
 			t.Fatal(got)
+		default:
+			all = append(all, name)
 		}
 	}
 	cmd := procsemCommand(t, append([]string{"run", "-k", "3", "plain", "--"}, helperCommand(t, "stay")...)...)
@@ -45,7 +50,7 @@ func TestPrometheus(t *testing.T) {
 	}
 	samples := parsePrometheus(t, got.stdout)
 	want := map[string]float64{`procsem_readable[broken recoverable ]`: 0}
-	for _, name := range odd {
+	for _, name := range all {
 		shown, form := strings.ToValidUTF8(name, "\uFFFD"), ""
 		if shown != name {
 			form = base64.StdEncoding.EncodeToString([]byte(name))
