@@ -345,7 +345,11 @@ func newRoot(inv *invocation) *cobra.Command {
 		c.DisableFlagsInUseLine = true
 		c.ValidArgsFunction = completeNames
 		c.Flags().VisitAll(func(f *pflag.Flag) {
-			if err := c.RegisterFlagCompletionFunc(f.Name, cobra.NoFileCompletions); err != nil {
+			complete := cobra.NoFileCompletions
+			if f.Name == fromFlag {
+				complete = cobra.FixedCompletions(nil, cobra.ShellCompDirectiveDefault)
+			}
+			if err := c.RegisterFlagCompletionFunc(f.Name, complete); err != nil {
 				panic(err) // twice
 			}
 		})

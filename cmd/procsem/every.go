@@ -71,7 +71,7 @@ func takeEvery(s *semaphore.Semaphore, k int, every time.Duration, p patience, w
 // after returns what is left of the patience with which a wait began.
 func (p patience) after(began time.Time) patience {
 	if p.limit != forEver {
-		p.limit = max(0, p.limit-time.Since(began))
+		p.limit = max(0, p.limit-time.Since(began)).Round(time.Millisecond)
 	}
 	return p
 }

@@ -95,6 +95,9 @@ func TestCompletionOfHarmfulNames(t *testing.T) {
 	if lines := strings.Split(got.stdout, "\n"); !strings.HasPrefix(lines[0], "good\t") || len(lines) != 3 {
 		t.Errorf("completed to %q, want the good name only", got.stdout)
 	}
+	if got := run(t, "__complete", "create", "--from", ""); !strings.HasPrefix(got.stdout, ":0\n") { // files
+		t.Errorf("create --from is completed to %q", got.stdout)
+	}
 	if got := run(t, "__complete", "show", ""); strings.Contains(got.stdout, "-good") { // beside those of others in /dev/shm
 		t.Errorf("completed to %q, one of which looks like an option", got.stdout)
 	}

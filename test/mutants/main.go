@@ -52,6 +52,7 @@ const (
 	older   = "internal/recoverable/older.go"
 	since   = "internal/permits/since.go"
 	handed  = "internal/recoverable/handed.go"
+	every   = "internal/permits/every.go"
 	core    = "semaphore.go"
 	queue   = "wait.go"
 )
@@ -226,6 +227,27 @@ var mutants = []mutant{
 	}},
 	{"unlock gives back what a handle holds whose lock was passed on", handed, "TestHandTo", whole, []edit{
 		{"			if !h.table.ByFile(s) {", "			if false {"},
+	}},
+
+	// At most one start in a period.
+	{"a start is not noted", every, "TestStartEvery", unit, []edit{
+		{"	if begin {\n", "	if false {\n"},
+	}},
+	{"whoever looks when it may start notes a start", every, "TestStartEvery", unit, []edit{
+		{"	if begin {\n", "	if true {\n"},
+	}},
+	{"the clock of another boot counts", every, "TestStartEvery", unit, []edit{
+		{"boot != 0 && boot == now.Boot", "boot != 0"},
+	}},
+	{"the time of day counts in the same boot too", every, "TestStartEvery", unit, []edit{
+		{"boot != 0 && boot == now.Boot", "boot != 0 && wall < 0"},
+	}},
+	{"a start that is yet to come is waited for", every, "TestStartEvery", unit, []edit{
+		{"		s.note(now)\n		passed = 0\n", ""},
+	}},
+	{"whether it may start is asked before the lock of the claim is taken", engine, "TestStartEveryOfMany", whole, []edit{
+		{"(left time.Duration, err error) {\n	unlock", "(left time.Duration, err error) {\n	left = time.Duration(h.table.StartEvery(moment(), int64(period), false))\n	unlock"},
+		{"	return time.Duration(h.table.StartEvery(moment(), int64(period), start)), nil", "	if left == 0 && start {\n		h.table.StartEvery(moment(), 1, true)\n	}\n	return left, nil"},
 	}},
 
 	// A waiter that leaves, and whatever gives back permits of others, notifies.
