@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os/exec"
+	"strings"
 	"time"
 
 	"github.com/procsem/semaphore"
@@ -83,7 +84,19 @@ func (p patience) tooEarly(name string, every, left time.Duration) error {
 		layout = time.DateTime
 	}
 	ago := (every - left).Round(time.Second)
-	return &failure{p.status, fmt.Errorf("the last start under %q was %v ago, and --every %v allows the next one at %s, in %v", name, ago, every, at.Format(layout), roundedUp(left))}
+	return &failure{p.status, fmt.Errorf("the last start under %q was %v ago, and --every %s allows the next one at %s, in %s", name, ago, short(every), at.Format(layout), short(roundedUp(left)))}
+}
+
+// short is a time as people write it: 1h, not 1h0m0s.
+func short(d time.Duration) string {
+	text := d.String()
+	if strings.HasSuffix(text, "m0s") {
+		text = strings.TrimSuffix(text, "0s")
+	}
+	if strings.HasSuffix(text, "h0m") {
+		text = strings.TrimSuffix(text, "0m")
+	}
+	return text
 }
 
 // roundedUp returns a time that is not less, in whole seconds if it is more than a few.
@@ -92,7 +105,8 @@ func roundedUp(d time.Duration) time.Duration {
 	if d > 10*time.Second {
 		unit = time.Second
 	}
-	if up := d.Truncate(unit) + unit; up > d {
+	down := d.Truncate(unit)
+	if up := down + unit; down < d && up > d { // it does not overflow
 		return up
 	}
 	return d

@@ -33,7 +33,7 @@ func TestEveryStartsOnce(t *testing.T) {
 			case !some:
 				started++
 			case strings.Contains(line, "no permit"):
-			case strings.Contains(line, "--every 1h0m0s allows the next one at "):
+			case strings.Contains(line, "--every 1h allows the next one at "):
 				refused++
 			default:
 				t.Errorf("%s: said %q", how, line)
@@ -69,11 +69,11 @@ func TestEveryGivesUp(t *testing.T) {
 		status int
 		says   string
 	}{
-		{"--every 1h -w 0", 75, "--every 1h0m0s allows the next one at "},
-		{"--every 2h -w 10 -E 9", 9, "--every 2h0m0s allows"},
-		{"--every 1h -w 30m", 75, " ago, and --every 1h0m0s allows"},
+		{"--every 1h -w 0", 75, "--every 1h allows the next one at "},
+		{"--every 2h -w 10 -E 9", 9, "--every 2h allows"},
+		{"--every 1h -w 30m", 75, " ago, and --every 1h allows"},
 		{"--every 30d -w 1w", 75, time.Now().Add(30 * 24 * time.Hour).Format("the next one at 2006-")},
-		{"--every 2562047h -w 0", 75, "--every 2562047h0m0s allows"},
+		{"--every 2562047h -w 0", 75, "--every 2562047h allows"},
 		{"-w 0", 0, ""},
 		{"--every 1ns", 0, ""},
 	} {
@@ -136,5 +136,23 @@ func TestEveryIsKeptInFile(t *testing.T) {
 	}
 	if got := every(); got != 0 {
 		t.Errorf("after the file was removed: %d", got)
+	}
+}
+
+func TestShortTimes(t *testing.T) {
+	for d, want := range map[time.Duration]string{
+		time.Hour: "1h", 36 * time.Hour: "36h", 90 * time.Minute: "1h30m", 5 * time.Minute: "5m", 10 * time.Minute: "10m", 61 * time.Second: "1m1s",
+		time.Hour + time.Second: "1h0m1s", 30 * time.Second: "30s", 1500 * time.Millisecond: "1.5s",
+	} {
+		if got := short(d); got != want {
+			t.Errorf("short(%v) = %q, want %q", d, got, want)
+		}
+	}
+	for d, want := range map[time.Duration]time.Duration{
+		time.Second: time.Second, 4*time.Second + 1: 4*time.Second + time.Millisecond, 20*time.Second + 1: 21 * time.Second, time.Minute: time.Minute,
+	} {
+		if got := roundedUp(d); got != want {
+			t.Errorf("roundedUp(%v) = %v, want %v", d, got, want)
+		}
 	}
 }

@@ -140,7 +140,8 @@ func tryLine(t *testing.T, line string, held []string, ends, whenTaken string) (
 	if !fails {
 		got := j.end(t)
 		taken = done{got.status, p.log()}
-		if got.status != free.status || strings.Index(taken.log, "made") >= 0 && strings.Index(taken.log, "made") < strings.Index(taken.log, "given back") {
+		early, _, _ := strings.Cut(taken.log, "given back")
+		if got.status != free.status || strings.Contains(early, "made") {
 			t.Errorf("%s: when it is taken: %+v, log %q; want that it waits", line, got, taken.log)
 		}
 	}

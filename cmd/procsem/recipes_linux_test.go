@@ -270,7 +270,7 @@ func cronRecipe(p *place, block string) {
 	if got := p.run(scrub); got != (outcome{}) {
 		t.Error(got)
 	}
-	gaveUp(p.run(scrub), "--every 144h0m0s allows the next one")
+	gaveUp(p.run(scrub), "--every 144h allows the next one")
 	if got, err := os.ReadFile(os.Getenv("LOG") + ".scrub"); string(got) != "scrub\n" {
 		t.Errorf("%q, %v; want one start", got, err)
 	}
