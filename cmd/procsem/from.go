@@ -238,8 +238,17 @@ func (inv *invocation) make(l listedLine) error {
 	if mode := info.Mode().Perm(); canSetOwner && mode != l.mode {
 		complain(inv.stderr, "%s: %s exists: its mode, %04o, stands; to make a new one: procsem unlink %[2]s", l.at, l.name, mode)
 	}
-	if is := ownerOf(info); l.owner != nil && (is.UID != l.owner.UID || l.owner.GID >= 0 && is.GID != l.owner.GID) {
+	if is := ownerOf(info); canSetOwner && !l.isFor(is) {
 		complain(inv.stderr, "%s: %s exists: it belongs to user %d and group %d, who stay its owners; to make a new one: procsem unlink %[2]s", l.at, l.name, is.UID, is.GID)
 	}
 	return nil
+}
+
+// isFor reports whether a semaphore's owner is the one that the line wants: without an OWNER the caller, or root, whom
+// everybody trusts.
+func (l listedLine) isFor(is engine.Owner) bool {
+	if l.owner == nil {
+		return is.UID == os.Geteuid() || is.UID == 0
+	}
+	return is.UID == l.owner.UID && (l.owner.GID < 0 || is.GID == l.owner.GID)
 }

@@ -90,6 +90,13 @@ func TestCreateFromOwner(t *testing.T) {
 		!strings.HasPrefix(lines[1], "procsem: "+path+`:1: "a" belongs to user 12345`) {
 		t.Errorf("other owners: %+v", got)
 	}
+	// Also if the line is for root's own, and its mode expects others.
+	if err := errors.Join(os.Chmod(filepath.Join(dir, names.Recoverable+"d"), 0o666), os.Chown(filepath.Join(dir, names.Recoverable+"d"), user, user)); err != nil {
+		t.Fatal(err)
+	}
+	if got, path := from(t, dir, "d 1 0666\n"); got.status != 0 || got.stderr != "procsem: "+path+":1: d exists: it belongs to user 12345 and group 12345, who stay its owners; to make a new one: procsem unlink d\n" {
+		t.Errorf("a stranger's: %+v", got)
+	}
 	for line, says := range map[string]string{
 		"a 1 0600 procsem-no-such-user":  `OWNER "procsem-no-such-user": there is no user "procsem-no-such-user"`,
 		"a 1 0600 root:procsem-no-group": `OWNER "root:procsem-no-group": there is no group "procsem-no-group"`,

@@ -331,6 +331,20 @@ func ciRecipe(p *place, line string) {
 	if got := p.log(); got != "" {
 		p.t.Error(got)
 	}
+	// Jobs that are cancelled leave no lock behind.
+	p.standIn("./integration-tests", waits("job", "never"))
+	jobs := []*job{p.begin(line, ""), p.begin(line, "")}
+	eventually(p.t, "two are inside", func() bool { return strings.Count(p.log(), "begins") == limit })
+	jobs = append(jobs, p.begin(line, ""))
+	awaitWaiters(p.t, "integration", 1)
+	for _, j := range jobs {
+		killGroup(j.Cmd)
+		wait(p.t, j.Cmd)
+	}
+	p.standIn("./integration-tests", "exit 6")
+	if got := p.run(line); got != (outcome{status: 6}) {
+		p.t.Errorf("after the others were cancelled: %+v", got)
+	}
 }
 
 // exclusive is what a stand-in does that uses things of which each can only be used by one at a time: it says
@@ -389,6 +403,10 @@ func migrationRecipe(p *place, line string) {
 	p.standIn("./migrate", `echo "migrate $1 fails" >>"$LOG"; exit 7`)
 	if got := p.run(line); got != (outcome{status: 7}) {
 		t.Errorf("a migration that fails: %+v, want its status", got)
+	}
+	p.standIn("./migrate", "kill -9 $$")
+	if got := p.run(line); got.status != 128+9 {
+		t.Errorf("a migration that is killed: %+v", got)
 	}
 	p.standIn("./migrate", `echo "migrate $1" >>"$LOG"; `+waits("$0", "go"))
 	var jobs []*job
@@ -481,5 +499,30 @@ func weightRecipe(p *place, block string) {
 	}
 	if got := strings.Count(p.log(), "small ends"); got != 6 {
 		t.Errorf("%d small ones have ended, want 6", got)
+	}
+}
+
+// The job of cron that writes metrics replaces the file at once.
+func TestMetricsFromCron(t *testing.T) {
+	block := regexp.MustCompile("(?s)```crontab\n\\S+ \\S+ \\S+ \\S+ \\S+ (.*?)\n```").FindStringSubmatch(manualParts(t, "At boot")["Metrics"])
+	if block == nil {
+		t.Fatal("docs/command.md has no line for cron")
+	}
+	p := newPlace(t)
+	if got := p.run("procsem create -n 3 build"); got.status != 0 {
+		t.Fatal(got)
+	}
+	line := strings.ReplaceAll(block[1], "/var/lib/node_exporter", p.dir)
+	for range 2 {
+		if got := p.run(line); got != (outcome{}) {
+			t.Errorf("%s: %+v", line, got)
+		}
+	}
+	files, err := os.ReadDir(p.dir)
+	if err != nil || len(files) != 1 {
+		t.Errorf("there are %v, %v, want one file", files, err)
+	}
+	if text, err := os.ReadFile(filepath.Join(p.dir, "procsem.prom")); err != nil || !strings.Contains(string(text), `procsem_limit_permits{name="build",kind="recoverable"} 3`) {
+		t.Errorf("%v:\n%s", err, text)
 	}
 }
