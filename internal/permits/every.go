@@ -8,7 +8,7 @@ import "sync/atomic"
 // The clock of the boot counts from a boot on and is never set, so as long as that lasts it alone decides.
 // A file on a disk outlives it; then, and where no such clock is known, the time of day does. If that says that
 // the last start is yet to come, it was set back, nobody knows by how much, and the last start counts as if it
-// were now: then the next one comes too late, by less than the time that had passed, and never too early. (If
+// were now: then the next one comes too late, by a period at most, and never too early. (If
 // the time of day is set forward, one may come too early.)
 //
 // Whoever looks or writes has the lock of the claim, which the kernel drops when it dies. It writes in
