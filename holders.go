@@ -95,6 +95,16 @@ func (s *Semaphore) startEvery(period time.Duration, start bool) (left time.Dura
 	return left, err
 }
 
+func init() {
+	engine.OpenedAt = func(handle any) (at time.Time, err error) {
+		err = handle.(*Semaphore).owned("openedat", func(r engine.Recoverable) error {
+			at = time.Unix(0, r.Owner().Opened())
+			return nil
+		})
+		return at, err
+	}
+}
+
 // owned calls f on an engine whose permits have owners.
 func (s *Semaphore) owned(op string, f func(engine.Recoverable) error) (err error) {
 	defer s.stayIfFailed(&err)

@@ -80,6 +80,22 @@ above the limit is an error. If "procsem resize" lowers the limit below K while
 procsem waits, it waits on, and lets others go first. Not with --posix: the permits
 of a bare count have no owners.
 
+SEVERAL NAMES:
+
+With --also db=4 the command holds a permit of the semaphore db, too, whose limit is 4
+(without =4 the limit that exists, else 1); a name that has a "=" is given with its
+limit. -k, and PROCSEM_SLOT and the like, are of NAME; -w is for all together, --mode and
+--label apply to each. The permits are taken in the order of their names, so that two that
+use the same names, however they are written, never wait for each other. If procsem gives up, or is
+ended, all come back. A procsem within a procsem has no part in that order.
+
+WAITING FOR ONESELF:
+
+PROCSEM_HELD tells the command what it, and those that run it, hold: NAME=COUNT@OWNER for
+each, with slashes between them. A procsem within a procsem that would wait for permits that
+its own callers hold, while the others of the limit do not suffice, says so at once and
+exits with 70 (-w 0 gives up with 75, as ever). It looks whether they hold them now.
+
 WHICH PERMIT:
 
 The command finds in its environment
@@ -288,6 +304,7 @@ func newRoot(inv *invocation) *cobra.Command {
 	run.Flags().SetInterspersed(false) // what follows NAME is the command's
 	limit(run, "", "at most `N` at a time: a number, or 50%, +0 or -1 of the processors (default: the limit that exists, else 1)")
 	run.Flags().StringP(permitsFlag, "k", "1", "hold `K` permits at once, 1 to the limit, or all of them (\"all\")")
+	run.Flags().StringArray(alsoFlag, nil, "hold a permit of the semaphore `NAME[=N]` as well, at most N at a time; may be repeated")
 	timeout(run)
 	conflictStatus(run)
 	mode(run)
@@ -371,6 +388,7 @@ const (
 	exclusiveFlag = "exclusive"
 	posixFlag     = "posix"
 	closeFlag     = "close"
+	alsoFlag      = "also"
 	noForkFlag    = "no-fork"
 	labelFlag     = "label"
 	jsonFlag      = "json"
@@ -563,6 +581,7 @@ func patienceOf(cmd *cobra.Command) (patience, error) {
 			return p, err
 		}
 	}
+	p.asked = p.limit
 	p.status, err = parsed(cmd, statusFlag, parseStatus)
 	return p, err
 }

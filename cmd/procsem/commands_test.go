@@ -179,6 +179,20 @@ func TestUsageErrors(t *testing.T) {
 		{"run -k 3 -n 2 a true", "-k 3 is more than the limit, -n 2"},
 		{"run --posix -k 2 a true", "-k 2 and --posix; only the permits of recoverable semaphores have owners"},
 		{"run --posix -k all a true", "-k all and --posix"},
+		{"run --also", "--also needs an argument: NAME[=N]"},
+		{"run --also b", "NAME is missing"},
+		{"run --also= a true", `the name "": invalid name: it is empty`},
+		{"run --also =2 a true", `the name "": invalid name: it is empty`},
+		{"run --also b= a true", `--also b=: the limit "": a whole number from 1 to 65535`},
+		{"run --also b=0 a true", `--also b=0: the limit "0"`},
+		{"run --also b=two a true", `--also b=two: the limit "two"`},
+		{"run --also b/c a true", "slash"},
+		{"run --also a a true", "--also a: that is the NAME, too; -k 2 takes two permits of it"},
+		{"run --also /a=2 a true", "--also /a=2: that is the NAME, too"},
+		{"run --also b --also b=2 a true", `--also b=2: "b" is there twice; one --also for each name`},
+		{"run --also b --posix a true", "--also and --posix; only recoverable semaphores"},
+		{"run a --also b true", `--also after the NAME, "a": options come before it`},
+		{"create --also b a", "unknown option --also"},
 		{"run --no-fork --posix a true", "--no-fork and --posix"},
 		{"run -F -o a true", "--no-fork and --close"},
 		{"run --posix --label x a true", "--label and --posix"},
@@ -327,7 +341,7 @@ func TestHelpMentionsEveryExitStatus(t *testing.T) {
 		if got.status != 0 || got.stderr != "" {
 			t.Errorf("%q: got %+v, want status 0 and nothing on stderr", args, got)
 		}
-		for _, status := range []int{0, statusUsage, statusDataErr, statusNoInput, statusUnavailable, statusOSErr,
+		for _, status := range []int{0, statusUsage, statusDataErr, statusNoInput, statusUnavailable, statusDeadlock, statusOSErr,
 			statusCantCreate, statusTempFail, statusNoPerm, statusConfig, statusTimedOut, statusCannotExec, statusNotFound} {
 			if !strings.Contains(got.stdout, fmt.Sprintf("\n%d - ", status)) {
 				t.Errorf("%q does not explain exit status %d", args, status)

@@ -6,8 +6,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-
-	"github.com/procsem/semaphore"
 )
 
 // The variables by which a command learns what it runs with.
@@ -15,22 +13,31 @@ const (
 	slotVariable  = "PROCSEM_SLOT"
 	nameVariable  = "PROCSEM_NAME"
 	limitVariable = "PROCSEM_LIMIT"
+	heldVariable  = "PROCSEM_HELD" // see deadlock.go
 )
 
-// environmentOf returns the environment of a command that runs with a permit: procsem's own,
-// and which permit that is. What procsem has inherited from another procsem, which runs
+// environmentOf returns the environment of a command that runs with these permits: procsem's own,
+// which permit of NAME it has, and what it and those that run it hold. What procsem has inherited from another procsem, which runs
 // it, is left out also where nothing replaces it: the command would take the number of
 // another semaphore's permit for its own. And a program that procsem becomes would find the
 // first of two variables of one name.
-func environmentOf(s *semaphore.Semaphore, permit *semaphore.Permit) ([]string, error) {
+func environmentOf(main *holding, all holdings) ([]string, error) {
+	s := main.s
 	env := slices.DeleteFunc(os.Environ(), func(entry string) bool {
 		variable, _, _ := strings.Cut(entry, "=")
-		return slices.ContainsFunc([]string{slotVariable, nameVariable, limitVariable}, func(ours string) bool {
+		return slices.ContainsFunc([]string{slotVariable, nameVariable, limitVariable, heldVariable}, func(ours string) bool {
 			return variable == ours || runtime.GOOS == "windows" && strings.EqualFold(variable, ours)
 		})
 	})
 	env = append(env, nameVariable+"="+s.Name())
-	slots := permit.Slots()
+	held, err := heldWith(all)
+	if err != nil {
+		return nil, err
+	}
+	if held != "" {
+		env = append(env, heldVariable+"="+held)
+	}
+	slots := main.permit.Slots()
 	if slots == nil {
 		return env, nil // a bare count, without numbers and without a limit
 	}

@@ -15,12 +15,12 @@ import (
 
 func init() { helpers["environment"] = environment }
 
-// environment, a helper, prints the variables that procsem has set, or should have removed.
+// environment, a helper, prints the variables that procsem has set, or should have removed, but for PROCSEM_HELD.
 func environment([]string) int {
 	var ours []string
 	for _, entry := range os.Environ() {
 		variable, _, _ := strings.Cut(strings.ToUpper(entry), "=")
-		if strings.HasPrefix(variable, "PROCSEM_") && !strings.HasPrefix(variable, "PROCSEM_TEST_") {
+		if strings.HasPrefix(variable, "PROCSEM_") && !strings.HasPrefix(variable, "PROCSEM_TEST_") && variable != heldVariable {
 			ours = append(ours, entry)
 		}
 	}

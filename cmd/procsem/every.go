@@ -28,43 +28,42 @@ func everyOf(cmd *cobra.Command, o opener) (time.Duration, error) {
 	return every, err
 }
 
-// takeEvery waits for k permits and for a moment at which a start is allowed, notes the start, and returns
-// the permits. Nothing is noted if usable finds that the command cannot be started.
+// takeEvery waits for all permits and for a moment at which a start under the name of main is allowed, and notes
+// the start. Nothing is noted if usable finds that the command cannot be started.
 //
 // While it waits for the time it holds no permit, which would keep others of that name from running, and has no
 // place in their order. When it is time it waits for a permit as all do. By the time that it has one another
 // process may have started; then it gives the permit back, and waits for the time again. So the start is noted
 // when it begins, by one process at a time, and there are never two within the period. Nobody is told when it is
 // time, and the clock may be set, or the machine sleep, so it looks again every second.
-func takeEvery(s *semaphore.Semaphore, k int, every time.Duration, p patience, w *watcher, usable func() error) (*semaphore.Permit, error) {
+func (all holdings) takeEvery(main *semaphore.Semaphore, every time.Duration, p patience, w *watcher, usable func() error) error {
 	began := time.Now()
 	for {
-		left, err := engine.StartEvery(s, every, false)
+		left, err := engine.StartEvery(main, every, false)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		rest := p.after(began)
 		if left > 0 {
 			if rest.limit != forEver && left > rest.limit {
-				return nil, p.tooEarly(s.Name(), every, left)
+				return p.tooEarly(main.Name(), every, left)
 			}
 			if err := w.pause(min(left, time.Second)); err != nil {
-				return nil, err
+				return err
 			}
 			continue
 		}
-		permit, err := take(s, k, rest, w)
-		if err != nil {
-			return nil, err
+		if err := all.take(rest, w); err != nil {
+			return err
 		}
 		if err = usable(); err == nil {
-			left, err = engine.StartEvery(s, every, true)
+			left, err = engine.StartEvery(main, every, true)
 		}
 		if err == nil && left == 0 {
-			return permit, nil
+			return nil
 		}
-		if err := errors.Join(err, permit.Release()); err != nil {
-			return nil, err
+		if err := errors.Join(err, all.giveBack()); err != nil {
+			return err
 		}
 	}
 }

@@ -31,11 +31,11 @@ type leash struct{}
 
 func newLeash() (leash, error) { return leash{}, nil }
 
-func (leash) attach(s *semaphore.Semaphore) (release func(), err error) {
-	if kindOf(s) != kindRecoverable {
+func (leash) attach(all []*semaphore.Semaphore) (release func(), err error) {
+	if kindOf(all[0]) != kindRecoverable {
 		return func() {}, nil // a bare count has no lock
 	}
-	return inheritLock(s)
+	return inheritLocks(all)
 }
 
 // shell is the file by which system(3) and execvp(3) run the shell, whatever PATH is.
@@ -82,6 +82,25 @@ func interpreted(command *exec.Cmd, err error) *exec.Cmd {
 	return script
 }
 
+// inheritLocks is inheritLock of several semaphores.
+func inheritLocks(all []*semaphore.Semaphore) (done func(), err error) {
+	var each []func()
+	done = func() {
+		for _, d := range each {
+			d()
+		}
+	}
+	for _, s := range all {
+		d, err := inheritLock(s)
+		if err != nil {
+			done()
+			return nil, err
+		}
+		each = append(each, d)
+	}
+	return done, nil
+}
+
 // inheritLock makes a descriptor of the semaphore's lock file that the next program
 // inherits, whether procsem starts it or becomes it. done closes it in procsem.
 //
@@ -113,12 +132,12 @@ func isShortage(err error) bool {
 const canBecome = true
 
 // become replaces procsem with the command in this process. The command inherits the
-// lock, and with it the permit. become returns only if that fails.
-func become(s *semaphore.Semaphore, command *exec.Cmd, w *watcher) error {
+// locks, and with them the permits. become returns only if that fails.
+func become(all []*semaphore.Semaphore, command *exec.Cmd, w *watcher) error {
 	if command.Err != nil {
 		return startError(command.Args[0], command.Err)
 	}
-	done, err := inheritLock(s)
+	done, err := inheritLocks(all)
 	if err != nil {
 		return err
 	}

@@ -18,7 +18,7 @@ import (
 
 const canBecome = false
 
-func become(*semaphore.Semaphore, *exec.Cmd, *watcher) error { return errors.ErrUnsupported }
+func become([]*semaphore.Semaphore, *exec.Cmd, *watcher) error { return errors.ErrUnsupported }
 
 // A leash is a job object that ends when procsem ends, and kills the command then. On
 // Windows a process cannot leave a lock to another one, so the command must not
@@ -41,7 +41,7 @@ func newLeash() (leash, error) {
 	return leash{job}, os.NewSyscallError("CreateJobObject", err)
 }
 
-func (l leash) attach(*semaphore.Semaphore) (release func(), err error) {
+func (l leash) attach([]*semaphore.Semaphore) (release func(), err error) {
 	// A program that is started with CREATE_BREAKAWAY_FROM_JOB is a daemon. It may
 	// leave the job, as it could not be started otherwise.
 	if err := l.limit(windows.JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE | windows.JOB_OBJECT_LIMIT_BREAKAWAY_OK); err != nil {

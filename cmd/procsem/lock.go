@@ -32,7 +32,9 @@ descriptor ("make 9>&-" does not inherit it). In that case it may take a second
 until a waiter has noticed. One open file takes one permit of a semaphore at a time.
 
 -w, -E and -n are those of "procsem run". A signal that ends the wait leaves nothing
-taken. If procsem is killed by SIGKILL, the permit may have been taken: unlock gives it back.
+taken. A permit that is held by what runs the script is not waited for (70; see "procsem
+run --help"). If procsem is killed by SIGKILL, the permit may have been taken: unlock
+gives it back.
 
 On Linux only, and not where locks are files (docs/platforms.md): it takes locks that
 belong to an open file.
@@ -179,6 +181,11 @@ func (inv *invocation) lock(cmd *cobra.Command, args []string) error {
 	defer s.Close()
 	if o.limited {
 		inv.noticeLimit(s, false, o.limit)
+	}
+	if p.limit != 0 {
+		if err := selfDeadlock(s, 1); err != nil {
+			return err
+		}
 	}
 	permit, err := take(s, 1, p, w)
 	if err != nil {

@@ -20,13 +20,13 @@ import (
 
 const canBecome = false
 
-func become(*semaphore.Semaphore, *exec.Cmd, *watcher) error { return errors.ErrUnsupported }
+func become([]*semaphore.Semaphore, *exec.Cmd, *watcher) error { return errors.ErrUnsupported }
 
 type leash struct{}
 
 func newLeash() (leash, error) { return leash{}, nil }
 
-func (leash) attach(*semaphore.Semaphore) (release func(), err error) {
+func (leash) attach([]*semaphore.Semaphore) (release func(), err error) {
 	return nil, fmt.Errorf("a lock cannot be left to another program on %s: %w", runtime.GOOS, errors.ErrUnsupported)
 }
 

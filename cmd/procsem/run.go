@@ -49,6 +49,11 @@ func (inv *invocation) run(cmd *cobra.Command, args []string) (err error) {
 	if err != nil {
 		return err
 	}
+	main := &holding{opener: o, k: k}
+	all, err := holdingsOf(cmd, main)
+	if err != nil {
+		return err
+	}
 	if isSet(cmd, noForkFlag) {
 		// procsem would not be left to give the permit back.
 		switch {
@@ -74,28 +79,18 @@ func (inv *invocation) run(cmd *cobra.Command, args []string) (err error) {
 	if err != nil {
 		return err
 	}
-	fresh := !o.exists()
-	if fresh && !o.limited && k > o.limit {
+	if !o.limited && k > o.limit && !o.exists() {
 		return usageError(cmd.CommandPath(), "-k %d: %q does not exist, and without -n a new one has a limit of %d", k, name, o.limit)
 	}
-	s, existed, p, err := openPatiently(o, p, w)
-	if err != nil {
+	defer all.end(inv)
+	if p, err = all.open(inv, cmd, p, w); err != nil {
 		return err
 	}
-	if fresh && !existed {
-		inv.noticeMode(cmd, s, o.mode)
-	}
-	defer s.Close() // see takeAndKeep
-	defer inv.watchName(s)()
-	if o.limited {
-		inv.noticeLimit(s, existed, o.limit)
-	}
 	mayBeName := len(words) > 0 && words[0] != "--"
-	var permit *semaphore.Permit
 	if every == 0 {
-		permit, err = take(s, k, p, w)
+		err = all.take(p, w)
 	} else {
-		permit, err = takeEvery(s, k, every, p, w, func() error {
+		err = all.takeEvery(main.s, every, p, w, func() error {
 			err := unusable(newCommand())
 			if mayBeName {
 				err = notAName(err, name)
@@ -106,14 +101,9 @@ func (inv *invocation) run(cmd *cobra.Command, args []string) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() {
-		if lost := permit.Release(); lost != nil {
-			complain(inv.stderr, "the permit could not be given back: %v", lost)
-		}
-	}()
 	command := newCommand()
 	command.Stdin, command.Stdout, command.Stderr = inv.stdin, inv.stdout, inv.stderr
-	if command.Env, err = environmentOf(s, permit); err != nil {
+	if command.Env, err = environmentOf(main, all); err != nil {
 		return err
 	}
 	if errors.Is(command.Err, exec.ErrDot) {
@@ -123,10 +113,10 @@ func (inv *invocation) run(cmd *cobra.Command, args []string) (err error) {
 		defer func() { err = notAName(err, name) }()
 	}
 	if isSet(cmd, noForkFlag) {
-		return become(s, command, w)
+		return become(all.semaphores(), command, w)
 	}
 	if !isSet(cmd, closeFlag) {
-		release, err := l.attach(s)
+		release, err := l.attach(all.semaphores())
 		if err != nil {
 			return err
 		}

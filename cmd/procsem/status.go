@@ -20,6 +20,7 @@ const (
 	statusDataErr     = 65
 	statusNoInput     = 66
 	statusUnavailable = 69
+	statusDeadlock    = 70
 	statusOSErr       = 71
 	statusCantCreate  = 73
 	statusTempFail    = 75
@@ -38,6 +39,7 @@ const statusHelp = `EXIT STATUS:
 65 - not a semaphore, a damaged one, or one of the other kind; create --from: a wrong line
 66 - no such semaphore, no directory SEMAPHORE_DIR, or no FILE
 69 - not supported on this system, or on a network or FUSE filesystem
+70 - it would wait for itself: all permits are held by what runs it (PROCSEM_HELD)
 71 - any other error, most of them the operating system's
 73 - create --exclusive: the semaphore exists
 75 - gave up waiting for a permit (-E sets another status)

@@ -14,6 +14,7 @@ import (
 // A patience is how long to wait for a permit, and the exit status after that.
 type patience struct {
 	limit  time.Duration // or forEver
+	asked  time.Duration // what limit was before some of it was used up
 	status int
 }
 
@@ -32,10 +33,10 @@ func (p patience) exhausted(name string, k int) error {
 	if k != 1 {
 		verb = "are"
 	}
-	if p.limit == 0 {
+	if p.asked == 0 {
 		return &failure{p.status, fmt.Errorf("%s of %q %s free", what, name, verb)}
 	}
-	return &failure{p.status, fmt.Errorf("%s of %q within %v", what, name, p.limit)}
+	return &failure{p.status, fmt.Errorf("%s of %q within %v", what, name, p.asked)}
 }
 
 // openPatiently opens the semaphore, and waits for a slot of a full table as for a permit. It
@@ -84,6 +85,10 @@ func (w *watcher) pause(d time.Duration) error {
 func awaitIdle(name string, p patience, w *watcher) error {
 	const shortest, longest = 5 * time.Millisecond, 250 * time.Millisecond
 	start := time.Now()
+	l := lineage{fd: -1}
+	if p.limit != 0 {
+		l = lineageOf(name)
+	}
 	for pause := shortest; ; pause = min(2*pause, longest) {
 		o, err := observe(name)
 		switch {
@@ -93,6 +98,9 @@ func awaitIdle(name string, p patience, w *watcher) error {
 			return &failure{statusDataErr, fmt.Errorf("%q is a POSIX semaphore, a bare count, whose holders and waiters are not known", name)}
 		case len(o.Handles) == 0:
 			return nil
+		}
+		if held, by := l.holds(o); held > 0 {
+			return &failure{statusDeadlock, fmt.Errorf("%q is held by %s, for which this procsem runs: it would wait for itself for ever; wait outside of it", name, by)}
 		}
 		if p.limit != forEver {
 			left := p.limit - time.Since(start)

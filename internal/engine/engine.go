@@ -49,6 +49,10 @@ var HandTo func(permit any, f *os.File, pid int) error
 // time of the last start is in the semaphore's file, for all processes. Package semaphore sets it.
 var StartEvery func(s any, period time.Duration, start bool) (left time.Duration, err error)
 
+// OpenedAt returns when a *semaphore.Semaphore whose permits have owners was opened, as its Holder says it: with the
+// process's id that tells it from all other handles. Package semaphore sets it.
+var OpenedAt func(handle any) (time.Time, error)
+
 // An Observation is one picture of a semaphore.
 type Observation struct {
 	Value int         // the free permits

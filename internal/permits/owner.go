@@ -219,6 +219,9 @@ func (t *Table) Slots() int { return t.slotsInUse() }
 // Slot returns the number of the owner's slot.
 func (o *Owner) Slot() int { return o.slot }
 
+// Opened returns when the handle was opened, as its Identity says.
+func (o *Owner) Opened() int64 { return o.slots[o.slot].opened.Load() }
+
 // Live returns the owner's liveness word.
 func (o *Owner) Live() *atomic.Uint32 { return &o.slots[o.slot].live }
 
