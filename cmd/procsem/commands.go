@@ -112,6 +112,17 @@ leaves running in the background inherit the variables, and not the permit, whos
 number is given to the next command. With --posix there are no numbers: PROCSEM_SLOT
 and PROCSEM_LIMIT are then not set, and removed if procsem has inherited them.
 
+IN THE BACKGROUND:
+
+With --bg procsem returns, with 0, as soon as the command has its permit and has
+started. "procsem wait --idle NAME" waits until all such commands have ended. If the
+permit is not to be had in time, or the command does not start, the status says so as ever; the
+command's own status is not told to anybody. Output goes where it went; input is empty
+(/dev/null). The command has a session of its own, without a terminal: neither Ctrl-C
+nor the end of the terminal or of the shell ends it, and a second procsem, there too, gives the
+permit back when it has ended. Until the command has started a signal to procsem ends
+both, and so does SIGKILL. Not on Windows ("start /b procsem run ..." does without --bg).
+
 HOW LONG:
 
 With --max-hold TIME the command is sent SIGTERM (and SIGCONT) when it has run for
@@ -264,9 +275,9 @@ when procsem started stay ignored, as SIGINT in "procsem wait NAME &" of a shell
 script.
 
 With --idle nothing is taken, and NAME is a recoverable semaphore: procsem ends when
-nobody holds a permit of it or waits for one, at some moment; "procsem run build make &"
-several times and then "procsem wait --idle build" waits for all of them that have begun
-to wait by then. It looks up to 200 times a second, and at least four times.`
+nobody holds a permit of it or waits for one, at some moment; "procsem run --bg build make"
+several times and then "procsem wait --idle build" waits for all of them ("procsem run build
+make &" may not have begun to wait by then). It looks up to 200 times a second, and at least four times.`
 
 const unlinkHelp = `Processes that have the semaphore open go on with it; the next run or create makes a
 new one. On Windows the name of a POSIX semaphore cannot be removed while a process has it
@@ -312,6 +323,7 @@ func newRoot(inv *invocation) *cobra.Command {
 	run.Flags().BoolP(closeFlag, "o", false, "do not pass the lock on to the command (Windows: let it outlive procsem): if procsem is killed the permit comes back at once")
 	run.Flags().BoolP(noForkFlag, "F", false, "become the command instead of waiting for it (not on Windows)")
 	run.Flags().String(everyFlag, "", "start at most one command per `TIME` under NAME, whichever process starts it, and wait for that; -w 0 gives up instead")
+	run.Flags().Bool(bgFlag, false, "return when the command has its permit and has started, and let it run in the background (not on Windows)")
 	run.Flags().String(maxHoldFlag, "", "end the command by SIGTERM (Windows: kill it) when it has had the permit for `TIME`; the status is then 124")
 	run.Flags().String(killAfterFlag, "", "and by SIGKILL if it runs on for `TIME` after that")
 	run.Flags().StringP(shellFlag, "c", "", "run `LINE` by sh -c (Windows: cmd /c), instead of a command; also after NAME")
@@ -389,6 +401,7 @@ const (
 	posixFlag     = "posix"
 	closeFlag     = "close"
 	alsoFlag      = "also"
+	bgFlag        = "bg"
 	noForkFlag    = "no-fork"
 	labelFlag     = "label"
 	jsonFlag      = "json"

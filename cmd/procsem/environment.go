@@ -25,7 +25,7 @@ func environmentOf(main *holding, all holdings) ([]string, error) {
 	s := main.s
 	env := slices.DeleteFunc(os.Environ(), func(entry string) bool {
 		variable, _, _ := strings.Cut(entry, "=")
-		return slices.ContainsFunc([]string{slotVariable, nameVariable, limitVariable, heldVariable}, func(ours string) bool {
+		return slices.ContainsFunc([]string{slotVariable, nameVariable, limitVariable, heldVariable, backgroundVariable}, func(ours string) bool {
 			return variable == ours || runtime.GOOS == "windows" && strings.EqualFold(variable, ours)
 		})
 	})

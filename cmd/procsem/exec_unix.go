@@ -142,6 +142,9 @@ func become(all []*semaphore.Semaphore, command *exec.Cmd, w *watcher) error {
 		return err
 	}
 	defer done()
+	if err := w.link.begin(); err != nil {
+		return err
+	}
 	// From here on a signal does to procsem what it would do to a command that has
 	// just begun. On exec the kernel resets the signals that procsem catches to their
 	// default actions, and leaves ignored signals ignored.
@@ -154,10 +157,12 @@ func become(all []*semaphore.Semaphore, command *exec.Cmd, w *watcher) error {
 	if slices.Contains(startsignals.Ignored(), syscall.SIGCHLD) {
 		signal.Ignore(syscall.SIGCHLD) // it has no children whose status it needs
 	}
+	w.link.say(execs)
 	err = syscall.Exec(command.Path, command.Args, command.Env)
 	if script := interpreted(command, err); script != nil {
 		err = syscall.Exec(script.Path, script.Args, script.Env)
 	}
+	w.link.say(failed)
 	return startError(command.Args[0], &os.PathError{Op: "exec", Path: command.Path, Err: err})
 }
 

@@ -44,7 +44,7 @@ var helpers = map[string]func(args []string) int{
 
 func TestMain(m *testing.M) {
 	testkit.OldKernel()
-	if os.Getenv(helperEnv) != "" {
+	if os.Getenv(helperEnv) != "" || os.Getenv(backgroundVariable) != "" {
 		os.Unsetenv(helperEnv) // the command must not become procsem too
 		becomeHelper()
 		os.Exit(procsem(append([]string{"procsem"}, os.Args[1:]...), os.Stdin, os.Stdout, os.Stderr))

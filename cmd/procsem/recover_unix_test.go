@@ -87,7 +87,7 @@ func TestRunPassesDescriptorsOn(t *testing.T) {
 	if err := os.WriteFile(path, []byte("from descriptor 3\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for _, how := range []string{"--posix=false", "--close", "--no-fork", "--posix"} {
+	for _, how := range []string{"--posix=false", "--close", "--no-fork", "--posix", "--bg"} {
 		f, err := os.Open(path)
 		if err != nil {
 			t.Fatal(err)

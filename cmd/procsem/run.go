@@ -72,9 +72,23 @@ func (inv *invocation) run(cmd *cobra.Command, args []string) (err error) {
 		return err
 	}
 
+	var link *link
+	if isSet(cmd, bgFlag) {
+		if !canDetach {
+			return &failure{statusUnavailable, errors.New("--bg: not on " + runtime.GOOS + "; \"start /b procsem run\", without --bg, runs it in the background, too")}
+		}
+		if link, err = newLink(); err != nil {
+			return err
+		}
+	}
+
 	// Signals are caught before the permit is taken, so that at no moment a signal
 	// can kill procsem while it holds the permit.
 	w := watch(slices.Concat(endSignals, childSignals))
+	if isSet(cmd, bgFlag) && link == nil {
+		return inv.detach(w)
+	}
+	link.watch(w)
 	l, err := newLeash()
 	if err != nil {
 		return err
@@ -263,6 +277,9 @@ func commandOf(cmd *cobra.Command, name string, words []string) (func() *exec.Cm
 // runCommand runs the command to its end, in our process group, and returns how
 // procsem is to end then.
 func (inv *invocation) runCommand(command *exec.Cmd, w *watcher, b bound) error {
+	if err := w.link.begin(); err != nil {
+		return err
+	}
 	// A signal of endSignals that came before the command started is not for the
 	// command: it was sent to a process that only waited, and ends procsem.
 	for _, sig := range w.pending() {
@@ -280,6 +297,7 @@ func (inv *invocation) runCommand(command *exec.Cmd, w *watcher, b bound) error 
 	if err != nil {
 		return startError(command.Args[0], err)
 	}
+	w.link.say(started)
 	// Signals that came since then may have come before the command existed, so that
 	// the terminal could not send them to it. They are forwarded without asking for
 	// the foreground: a command that has just begun had better get a signal twice

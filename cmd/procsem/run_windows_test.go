@@ -190,3 +190,10 @@ func TestCommandIsFoundAsByShell(t *testing.T) {
 		}
 	}
 }
+
+func TestNoBackground(t *testing.T) {
+	name := newName(t)
+	if got := run(t, "run", "--bg", name, "-c", "exit 0"); got.status != statusUnavailable || !isOneLine(got.stderr) || !strings.Contains(got.stderr, "start /b") {
+		t.Errorf("got %+v, want status %d", got, statusUnavailable)
+	}
+}

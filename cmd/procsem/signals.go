@@ -12,6 +12,7 @@ type watcher struct {
 	arrived  chan os.Signal
 	early    []os.Signal        // for the command, but arrived before it was started
 	received map[os.Signal]bool // while the command ran
+	link     *link              // of --bg
 }
 
 // signalBuffer is how many signals may arrive before procsem receives one; os/signal

@@ -1,0 +1,194 @@
+//go:build unix
+
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strconv"
+	"sync"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// With --bg there are two procsems. The one in front, for which the shell waits, starts the one in the background, by the
+// same command line, and waits until that one says that the command runs. The permit is taken by the
+// one in the background: permits belong to processes, and a program in Go cannot fork.
+//
+// A socket joins them. When either is killed, the kernel closes its end, and the other reads that:
+//   - The one in front is gone before the command begins: nobody waits for it any more, so the one in the background
+//     ends as by SIGTERM, and gives back what it has.
+//   - The one in the background is gone: its permit comes back as that of any run that is killed, and the one in
+//     front reports how it ended.
+//
+// The one in the background has a session of its own, as the jobs of GNU sem: no Ctrl-C, Ctrl-Z or hang-up of the
+// terminal reaches it or the command.
+
+const canDetach = true
+
+// backgroundVariable tells procsem that it is the one in the background, and its end of the socket.
+const backgroundVariable = "PROCSEM_BACKGROUND"
+
+// What the one in the background says. If the last word before the end is failed, or there is none, the
+// command has not started.
+const (
+	started = 's'
+	execs   = 'e' // the next moment it is the command, and its end of the socket is closed (-F)
+	failed  = 'f' // to exec
+)
+
+// A link is the end of the socket that the one in the background has. It is nil in a procsem without --bg.
+type link struct {
+	conn  *os.File
+	mu    sync.Mutex
+	begun bool // the command is about to start, whoever waits
+	gone  bool // the procsem in front had ended before that
+}
+
+// newLink returns the link if this is the procsem in the background, else nil.
+func newLink() (*link, error) {
+	text := os.Getenv(backgroundVariable)
+	os.Unsetenv(backgroundVariable)
+	if text == "" {
+		return nil, nil
+	}
+	fd, err := strconv.Atoi(text)
+	if err == nil {
+		_, err = unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s is %q; only procsem sets it, for itself: %w", backgroundVariable, text, err)
+	}
+	return &link{conn: socketFile(fd)}, nil
+}
+
+// socketFile returns a file whose reads end when it is closed.
+func socketFile(fd int) *os.File {
+	unix.CloseOnExec(fd)
+	unix.SetNonblock(fd, true)
+	return os.NewFile(uintptr(fd), "socket")
+}
+
+// watch has w hear a SIGTERM if the procsem in front ends before the command is begun.
+func (l *link) watch(w *watcher) {
+	if l == nil {
+		return
+	}
+	w.link = l
+	go func() {
+		l.conn.Read(make([]byte, 1)) // it says nothing
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if l.gone = !l.begun; l.gone {
+			select {
+			case w.arrived <- syscall.SIGTERM:
+			default: // so many others came that begin has to tell
+			}
+		}
+	}()
+}
+
+// begin is called before the signals are looked at for the last time and the command is started. After it the
+// procsem in front may end.
+func (l *link) begin() error {
+	if l == nil {
+		return nil
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.gone {
+		return signalled{syscall.SIGTERM}
+	}
+	l.begun = true
+	return nil
+}
+
+// say tells the procsem in front, if that is still there.
+func (l *link) say(word byte) {
+	if l == nil {
+		return
+	}
+	l.conn.Write([]byte{word})
+	if word == started {
+		l.conn.Close()
+	}
+}
+
+// detach runs this command line in the background, and returns when its command has started, or why it has not.
+func (inv *invocation) detach(w *watcher) error {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM, 0)
+	if err != nil {
+		return os.NewSyscallError("socketpair", err)
+	}
+	conn := socketFile(fds[0])
+	defer conn.Close()
+	// Not in exec.Cmd.ExtraFiles: see inheritLock.
+	theirs, err := unix.FcntlInt(uintptr(fds[1]), unix.F_DUPFD, leastLockDescriptor)
+	unix.Close(fds[1])
+	if err != nil {
+		return os.NewSyscallError("fcntl", err)
+	}
+	background, err := inv.startBackground(theirs)
+	unix.Close(theirs) // or its end would not be noticed
+	if err != nil {
+		return fmt.Errorf("procsem could not be started in the background: %w", err)
+	}
+	runs := make(chan bool, 1)
+	go func() { runs <- hearStart(conn) }()
+	var ended os.Signal
+	for {
+		select {
+		case sig := <-w.arrived:
+			if ends(sig) && ended == nil {
+				ended = sig
+			}
+			forward(background.Process, sig)
+		case ok := <-runs:
+			if !ok {
+				background.Wait()
+			}
+			switch state := background.ProcessState; {
+			case ended != nil:
+				return signalled{ended}
+			case ok:
+				return nil
+			case state.Exited():
+				return commandStatus(state.ExitCode()) // it has said why
+			default:
+				sig := state.Sys().(syscall.WaitStatus).Signal()
+				return &failure{statusSignal + int(sig), fmt.Errorf("the procsem in the background was killed before the command had started (%v)", sig)}
+			}
+		}
+	}
+}
+
+func (inv *invocation) startBackground(link int) (*exec.Cmd, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	background := exec.Command(self, inv.args...)
+	background.Args[0] = os.Args[0]
+	background.Env = append(os.Environ(), backgroundVariable+"="+strconv.Itoa(link))
+	// Its stdin is /dev/null: it would take from the shell what is typed, or the rest of a script's input.
+	background.Stdout, background.Stderr = inv.stdout, inv.stderr
+	background.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	return background, background.Start()
+}
+
+// hearStart returns whether the command has started, when that is known.
+func hearStart(conn io.Reader) bool {
+	last := []byte{failed}
+	for {
+		n, err := conn.Read(last)
+		switch {
+		case n > 0 && last[0] == started:
+			return true
+		case n == 0 || err != nil:
+			return last[0] == execs
+		}
+	}
+}
