@@ -103,16 +103,21 @@ func (w *witnesses) disclaim(_ *semaphore.Semaphore, number int) {
 }
 
 func (w *witnesses) count() int {
-	inside := w.own // F_GETLK does not find our own locks
-	for at := int64(0); at < gateByte; {
-		found := w.lock(unix.F_GETLK, unix.F_WRLCK, at, gateByte-at)
-		if found.Type == unix.F_UNLCK {
-			break
-		}
-		inside += int(found.Len) // neighbouring bytes of one process are one lock
-		at = found.Start + found.Len
+	return w.own + w.countIn(0, gateByte) // F_GETLK does not find our own locks
+}
+
+// countIn counts the bytes from at to end that other processes have locked. Of the locks there the kernel shows the
+// one that is first in its list, which is sorted by owner: others may be before it and behind it.
+func (w *witnesses) countIn(at, end int64) int {
+	if at >= end {
+		return 0
 	}
-	return inside
+	found := w.lock(unix.F_GETLK, unix.F_WRLCK, at, end-at)
+	if found.Type == unix.F_UNLCK {
+		return 0
+	}
+	behind := found.Start + found.Len // neighbouring bytes of one process are one lock
+	return w.countIn(at, found.Start) + int(found.Len) + w.countIn(behind, end)
 }
 
 func (w *stormWorker) perhapsExec(hand int, numbers []int) {
