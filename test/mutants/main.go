@@ -1,4 +1,4 @@
-// Command mutants runs mutation tests of the recoverable engine: for each mutant, which
+// Command mutants runs mutation tests of the recoverable engine and of procsem: for each mutant, which
 // is the module with one mistake in it, it builds the tests and runs the test that must
 // fail. Run it with "go run ./test/mutants" in the root directory. It exits with
 // status 1 if a test does not find its mutant.
@@ -38,6 +38,7 @@ const (
 	unit  = "./internal/permits"
 	whole = "./internal/recoverable"
 	storm = "./test/storm"
+	cmd   = "./cmd/procsem"
 
 	hint    = "internal/permits/hint.go"
 	limit   = "internal/permits/limit.go"
@@ -498,7 +499,35 @@ var mutants = []mutant{
 		{"limit & (limitMask | limitSet)", "limit & limitMask"},
 	}},
 
+	{"several names are taken in the order of the arguments", "cmd/procsem/several.go", "TestAlsoTakesInOneOrder", cmd, []edit{
+		{"	slices.SortFunc(all, func(a, b *holding) int { return cmp.Compare(a.name, b.name) })\n", "	_ = cmp.Compare[string]\n"},
+	}},
+	{"what PROCSEM_HELD says is believed", "cmd/procsem/deadlock.go", "TestHeldThatIsOver", cmd, []edit{
+		{"return a.pid == h.PID && a.opened == h.Opened.UnixNano()", "return true"},
+	}},
+	{"a handle is taken for another one of the same process", "cmd/procsem/deadlock.go", "TestHeldThatIsOver", cmd, []edit{
+		{"return a.pid == h.PID && a.opened == h.Opened.UnixNano()", "return a.pid == h.PID"},
+	}},
+	{"any permit that the callers hold is a deadlock", "cmd/procsem/deadlock.go", "TestSelfDeadlockIsSaid", cmd, []edit{
+		{"if held == 0 || k != permits.All && o.Limit-held >= k {", "if held == 0 {"},
+	}},
+	{"a procsem in the background waits on when nobody waits for it", "cmd/procsem/background_unix.go", "TestBackgroundGivesUpWithFront", cmd, []edit{
+		{"if l.gone = !l.begun; l.gone {", "if false {"},
+	}},
+	{"a command in the background is in the session of the shell", "cmd/procsem/background_unix.go", "TestBackgroundIsApartFromTerminal", cmd, []edit{
+		{"&syscall.SysProcAttr{Setsid: true}", "&syscall.SysProcAttr{}"},
+	}},
+
 	// Mutants that the storms must find by themselves.
+	{"storm: the command does not inherit the locks", "cmd/procsem/run.go", "TestStormOfCommands", cmd, []edit{
+		{"	if !isSet(cmd, closeFlag) {\n", "	if isSet(cmd, closeFlag) {\n"},
+	}},
+	{"storm: the command inherits the lock of the first name only", "cmd/procsem/exec_unix.go", "TestStormOfCommands", cmd, []edit{
+		{"	for _, s := range all {\n", "	for _, s := range all[:1] {\n"},
+	}},
+	{"storm: procsem becomes the command and leaves the locks behind", "cmd/procsem/exec_unix.go", "TestStormOfCommands", cmd, []edit{
+		{"	done, err := inheritLocks(all)\n", "	done, err := inheritLocks(nil)\n"},
+	}},
 	{"storm: the fast path does not check again whether the handle is closed", core, "TestStorm", storm, []edit{
 		{"	if s.closed() {\n		return s.undo()\n	}\n", ""},
 	}},
@@ -590,7 +619,7 @@ func check(binary, pkg, tests string, kills int, hang, patience string) (out []b
 	if pkg != unit {
 		run.Args = append(run.Args, "-hang", hang)
 	}
-	if pkg == storm {
+	if pkg == storm || pkg == cmd {
 		run.Args = append(run.Args, "-storm.kills", fmt.Sprint(kills), "-storm.patience", patience)
 	}
 	return run.CombinedOutput()
