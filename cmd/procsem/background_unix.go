@@ -4,7 +4,6 @@ package main
 
 import (
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"strconv"
@@ -24,19 +23,20 @@ import (
 //   - The one in the background is gone: its permit comes back as that of any run that is killed, and the one in
 //     front reports how it ended.
 //
-// The one in the background has a session of its own, as the jobs of GNU sem: no Ctrl-C, Ctrl-Z or hang-up of the
-// terminal reaches it or the command.
+// The one in the background has a session of its own, unlike the jobs of GNU sem: no Ctrl-C, Ctrl-Z or hang-up of the
+// terminal reaches it or the command, also where a script has started them, without job control.
 
 const canDetach = true
 
 // backgroundVariable tells procsem that it is the one in the background, and its end of the socket.
 const backgroundVariable = "PROCSEM_BACKGROUND"
 
-// What the one in the background says. If the last word before the end is failed, or there is none, the
+// What the one in the background says. If the last word before its end is closed is another than started or execs, the
 // command has not started.
 const (
+	hears   = 'h' // signals
 	started = 's'
-	execs   = 'e' // the next moment it is the command, and its end of the socket is closed (-F)
+	execs   = 'e' // the next moment it is the command, and its end is closed (-F)
 	failed  = 'f' // to exec
 )
 
@@ -78,6 +78,7 @@ func (l *link) watch(w *watcher) {
 		return
 	}
 	w.link = l
+	l.say(hears)
 	go func() {
 		l.conn.Read(make([]byte, 1)) // it says nothing
 		l.mu.Lock()
@@ -126,42 +127,70 @@ func (inv *invocation) detach(w *watcher) error {
 	conn := socketFile(fds[0])
 	defer conn.Close()
 	// Not in exec.Cmd.ExtraFiles: see inheritLock.
-	theirs, err := unix.FcntlInt(uintptr(fds[1]), unix.F_DUPFD, leastLockDescriptor)
+	theirs, err := inheritable(uintptr(fds[1]), "procsem in the background inherits a socket")
 	unix.Close(fds[1])
 	if err != nil {
-		return os.NewSyscallError("fcntl", err)
+		return err
 	}
 	background, err := inv.startBackground(theirs)
 	unix.Close(theirs) // or its end would not be noticed
 	if err != nil {
 		return fmt.Errorf("procsem could not be started in the background: %w", err)
 	}
-	runs := make(chan bool, 1)
-	go func() { runs <- hearStart(conn) }()
+	words := make(chan byte)
+	go func() {
+		defer close(words)
+		for word := make([]byte, 1); ; words <- word[0] {
+			if n, err := conn.Read(word); n == 0 || err != nil {
+				return
+			}
+		}
+	}()
 	var ended os.Signal
-	for {
+	var early []os.Signal // before it would hear them
+	for last := byte(0); last != started; {
 		select {
 		case sig := <-w.arrived:
 			if ends(sig) && ended == nil {
 				ended = sig
 			}
-			forward(background.Process, sig)
-		case ok := <-runs:
-			if !ok {
-				background.Wait()
+			if early = append(early, sig); last != 0 {
+				forwardAll(background.Process, &early)
 			}
-			switch state := background.ProcessState; {
-			case ended != nil:
-				return signalled{ended}
-			case ok:
-				return nil
-			case state.Exited():
-				return commandStatus(state.ExitCode()) // it has said why
-			default:
-				sig := state.Sys().(syscall.WaitStatus).Signal()
-				return &failure{statusSignal + int(sig), fmt.Errorf("the procsem in the background was killed before the command had started (%v)", sig)}
+		case word, more := <-words:
+			if !more {
+				return frontEnd(background, ended, last == execs)
 			}
+			last = word
+			forwardAll(background.Process, &early)
 		}
+	}
+	return frontEnd(background, ended, true)
+}
+
+func forwardAll(p *os.Process, sigs *[]os.Signal) {
+	for _, sig := range *sigs {
+		forward(p, sig)
+	}
+	*sigs = nil
+}
+
+// frontEnd returns how the procsem in front is to end, that was sent a signal, or nil, when the command runs or the
+// procsem in the background has ended.
+func frontEnd(background *exec.Cmd, sent os.Signal, runs bool) error {
+	if !runs {
+		background.Wait()
+	}
+	switch state := background.ProcessState; {
+	case sent != nil:
+		return signalled{sent}
+	case runs:
+		return nil
+	case state.Exited():
+		return commandStatus(state.ExitCode()) // it has said why
+	default:
+		sig := state.Sys().(syscall.WaitStatus).Signal()
+		return &failure{statusSignal + int(sig), fmt.Errorf("the procsem in the background was killed before the command had started (%v)", sig)}
 	}
 }
 
@@ -173,22 +202,17 @@ func (inv *invocation) startBackground(link int) (*exec.Cmd, error) {
 	background := exec.Command(self, inv.args...)
 	background.Args[0] = os.Args[0]
 	background.Env = append(os.Environ(), backgroundVariable+"="+strconv.Itoa(link))
-	// Its stdin is /dev/null: it would take from the shell what is typed, or the rest of a script's input.
 	background.Stdout, background.Stderr = inv.stdout, inv.stderr
+	// From our terminal it would take what is typed for the shell: then its stdin is /dev/null.
+	if f, ok := inv.stdin.(*os.File); ok && !isOurTerminal(f) {
+		background.Stdin = f
+	}
 	background.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	return background, background.Start()
 }
 
-// hearStart returns whether the command has started, when that is known.
-func hearStart(conn io.Reader) bool {
-	last := []byte{failed}
-	for {
-		n, err := conn.Read(last)
-		switch {
-		case n > 0 && last[0] == started:
-			return true
-		case n == 0 || err != nil:
-			return last[0] == execs
-		}
-	}
+// isOurTerminal reports whether a file is the terminal of our session.
+func isOurTerminal(f *os.File) bool {
+	_, err := unix.IoctlGetInt(int(f.Fd()), unix.TIOCGPGRP)
+	return err == nil
 }

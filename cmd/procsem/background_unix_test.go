@@ -3,7 +3,6 @@
 package main
 
 import (
-	"bytes"
 	"fmt"
 	"os"
 	"os/exec"
@@ -67,14 +66,14 @@ func TestBackground(t *testing.T) {
 	}
 }
 
-// The command reads nothing of the shell's input, and its output goes where the shell's goes.
+// The command's input and output are those of procsem.
 func TestBackgroundStreams(t *testing.T) {
 	for _, how := range []string{"--posix=false", "-F", "--posix"} {
 		name := newName(t)
 		cmd := procsemCommand(t, "run", "--bg", how, name, "-c", `read line; echo "out [$line] $PROCSEM_NAME ${PROCSEM_BACKGROUND-none}"; echo err >&2`)
 		cmd.Stdin = strings.NewReader("input\n")
 		// runCmd returns when nobody has the pipes any more, so when the command has ended.
-		if got, want := runCmd(t, cmd), (outcome{stdout: "out [] " + name + " none\n", stderr: "err\n"}); got != want {
+		if got, want := runCmd(t, cmd), (outcome{stdout: "out [input] " + name + " none\n", stderr: "err\n"}); got != want {
 			t.Errorf("%s: got %+v, want %+v", how, got, want)
 		}
 		eventually(t, "the permit is back", func() bool { return valueOf(t, name) == 1 })
@@ -122,12 +121,19 @@ func TestBackgroundThatDoesNotStart(t *testing.T) {
 }
 
 // startWaitingBackground starts a procsem run --bg that has to wait, and returns when the one in the background waits.
-func startWaitingBackground(t *testing.T, s *semaphore.Semaphore, args ...string) (front *exec.Cmd, background int, stderr *bytes.Buffer) {
+// said returns what they have printed.
+func startWaitingBackground(t *testing.T, s *semaphore.Semaphore, args ...string) (front *exec.Cmd, background int, said func() string) {
 	t.Helper()
 	front = procsemCommand(t, append(append([]string{"run", "--bg"}, args...), s.Name(), "-c", "echo the command ran")...)
 	front.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	stderr = new(bytes.Buffer)
-	front.Stdout, front.Stderr = stderr, stderr
+	// Into a file: of a pipe Wait would wait for the end that the one in the background has.
+	path := filepath.Join(t.TempDir(), "output")
+	output, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer output.Close()
+	front.Stdout, front.Stderr = output, output
 	start(t, front)
 	eventually(t, "it waits", func() bool {
 		hs, err := s.Holders()
@@ -142,7 +148,13 @@ func startWaitingBackground(t *testing.T, s *semaphore.Semaphore, args ...string
 		return background != 0
 	})
 	t.Cleanup(func() { killIfThere(background) })
-	return front, background, stderr
+	return front, background, func() string {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
 }
 
 // What ends the procsem in front while it waits ends the one in the background too, and nothing is taken.
@@ -175,8 +187,8 @@ func TestBackgroundGivesUpWithFront(t *testing.T) {
 					t.Fatal(err)
 				}
 				checkValue(t, s.Name(), 1)
-				if said.Len() > 0 {
-					t.Errorf("it said %q", said)
+				if text := said(); text != "" {
+					t.Errorf("it said %q", text)
 				}
 			})
 		}
@@ -194,8 +206,8 @@ func TestBackgroundIsKilled(t *testing.T) {
 		if err := syscall.Kill(background, sig); err != nil {
 			t.Fatal(err)
 		}
-		if got := wait(t, front); got.status != statusSignal+int(sig) || !isOneLine(said.String()) || !strings.Contains(said.String(), "in the background was killed") {
-			t.Errorf("%v: got %+v and %q", sig, got, said)
+		if got := wait(t, front); got.status != statusSignal+int(sig) || !isOneLine(said()) || !strings.Contains(said(), "in the background was killed") {
+			t.Errorf("%v: got %+v and %q", sig, got, said())
 		}
 		if err := s.Post(); err != nil {
 			t.Fatal(err)
@@ -223,4 +235,23 @@ func TestBackgroundIsGathered(t *testing.T) {
 		t.Errorf("%d of %d commands had run when nobody held a permit, %v", len(files), jobs, err)
 	}
 	checkValue(t, name, limit)
+}
+
+// A signal for the command that comes while procsem waits is passed on to it, whatever the one in the background does by then.
+func TestSignalForCommandInBackground(t *testing.T) {
+	_, s := newRecoverable(t, 1)
+	if err := s.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	front, _, said := startWaitingBackground(t, s)
+	if err := front.Process.Signal(syscall.SIGUSR1); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Post(); err != nil {
+		t.Fatal(err)
+	}
+	if got := wait(t, front); got.status != 0 {
+		t.Errorf("got %+v and %q", got, said())
+	}
+	eventually(t, "the command has ended", func() bool { return valueOf(t, s.Name()) == 1 })
 }

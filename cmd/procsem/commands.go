@@ -84,17 +84,18 @@ SEVERAL NAMES:
 
 With --also db=4 the command holds a permit of the semaphore db, too, whose limit is 4
 (without =4 the limit that exists, else 1); a name that has a "=" is given with its
-limit. -k, and PROCSEM_SLOT and the like, are of NAME; -w is for all together, --mode and
---label apply to each. The permits are taken in the order of their names, so that two that
-use the same names, however they are written, never wait for each other. If procsem gives up, or is
-ended, all come back. A procsem within a procsem has no part in that order.
+limit. -k, PROCSEM_SLOT and PROCSEM_LIMIT are of NAME; -w is for all together, --mode
+and --label apply to each. The permits are taken in the order of the names, however they
+are written, so that two that use the same names never wait for each other. If procsem
+gives up, or is ended, all come back. A procsem within a procsem has no part in that
+order.
 
 WAITING FOR ONESELF:
 
 PROCSEM_HELD tells the command what it, and those that run it, hold: NAME=COUNT@OWNER for
-each, with slashes between them. A procsem within a procsem that would wait for permits that
-its own callers hold, while the others of the limit do not suffice, says so at once and
-exits with 70 (-w 0 gives up with 75, as ever). It looks whether they hold them now.
+each, with slashes between them. A procsem within a procsem that would wait for permits
+that its own callers hold, where the others of the limit do not suffice, says so at once
+and exits with 70 (-w 0 gives up with 75, as ever). It looks whether they hold them now.
 
 WHICH PERMIT:
 
@@ -114,14 +115,15 @@ and PROCSEM_LIMIT are then not set, and removed if procsem has inherited them.
 
 IN THE BACKGROUND:
 
-With --bg procsem returns, with 0, as soon as the command has its permit and has
-started. "procsem wait --idle NAME" waits until all such commands have ended. If the
-permit is not to be had in time, or the command does not start, the status says so as ever; the
-command's own status is not told to anybody. Output goes where it went; input is empty
-(/dev/null). The command has a session of its own, without a terminal: neither Ctrl-C
-nor the end of the terminal or of the shell ends it, and a second procsem, there too, gives the
-permit back when it has ended. Until the command has started a signal to procsem ends
-both, and so does SIGKILL. Not on Windows ("start /b procsem run ..." does without --bg).
+With --bg procsem returns, with 0, as soon as the command has its permit and has started.
+"procsem wait --idle NAME" waits until all such commands have ended. If the permit is not
+to be had in time, or the command does not start, the status says so as ever; the
+command's own status is not told to anybody. Its input and output are procsem's, but
+instead of a terminal its input is /dev/null. It has a session of its own: neither Ctrl-C
+nor the end of the terminal or of the shell ends it. A second procsem, in that session,
+gives the permit back when the command has ended. Until the command has started a signal
+to procsem ends both, and so does SIGKILL. Not on Windows; there is "start /b procsem run
+...", without --bg.
 
 HOW LONG:
 
@@ -276,8 +278,9 @@ script.
 
 With --idle nothing is taken, and NAME is a recoverable semaphore: procsem ends when
 nobody holds a permit of it or waits for one, at some moment; "procsem run --bg build make"
-several times and then "procsem wait --idle build" waits for all of them ("procsem run build
-make &" may not have begun to wait by then). It looks up to 200 times a second, and at least four times.`
+several times and then "procsem wait --idle build" waits for all of them ("procsem run
+build make &" may not have begun to wait by then). It looks up to 200 times a second, and
+at least four times.`
 
 const unlinkHelp = `Processes that have the semaphore open go on with it; the next run or create makes a
 new one. On Windows the name of a POSIX semaphore cannot be removed while a process has it
@@ -375,8 +378,11 @@ func newRoot(inv *invocation) *cobra.Command {
 		c.ValidArgsFunction = completeNames
 		c.Flags().VisitAll(func(f *pflag.Flag) {
 			complete := cobra.NoFileCompletions
-			if f.Name == fromFlag {
+			switch f.Name {
+			case fromFlag:
 				complete = cobra.FixedCompletions(nil, cobra.ShellCompDirectiveDefault)
+			case alsoFlag:
+				complete = completeNames
 			}
 			if err := c.RegisterFlagCompletionFunc(f.Name, complete); err != nil {
 				panic(err) // twice

@@ -113,14 +113,23 @@ func inheritLock(s *semaphore.Semaphore) (done func(), err error) {
 		return nil, err
 	}
 	defer f.Close()
-	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD, leastLockDescriptor)
-	switch {
-	case err == unix.EINVAL:
-		return nil, fmt.Errorf("the limit of open files (ulimit -n) is too low: the command inherits the semaphore's lock, as number %d or above", leastLockDescriptor)
-	case err != nil:
-		return nil, fmt.Errorf("the command cannot inherit the semaphore's lock: %w", err)
+	fd, err := inheritable(f.Fd(), "the command inherits the semaphore's lock")
+	if err != nil {
+		return nil, err
 	}
 	return func() { unix.Close(fd) }, nil
+}
+
+// inheritable returns a descriptor of the same open file, which the next program gets.
+func inheritable(of uintptr, why string) (fd int, err error) {
+	fd, err = unix.FcntlInt(of, unix.F_DUPFD, leastLockDescriptor)
+	switch {
+	case err == unix.EINVAL:
+		err = fmt.Errorf("the limit of open files (ulimit -n) is too low: %s, as number %d or above", why, leastLockDescriptor)
+	case err != nil:
+		err = fmt.Errorf("%s: %w", why, os.NewSyscallError("fcntl", err))
+	}
+	return fd, err
 }
 
 // isShortage reports whether an error in starting a command is that of a system, or a

@@ -180,7 +180,7 @@ func (inv *invocation) lock(cmd *cobra.Command, args []string) error {
 	}
 	defer s.Close()
 	if o.limited {
-		inv.noticeLimit(s, false, o.limit)
+		inv.noticeLimit(s, false, o.limit, fmt.Sprint("-n ", o.limit))
 	}
 	if p.limit != 0 {
 		if err := selfDeadlock(s, 1); err != nil {

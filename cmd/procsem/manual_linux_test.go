@@ -98,6 +98,9 @@ func TestCompletionOfHarmfulNames(t *testing.T) {
 	if got := run(t, "__complete", "create", "--from", ""); !strings.HasPrefix(got.stdout, ":0\n") { // files
 		t.Errorf("create --from is completed to %q", got.stdout)
 	}
+	if got := run(t, "__complete", "run", "--also", "g"); !strings.HasPrefix(got.stdout, "good\t") {
+		t.Errorf("--also completed to %q, want a name", got.stdout)
+	}
 	if got := run(t, "__complete", "show", ""); strings.Contains(got.stdout, "-good") { // beside those of others in /dev/shm
 		t.Errorf("completed to %q, one of which looks like an option", got.stdout)
 	}

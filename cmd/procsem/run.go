@@ -219,18 +219,18 @@ func permitsOf(cmd *cobra.Command, o opener) (int, error) {
 	return k, err
 }
 
-// noticeLimit prints a notice if the limit that was asked for is not used.
-func (inv *invocation) noticeLimit(s *semaphore.Semaphore, existed bool, asked int) {
+// noticeLimit prints a notice if the limit that was asked for, by that option, is not used.
+func (inv *invocation) noticeLimit(s *semaphore.Semaphore, existed bool, asked int, option string) {
 	if kindOf(s) == kindRecoverable {
 		if limit, err := s.Limit(); err == nil && limit != asked {
-			complain(inv.stderr, "%s: procsem resize has set its limit to %d, -n %d is not used", s.Name(), limit, asked)
+			complain(inv.stderr, "%s: procsem resize has set its limit to %d, %s is not used", s.Name(), limit, option)
 		}
 	} else if existed {
 		free := ""
 		if n, err := s.Value(); err == nil {
 			free = fmt.Sprintf(" (%d free now)", n)
 		}
-		complain(inv.stderr, "%s exists: its value stands%s, -n %d is not used", s.Name(), free, asked)
+		complain(inv.stderr, "%s exists: its value stands%s, %s is not used", s.Name(), free, option)
 	}
 }
 

@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -16,7 +17,8 @@ import (
 // A holding is what run is to hold of one semaphore, and then what it holds.
 type holding struct {
 	opener
-	k       int // permits
+	option  string // --also and its argument, "" of NAME
+	k       int    // permits
 	s       *semaphore.Semaphore
 	unwatch func()            // of watchName
 	permit  *semaphore.Permit // nil: none yet
@@ -39,7 +41,7 @@ func holdingsOf(cmd *cobra.Command, main *holding) (holdings, error) {
 	all := holdings{main}
 	for _, given := range also {
 		var err error
-		h := &holding{opener: opener{limit: 1, mode: main.mode, label: main.label}, k: 1}
+		h := &holding{opener: opener{limit: 1, mode: main.mode, label: main.label}, option: "--also " + given, k: 1}
 		name := given
 		// The last "=", as a name may contain one.
 		if i := strings.LastIndex(given, "="); i >= 0 {
@@ -78,7 +80,7 @@ func (all holdings) open(inv *invocation, cmd *cobra.Command, p patience, w *wat
 			inv.noticeMode(cmd, h.s, h.mode)
 		}
 		if h.limited {
-			inv.noticeLimit(h.s, existed, h.limit)
+			inv.noticeLimit(h.s, existed, h.limit, cmp.Or(h.option, fmt.Sprint("-n ", h.limit)))
 		}
 	}
 	return p, nil

@@ -98,6 +98,13 @@ func TestAlsoLimit(t *testing.T) {
 		t.Errorf("another limit than it has: %+v, want status 78", got)
 	}
 	checkValue(t, all[1], 3)
+	if err := s.SetLimit(2); err != nil {
+		t.Fatal(err)
+	}
+	got = run(t, append(nestedArgs(t, names, "run --also A=5 B"), helperCommand(t, "exit", "3")...)...)
+	if want := fmt.Sprintf("procsem: %s: procsem resize has set its limit to 2, --also %[1]s=5 is not used\n", all[0]); got != (outcome{status: 3, stderr: want}) {
+		t.Errorf("another limit than resize has set: %+v, want %q", got, want)
+	}
 	// A name with a "=" takes its limit after the last one.
 	odd := all[0] + "=x"
 	t.Cleanup(func() { semaphore.Unlink(odd) })
@@ -105,6 +112,25 @@ func TestAlsoLimit(t *testing.T) {
 		t.Errorf("%s: %+v", odd, got)
 	}
 	checkValue(t, odd, 7)
+}
+
+// The time of --every is NAME's; when it is too early nothing stays taken.
+func TestAlsoEvery(t *testing.T) {
+	all, names := newNames(t, 3)
+	args := append(nestedArgs(t, names, "run --every 1h -w 0 --also A --also C B"), helperCommand(t, "exit", "3")...)
+	for i, want := range []int{3, statusTempFail} {
+		if got := run(t, args...); got.status != want {
+			t.Errorf("run %d: got %+v, want status %d", i, got, want)
+		}
+		for _, name := range all {
+			checkValue(t, name, 1)
+		}
+	}
+	for line, want := range map[string]int{"run --every 1h -w 0 --also B A": 3, "run --every 1h -w 0 --also A B": statusTempFail} {
+		if got := run(t, append(nestedArgs(t, names, line), helperCommand(t, "exit", "3")...)...); got.status != want {
+			t.Errorf("%s: got %+v, want status %d", line, got, want)
+		}
+	}
 }
 
 // -w is for all together, and what was taken comes back.
@@ -197,7 +223,7 @@ func TestSelfDeadlockIsSaid(t *testing.T) {
 		says   string
 	}{
 		{1, []string{"run A", "run A exit"}, 70, "the only permit of \"A\" is held by process"},
-		{1, []string{"run A", "run A exit"}, 70, "raise the limit: procsem resize A 2"},
+		{1, []string{"run /A", "run /A exit"}, 70, "raise the limit: procsem resize A 2"},
 		{1, []string{"run A", "run -w 5 A exit"}, 70, "would wait for itself"},
 		{1, []string{"run A", "run -w 5 -E 9 A exit"}, 70, "would wait for itself"},
 		{1, []string{"run A", "run -w 0 A exit"}, 75, "no permit"},
@@ -222,7 +248,7 @@ func TestSelfDeadlockIsSaid(t *testing.T) {
 		{4, []string{"run -k 2 A", "run -k 2 A exit"}, 127, "not found"},
 		{1, []string{"run A", "run -k 2 A exit"}, 64, "-k 2 is more than the limit"},
 	} {
-		t.Run(strings.Join(tt.lines, ", "), func(t *testing.T) {
+		t.Run(fmt.Sprint(tt.limit, ": ", strings.Join(tt.lines, ", ")), func(t *testing.T) {
 			t.Parallel()
 			all, names := newNames(t, 3)
 			if got := run(t, "create", "-n", fmt.Sprint(tt.limit), all[0]); got.status != 0 {
@@ -240,6 +266,24 @@ func TestSelfDeadlockIsSaid(t *testing.T) {
 			}
 			checkValue(t, all[0], tt.limit)
 		})
+	}
+}
+
+// What others hold may come back: the wait is one.
+func TestWaitForOthersBesideCallers(t *testing.T) {
+	all, names := newNames(t, 1)
+	s, err := semaphore.Open(all[0], semaphore.WithRecovery(true), semaphore.WithValue(3))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if err := s.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	for line, want := range map[string]int{"run -w 0.05 -k 2 A exit": 75, "run -w 0.05 -k 3 A exit": 70} {
+		if got := runNested(t, names, "run A", line); got.status != want || !isOneLine(got.stderr) {
+			t.Errorf("%s: got %+v, want status %d", line, got, want)
+		}
 	}
 }
 
@@ -289,7 +333,7 @@ func TestHeldThatIsOver(t *testing.T) {
 		"none":              {"", 75},
 		"of another name":   {"b=1@" + owner, 75},
 		"another process's": {name + "=1@1." + opened, 75},
-		"another handle's":  {name + "=1@" + pid + ".1" + opened, 75},
+		"another handle's":  {name + "=1@" + pid + ".1", 75},
 		"no form":           {"///a=@./a@=./=@./" + name + "=1@" + pid + "/" + name + "@" + owner + "/" + name + "=x@" + owner, 75},
 	} {
 		cmd := in(here, "run", "-w", "0.05", name, "-c", "exit 9")

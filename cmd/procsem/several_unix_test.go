@@ -92,3 +92,14 @@ func TestSelfDeadlockWithKilledRun(t *testing.T) {
 	wait(t, cmd)
 	eventually(t, "the permit is back", func() bool { return valueOf(t, name) == 1 })
 }
+
+// A limit of 0 is an operator's pause, after which there may be permits.
+func TestWaitForResizeBesideCallers(t *testing.T) {
+	name := newName(t)
+	const line = `p() { ` + helperEnv + `=1 "$procsem" "$@"; }; p resize "$PROCSEM_NAME" 0; p run -w 0.05 "$PROCSEM_NAME" true; echo $?; p resize "$PROCSEM_NAME" 1; p run -w 5 "$PROCSEM_NAME" true; echo $?`
+	cmd := procsemCommand(t, "run", name, "-c", line)
+	cmd.Env = append(cmd.Env, "procsem="+self(t))
+	if got, want := runCmd(t, cmd), "75\n70\n"; got.stdout != want {
+		t.Errorf("got %+v, want %q", got, want)
+	}
+}

@@ -148,7 +148,10 @@ type relative struct {
 	args                        []string
 }
 
-const stormScripts = 10
+const (
+	stormScripts  = 10
+	anotherSignal = "another signal"
+)
 
 // stormMain, a helper, is the storm. Its arguments are the names, the file, how many signals to send, and for how long to
 // wait for the end.
@@ -337,25 +340,26 @@ func (p relative) role() string {
 	return "run"
 }
 
-// doing says whether a process waits or holds.
-func (d *stormDriver) doing(pid int) string {
+// doings says which processes wait, and which hold.
+func (d *stormDriver) doings() map[int]string {
+	did := make(map[int]string)
 	for _, name := range d.names {
 		o, err := observe(name)
 		if err != nil {
 			continue
 		}
 		for _, h := range o.Handles {
-			switch {
-			case h.PID == pid && h.Waiting:
-				return " that waits"
-			case h.PID == pid && h.Permits > 0:
-				return " that holds"
+			if h.Waiting {
+				did[h.PID] = " that waits"
+			} else if did[h.PID] == "" {
+				did[h.PID] = " that holds"
 			}
 		}
 	}
-	return ""
+	return did
 }
 
+// stormSignals are sent most of the time; the others, but for the real-time ones, are anotherSignal.
 var stormSignals = []syscall.Signal{syscall.SIGKILL, syscall.SIGKILL, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGSTOP}
 
 // strike sends a signal to one of the processes, or to its group, and reports whether it has.
@@ -367,31 +371,36 @@ func (d *stormDriver) strike() bool {
 	p := all[rand.IntN(len(all))]
 	if missing := d.missing(); rand.IntN(2) == 0 {
 		// Rather one of a kind that was not hit yet, if there is one.
+		did := d.doings()
 		for _, other := range all {
-			if slices.ContainsFunc(missing, func(step string) bool { return strings.HasPrefix(step, other.role()) }) {
+			if role := other.role(); slices.Contains(missing, role) || slices.Contains(missing, role+did[other.pid]) {
 				p = other
 			}
 		}
 	}
 	sig := stormSignals[rand.IntN(len(stormSignals))]
+	name := unix.SignalName(sig)
+	if rand.IntN(5) == 0 {
+		if other := 1 + syscall.Signal(rand.IntN(31)); !slices.Contains(stormSignals, other) {
+			sig, name = other, anotherSignal
+		}
+	}
 	to := p.pid
 	if rand.IntN(8) == 0 && p.group != syscall.Getpgrp() {
 		to = -p.group // as by Ctrl-C
 	}
 	role := p.role()
+	defer syscall.Kill(to, syscall.SIGCONT) // also after SIGTSTP and the like
 	if sig == syscall.SIGSTOP || rand.IntN(2) == 0 {
 		syscall.Kill(to, syscall.SIGSTOP)
-		role += d.doing(p.pid)
 		time.Sleep(time.Duration(rand.Int64N(int64(3 * time.Millisecond)))) // it stands still
-		defer syscall.Kill(to, syscall.SIGCONT)
-	} else {
-		role += d.doing(p.pid)
 	}
+	role += d.doings()[p.pid]
 	if sig != syscall.SIGSTOP {
 		syscall.Kill(to, sig)
 	}
 	d.did[role]++
-	d.did[unix.SignalName(sig)]++
+	d.did[name]++
 	return true
 }
 
@@ -401,6 +410,7 @@ func (d *stormDriver) missing() (steps []string) {
 	if testkit.HasByteLocks() {
 		want = append(want, "shell", "lock that waits")
 	}
+	want = append(want, anotherSignal)
 	for _, sig := range stormSignals {
 		want = append(want, unix.SignalName(sig))
 	}
@@ -431,7 +441,8 @@ func TestStormOfCommands(t *testing.T) {
 	defer stderr.Close()
 	args := helperCommand(t, "storm", append(all, file, fmt.Sprint(*stormKills), stormPatience.String())...)
 	cmd := exec.Command(args[0], args[1:]...)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // without a terminal procsem does not stop with its command
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}                            // without a terminal procsem does not stop with its command
+	cmd.Env = append(os.Environ(), "GORACE=atexit_sleep_ms=0 "+os.Getenv("GORACE")) // see procsemCommand
 	cmd.Stderr = stderr
 	out, err := cmd.StdoutPipe()
 	if err != nil {

@@ -508,7 +508,7 @@ var mutants = []mutant{
 	{"a handle is taken for another one of the same process", "cmd/procsem/deadlock.go", "TestHeldThatIsOver", cmd, []edit{
 		{"return a.pid == h.PID && a.opened == h.Opened.UnixNano()", "return a.pid == h.PID"},
 	}},
-	{"any permit that the callers hold is a deadlock", "cmd/procsem/deadlock.go", "TestSelfDeadlockIsSaid", cmd, []edit{
+	{"any permit that the callers hold is a deadlock", "cmd/procsem/deadlock.go", "TestWaitForOthersBesideCallers", cmd, []edit{
 		{"if held == 0 || k != permits.All && o.Limit-held >= k {", "if held == 0 {"},
 	}},
 	{"a procsem in the background waits on when nobody waits for it", "cmd/procsem/background_unix.go", "TestBackgroundGivesUpWithFront", cmd, []edit{
