@@ -183,12 +183,18 @@ must not read half a file, so write another one first:
 
 ` + statusHelp
 
-const showHelp = `Shows the holders and the waiters, with the age of their handles, which is
-mostly that of their processes, and their labels ("procsem run --label"). HELD is for
-how long a holder has had its permit (of several the one that it took last), and
-WAITED how long it had waited for that; both are "-" for one that did not have to wait.
-WANTS is how many permits a waiter waits for (run -k). One that waits for several is
-also among the holders, with those that it has got so far.
+const showHelp = `Shows the holders, those that have held for longest first, and the waiters in their order.
+On a terminal lines are cut to its width, unless --wide is set.
+
+HELD is for how long a holder has had its permit (of several the one that it took
+last): "<3m" if it is only known that it was less. WAITED is how long it had waited
+for that, "-" if that is not known. PERMIT has the numbers of its permits. Of "procsem
+run" COMMAND is what it runs, or will run, and CHILD the process of that (on Linux).
+LABEL is what "procsem run --label" says.
+
+PLACE is a waiter's place in the line, WAITING for how long it waits and WANTS how
+many permits it waits for (run -k). One that waits for several is also among the
+holders, with those that it has got so far.
 
 A holder is "gone" if its process has ended but other processes still have its
 lock (see "procsem run --help"): they are listed below it, and the permit comes
@@ -196,15 +202,22 @@ back when the last of them ends. It is "unseen" if there is no such process and
 no visible process has its lock: it may be another user's (root sees more), or be
 in another pid namespace. Locks can be seen only on Linux.
 
-With --json: an object with the fields name (and name_base64, as list --json has
-it), kind, limit, free (numbers, null if not known), holders and waiters (arrays, null if not known). Their elements
-have pid (as seen from here, else as the process saw its own), state ("running",
-"gone" or "unseen"), command, user, started (the process), opened (the handle),
-permits, waiting, want (how many permits it waits for; -1: all), label, since (when it
-took its permit) and waited_seconds (how long it had waited for that; a number), and if
-state is "gone" kept_by, an array of objects with pid, command, user and started. A holder that did not have to wait has neither
-since nor waited_seconds, and one without a label no label. Times are as in RFC 3339; the start of a process is
-exact to a second. What is not known of a process is left out.
+A POSIX semaphore is a bare count: nobody can tell who holds its permits, or waits. On
+Linux show lists the processes that have it open, as far as they can be seen.
+
+With --json: an object with the fields name (and name_base64, as list --json has it),
+kind, limit, free (numbers, null if not known), holders and waiters (arrays, null if
+not known) and of a POSIX semaphore, on Linux, open_in, an array of objects with pid,
+command, user and started. The elements of the others have pid (as seen from here,
+else as the process saw its own), state ("running", "gone" or "unseen"), command,
+user, started (the process), opened (the handle), permits and numbers (of the permits,
+an array), waiting, want (how many permits it waits for; -1: all), place,
+waiting_since, label, since (when it took its permit) and waited_seconds (how long it
+had waited for that; a number), run (the command of procsem run) and child (an object
+like those of open_in), and if state is "gone" kept_by, an array of such objects. A
+holder that did not have to wait has neither since nor waited_seconds, and one without
+a label no label. Times are as in RFC 3339; the start of a process is exact to a
+second. What is not known of a process is left out.
 
 ` + statusHelp
 
@@ -252,13 +265,7 @@ nobody holds a permit of it or waits for one, at some moment; "procsem run build
 several times and then "procsem wait --idle build" waits for all of them that have begun
 to wait by then. It looks up to 200 times a second, and at least four times.`
 
-const unlinkHelp = `Processes that have the semaphore open go on with it; the next run or create makes a
-new one. On Windows the name of a POSIX semaphore cannot be removed while a process has it
-open, and is gone by itself after that.`
-
 func newRoot(inv *invocation) *cobra.Command {
-	cobra.EnableCommandSorting = false // the order is that of the manual
-	cobra.MousetrapHelpText = ""       // procsem may be started from Windows' Explorer, as other programs
 	root := &cobra.Command{
 		Use:   "procsem",
 		Short: "limit how many processes do a thing at once",
@@ -279,26 +286,7 @@ func newRoot(inv *invocation) *cobra.Command {
 	root.SetFlagErrorFunc(inv.parserError)
 	root.SetHelpFunc(printHelp)
 
-	run := &cobra.Command{
-		Use:   "run [options] NAME [--] command [arguments]\nprocsem run [options] -c 'shell line' NAME",
-		Short: "run a command while holding a permit",
-		Long:  runHelp,
-		RunE:  inv.run,
-	}
-	run.Flags().SetInterspersed(false) // what follows NAME is the command's
-	limit(run, "", "at most `N` at a time: a number, or 50%, +0 or -1 of the processors (default: the limit that exists, else 1)")
-	run.Flags().StringP(permitsFlag, "k", "1", "hold `K` permits at once, 1 to the limit, or all of them (\"all\")")
-	timeout(run)
-	conflictStatus(run)
-	mode(run)
-	run.Flags().String(labelFlag, "", "tell whoever looks (procsem show) what this is: `TEXT` of at most 32 bytes")
-	run.Flags().BoolP(closeFlag, "o", false, "do not pass the lock on to the command (Windows: let it outlive procsem): if procsem is killed the permit comes back at once")
-	run.Flags().BoolP(noForkFlag, "F", false, "become the command instead of waiting for it (not on Windows)")
-	run.Flags().String(everyFlag, "", "start at most one command per `TIME` under NAME, whichever process starts it, and wait for that; -w 0 gives up instead")
-	run.Flags().String(maxHoldFlag, "", "end the command by SIGTERM (Windows: kill it) when it has had the permit for `TIME`; the status is then 124")
-	run.Flags().String(killAfterFlag, "", "and by SIGKILL if it runs on for `TIME` after that")
-	run.Flags().StringP(shellFlag, "c", "", "run `LINE` by sh -c (Windows: cmd /c), instead of a command; also after NAME")
-	posix(run)
+	run := newRun(inv)
 
 	create := &cobra.Command{Use: "create [options] NAME\nprocsem create --from FILE", Short: "create a semaphore, or those in a file", Long: createHelp, RunE: inv.create}
 	limit(create, "1", "create it with `N` permits, 1 to 65535; with --posix also 0, for a semaphore by which processes signal each other")
@@ -314,6 +302,7 @@ func newRoot(inv *invocation) *cobra.Command {
 	show := &cobra.Command{Use: "show [options] NAME", Short: "show the holders and waiters of a semaphore", Long: showHelp, RunE: inv.show}
 	asJSON(show)
 	inBase64(show)
+	wideLines(show)
 
 	resize := &cobra.Command{Use: "resize NAME N\nprocsem resize NAME --default", Short: "change a recoverable semaphore's limit", Long: resizeHelp, RunE: inv.resize}
 	resize.Flags().SetInterspersed(false) // N may be -1
@@ -336,10 +325,12 @@ func newRoot(inv *invocation) *cobra.Command {
 		Long: "It may have changed before it is printed.", RunE: inv.value}
 	inBase64(value)
 
-	unlink := &cobra.Command{Use: "unlink [options] NAME", Short: "remove a semaphore's name", Long: unlinkHelp, RunE: inv.unlink}
+	unlink := &cobra.Command{Use: "unlink [options] NAME...\nprocsem unlink --idle", Short: "remove the names of semaphores", Long: unlinkHelp, RunE: inv.unlink}
+	unlink.Flags().BoolP(forceFlag, "f", false, "also of one that is in use")
+	unlink.Flags().Bool(idleFlag, false, "instead of NAMEs: of all recoverable semaphores that nobody has open, and print them")
 	inBase64(unlink)
 
-	root.AddCommand(run, create, list, show, resize, wait, try, post, value, unlink)
+	root.AddCommand(run, create, list, show, watchCommand(inv), resize, wait, try, post, value, unlink)
 	root.AddCommand(lockCommands(inv)...)
 	for _, c := range root.Commands() {
 		c.DisableFlagsInUseLine = true
@@ -360,6 +351,30 @@ func newRoot(inv *invocation) *cobra.Command {
 	return root
 }
 
+func newRun(inv *invocation) *cobra.Command {
+	run := &cobra.Command{
+		Use:   "run [options] NAME [--] command [arguments]\nprocsem run [options] -c 'shell line' NAME",
+		Short: "run a command while holding a permit",
+		Long:  runHelp,
+		RunE:  inv.run,
+	}
+	run.Flags().SetInterspersed(false) // what follows NAME is the command's
+	limit(run, "", "at most `N` at a time: a number, or 50%, +0 or -1 of the processors (default: the limit that exists, else 1)")
+	run.Flags().StringP(permitsFlag, "k", "1", "hold `K` permits at once, 1 to the limit, or all of them (\"all\")")
+	timeout(run)
+	conflictStatus(run)
+	mode(run)
+	run.Flags().String(labelFlag, "", "tell whoever looks (procsem show) what this is: `TEXT` of at most 32 bytes")
+	run.Flags().BoolP(closeFlag, "o", false, "do not pass the lock on to the command (Windows: let it outlive procsem): if procsem is killed the permit comes back at once")
+	run.Flags().BoolP(noForkFlag, "F", false, "become the command instead of waiting for it (not on Windows)")
+	run.Flags().String(everyFlag, "", "start at most one command per `TIME` under NAME, whichever process starts it, and wait for that; -w 0 gives up instead")
+	run.Flags().String(maxHoldFlag, "", "end the command by SIGTERM (Windows: kill it) when it has had the permit for `TIME`; the status is then 124")
+	run.Flags().String(killAfterFlag, "", "and by SIGKILL if it runs on for `TIME` after that")
+	run.Flags().StringP(shellFlag, "c", "", "run `LINE` by sh -c (Windows: cmd /c), instead of a command; also after NAME")
+	posix(run)
+	return run
+}
+
 const (
 	limitFlag     = "limit"
 	jobsFlag      = "jobs"
@@ -374,6 +389,8 @@ const (
 	noForkFlag    = "no-fork"
 	labelFlag     = "label"
 	jsonFlag      = "json"
+	wideFlag      = "wide"
+	forceFlag     = "force"
 	base64Flag    = "base64"
 	defaultFlag   = "default"
 	idleFlag      = "idle"
@@ -412,6 +429,10 @@ func conflictStatus(cmd *cobra.Command) {
 
 func posix(cmd *cobra.Command) {
 	cmd.Flags().Bool(posixFlag, false, "a POSIX semaphore, a bare count, instead of a recoverable one")
+}
+
+func wideLines(cmd *cobra.Command) {
+	cmd.Flags().Bool(wideFlag, false, "do not cut lines to the terminal's width")
 }
 
 func asJSON(cmd *cobra.Command) { cmd.Flags().Bool(jsonFlag, false, "print JSON") }
@@ -526,7 +547,11 @@ func oneName(cmd *cobra.Command, args []string) (string, error) {
 	case len(args) > 1:
 		return "", usageError(cmd.CommandPath(), "%d names (%s); one NAME is allowed", len(args), strings.Join(args, ", "))
 	}
-	name := args[0]
+	return nameIn(cmd, args[0])
+}
+
+// nameIn returns the name that an argument is.
+func nameIn(cmd *cobra.Command, name string) (string, error) {
 	if isSet(cmd, base64Flag) {
 		b, err := base64.StdEncoding.DecodeString(name)
 		if err != nil {
@@ -744,18 +769,4 @@ func (inv *invocation) value(cmd *cobra.Command, args []string) error {
 	}
 	_, err = fmt.Fprintln(inv.stdout, o.Value)
 	return err
-}
-
-func (inv *invocation) unlink(cmd *cobra.Command, args []string) error {
-	name, err := oneName(cmd, args)
-	if err != nil {
-		return err
-	}
-	if !posixLasts {
-		if s, err := openExistingPOSIX(name); err == nil {
-			s.Close()
-			return &failure{statusUnavailable, fmt.Errorf("%q is a POSIX semaphore: on %s it is gone when nobody has it open, and its name cannot be removed before", name, runtime.GOOS)}
-		}
-	}
-	return semaphore.Unlink(name)
 }

@@ -166,7 +166,8 @@ func TestCommandsOnAFullTable(t *testing.T) {
 	}
 	roundTrip(t, name, []step{
 		{"create -n 1", 0, "", "exists: its limit is 2,"}, // resize's stands
-		{"unlink", 0, "", ""},
+		{"unlink", statusTempFail, "", "is in use"},
+		{"unlink -f", 0, "", ""},
 		{"show", statusNoInput, "", "no such semaphore"},
 	})
 }

@@ -40,7 +40,7 @@ const statusHelp = `EXIT STATUS:
 69 - not supported on this system, or on a network or FUSE filesystem
 71 - any other error, most of them the operating system's
 73 - create --exclusive: the semaphore exists
-75 - gave up waiting for a permit (-E sets another status)
+75 - gave up waiting for a permit (-E sets another status); unlink: it is in use
 77 - permission denied
 78 - run, create: -n differs from the limit of a semaphore in use
 124 - run --max-hold: the command had run for too long, and was ended

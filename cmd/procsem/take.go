@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/procsem/semaphore"
-	"github.com/procsem/semaphore/internal/proc"
 )
 
 // A patience is how long to wait for a permit, and the exit status after that.
@@ -33,9 +32,9 @@ func (p patience) exhausted(name string, k int) error {
 		verb = "are"
 	}
 	if p.limit == 0 {
-		return &failure{p.status, fmt.Errorf("%s of %q %s free", what, name, verb)}
+		return &failure{p.status, fmt.Errorf("%s of %q %s free%s", what, name, verb, heldBy(name))}
 	}
-	return &failure{p.status, fmt.Errorf("%s of %q within %v", what, name, p.limit)}
+	return &failure{p.status, fmt.Errorf("%s of %q within %v%s", what, name, p.limit, heldBy(name))}
 }
 
 // openPatiently opens the semaphore, and waits for a slot of a full table as for a permit. It
@@ -55,7 +54,7 @@ func openPatiently(o opener, p patience, w *watcher) (s *semaphore.Semaphore, ex
 		if p.limit != forEver {
 			left.limit = max(0, p.limit-time.Since(start))
 			if left.limit == 0 {
-				return nil, false, left, &failure{p.status, fmt.Errorf("no permit of %q: %w", o.name, reasonOf(err))}
+				return nil, false, left, &failure{p.status, fmt.Errorf("no permit of %q: %w%s", o.name, reasonOf(err), heldBy(o.name))}
 			}
 			pause = min(pause, left.limit)
 		}
@@ -107,20 +106,24 @@ func awaitIdle(name string, p patience, w *watcher) error {
 	}
 }
 
-// usersOf says which processes hold permits or wait, the first three of them by name.
+// usersOf says who holds permits, and how many wait.
 func usersOf(o observation) string {
 	holders, waiters := o.count()
-	text := fmt.Sprintf("%d hold a permit, %d wait", holders, waiters)
-	for i, h := range o.Handles {
-		if i == 3 {
-			return text + ", and others"
-		}
-		text += fmt.Sprintf("%s %d", map[bool]string{true: ":", false: ","}[i == 0], h.PID)
-		if p, err := proc.Look(h.PID); err == nil && p.Command != "" {
-			text += fmt.Sprintf(" (%s)", printable(p.Command))
-		}
+	text := holdersOf(o, nil, mostNamed).clause("held by ", mostCommand)
+	switch {
+	case holders == 0:
+		return waitingText(waiters)
+	case waiters > 0:
+		text += "; " + waitingText(waiters)
 	}
 	return text
+}
+
+func waitingText(waiters int) string {
+	if waiters == 1 {
+		return "1 waits"
+	}
+	return fmt.Sprintf("%d wait", waiters)
 }
 
 // take waits for k permits. A signal of endSignals ends the wait with the error
