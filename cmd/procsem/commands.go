@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"runtime"
 	"runtime/debug"
@@ -79,6 +80,20 @@ running. Two that want several never hold a part each and wait for each other. -
 above the limit is an error. If "procsem resize" lowers the limit below K while
 procsem waits, it waits on, and lets others go first. Not with --posix: the permits
 of a bare count have no owners.
+
+WAITING:
+
+When a wait on a terminal (standard error) has lasted for two seconds, procsem says so
+in one line, which is drawn anew each second and is gone when the wait ends:
+
+   procsem: build: waiting, 3rd of 5, for 12s; held by 4711 (make -j2) for 3m
+
+It names the holder that has held for longest, by its label or else its command. In
+the background nothing is drawn. With -v procsem says that in lines of their own where
+nothing is drawn: after two seconds, and when the place or the holder has changed,
+one in five seconds at most. When procsem gives up it names the holders. With -q it
+says none of this, nor why it gave up, and no notices, as suits cron: errors only. Of
+a POSIX semaphore only the time is known.
 
 WHICH PERMIT:
 
@@ -286,6 +301,16 @@ func newRoot(inv *invocation) *cobra.Command {
 	root.SetFlagErrorFunc(inv.parserError)
 	root.SetHelpFunc(printHelp)
 
+	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
+		if inv.quiet = isSet(cmd, quietFlag); inv.quiet {
+			inv.notices = io.Discard
+			if isSet(cmd, verboseFlag) {
+				return usageError(cmd.CommandPath(), "-q and -v; one of them is allowed")
+			}
+		}
+		return nil
+	}
+
 	run := newRun(inv)
 
 	create := &cobra.Command{Use: "create [options] NAME\nprocsem create --from FILE", Short: "create a semaphore, or those in a file", Long: createHelp, RunE: inv.create}
@@ -294,6 +319,7 @@ func newRoot(inv *invocation) *cobra.Command {
 	create.Flags().BoolP(exclusiveFlag, "x", false, "fail if it exists")
 	create.Flags().String(fromFlag, "", "create the recoverable semaphores that `FILE` lists, - for standard input: lines NAME LIMIT [MODE [OWNER[:GROUP]]]")
 	posix(create)
+	quiet(create, "print no notices")
 
 	list := &cobra.Command{Use: "list [--json | --prometheus]", Short: "list all semaphores", Long: listHelp, RunE: inv.list}
 	asJSON(list)
@@ -313,10 +339,12 @@ func newRoot(inv *invocation) *cobra.Command {
 	wait.Flags().Bool(idleFlag, false, "take nothing: wait until nobody holds a permit of a recoverable semaphore or waits for one")
 	timeout(wait)
 	conflictStatus(wait)
+	speech(wait)
 
 	try := &cobra.Command{Use: "try [options] NAME", Short: "take a permit of a POSIX semaphore and keep it, if one is free now",
 		Long: "The permit stays taken when procsem ends; post adds one.", RunE: inv.try}
 	conflictStatus(try)
+	quiet(try, "do not say so if none is free")
 
 	post := &cobra.Command{Use: "post NAME", Short: "add a permit to a POSIX semaphore, whoever took it",
 		Long: "A waiter takes it and goes on; without one the value grows by one.", RunE: inv.post}
@@ -372,6 +400,7 @@ func newRun(inv *invocation) *cobra.Command {
 	run.Flags().String(killAfterFlag, "", "and by SIGKILL if it runs on for `TIME` after that")
 	run.Flags().StringP(shellFlag, "c", "", "run `LINE` by sh -c (Windows: cmd /c), instead of a command; also after NAME")
 	posix(run)
+	speech(run)
 	return run
 }
 
@@ -400,6 +429,8 @@ const (
 	everyFlag     = "every"
 	maxHoldFlag   = "max-hold"
 	killAfterFlag = "kill-after"
+	verboseFlag   = "verbose"
+	quietFlag     = "quiet"
 )
 
 // limit adds -n, and -j, as make and sem have it.
@@ -426,6 +457,14 @@ func mode(cmd *cobra.Command) {
 func conflictStatus(cmd *cobra.Command) {
 	cmd.Flags().StringP(statusFlag, "E", fmt.Sprint(statusTempFail), "exit with `STATUS`, 0 to 255, when giving up")
 }
+
+// speech adds the flags of commands that wait.
+func speech(cmd *cobra.Command) {
+	cmd.Flags().BoolP(verboseFlag, "v", false, "say in whole lines, also where there is no terminal, for whom it waits")
+	quiet(cmd, "do not say for whom it waits, nor that it has given up, and print no notices: errors only")
+}
+
+func quiet(cmd *cobra.Command, usage string) { cmd.Flags().BoolP(quietFlag, "q", false, usage) }
 
 func posix(cmd *cobra.Command) {
 	cmd.Flags().Bool(posixFlag, false, "a POSIX semaphore, a bare count, instead of a recoverable one")
@@ -589,6 +628,7 @@ func patienceOf(cmd *cobra.Command) (patience, error) {
 		}
 	}
 	p.status, err = parsed(cmd, statusFlag, parseStatus)
+	p.quiet = isSet(cmd, quietFlag)
 	return p, err
 }
 
@@ -612,7 +652,7 @@ func (inv *invocation) create(cmd *cobra.Command, args []string) error {
 		inv.noticeExists(name, before, before)
 		return nil
 	case existed && o.posix:
-		complain(inv.stderr, "%s exists: its value and mode stand", s.Name())
+		complain(inv.notices, "%s exists: its value and mode stand", s.Name())
 		return s.Close()
 	case existed:
 		defer s.Close()
@@ -630,9 +670,9 @@ func (inv *invocation) create(cmd *cobra.Command, args []string) error {
 // noticeExists prints what create has changed of a recoverable semaphore.
 func (inv *invocation) noticeExists(name string, before, limit int) {
 	if before != 0 && before != limit {
-		complain(inv.stderr, "%s exists: its limit was %d and is %d now, and its mode stands", name, before, limit)
+		complain(inv.notices, "%s exists: its limit was %d and is %d now, and its mode stands", name, before, limit)
 	} else {
-		complain(inv.stderr, "%s exists: its limit is %d, and its mode stands", name, limit)
+		complain(inv.notices, "%s exists: its limit is %d, and its mode stands", name, limit)
 	}
 }
 
@@ -657,10 +697,10 @@ func (inv *invocation) noticeMode(cmd *cobra.Command, s *semaphore.Semaphore, mo
 	}
 	whole := engine.BothOrNeither(mode)
 	if whole != mode {
-		complain(inv.stderr, "%s: of the mode %04o it has %04o at most: the group, and others, get the rights to read and to write only together", s.Name(), mode, whole)
+		complain(inv.notices, "%s: of the mode %04o it has %04o at most: the group, and others, get the rights to read and to write only together", s.Name(), mode, whole)
 	}
 	if left := engine.BothOrNeither(whole &^ mask); left != whole {
-		complain(inv.stderr, "%s: the umask, %04o, has left %04o of the mode %04o; \"umask 0\" before procsem leaves all of it", s.Name(), mask, left, whole)
+		complain(inv.notices, "%s: the umask, %04o, has left %04o of the mode %04o; \"umask 0\" before procsem leaves all of it", s.Name(), mask, left, whole)
 	}
 }
 
@@ -715,9 +755,9 @@ func (inv *invocation) wait(cmd *cobra.Command, args []string) error {
 		if err != nil {
 			return err
 		}
-		return awaitIdle(name, p, watch(endSignals))
+		return inv.awaitIdle(cmd, name, p, watch(endSignals))
 	}
-	return takeAndKeep(cmd, args, p)
+	return inv.takeAndKeep(cmd, args, p)
 }
 
 func (inv *invocation) try(cmd *cobra.Command, args []string) error {
@@ -725,10 +765,10 @@ func (inv *invocation) try(cmd *cobra.Command, args []string) error {
 	if err != nil {
 		return err
 	}
-	return takeAndKeep(cmd, args, patience{limit: 0, status: status})
+	return inv.takeAndKeep(cmd, args, patience{limit: 0, status: status, quiet: isSet(cmd, quietFlag)})
 }
 
-func takeAndKeep(cmd *cobra.Command, args []string, p patience) error {
+func (inv *invocation) takeAndKeep(cmd *cobra.Command, args []string, p patience) error {
 	name, err := oneName(cmd, args)
 	if err != nil {
 		return err
@@ -741,6 +781,8 @@ func takeAndKeep(cmd *cobra.Command, args []string, p patience) error {
 	// After a wait that was given up, a thread may still wait in libc (EngineLibc):
 	// Close makes it return, and gives back a permit that it may have got meanwhile.
 	defer s.Close()
+	t := inv.speak(cmd, name, waitScene(name, 1))
+	defer t.end()
 	_, err = take(s, 1, p, w)
 	return err
 }

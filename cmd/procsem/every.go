@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"os/exec"
 	"strings"
 	"time"
@@ -36,7 +35,7 @@ func everyOf(cmd *cobra.Command, o opener) (time.Duration, error) {
 // process may have started; then it gives the permit back, and waits for the time again. So the start is noted
 // when it begins, by one process at a time, and there are never two within the period. Nobody is told when it is
 // time, and the clock may be set, or the machine sleep, so it looks again every second.
-func takeEvery(s *semaphore.Semaphore, k int, every time.Duration, p patience, w *watcher, usable func() error) (*semaphore.Permit, error) {
+func takeEvery(s *semaphore.Semaphore, k int, every time.Duration, p patience, w *watcher, t *teller, usable func() error) (*semaphore.Permit, error) {
 	began := time.Now()
 	for {
 		left, err := engine.StartEvery(s, every, false)
@@ -48,11 +47,13 @@ func takeEvery(s *semaphore.Semaphore, k int, every time.Duration, p patience, w
 			if rest.limit != forEver && left > rest.limit {
 				return nil, p.tooEarly(s.Name(), every, left)
 			}
+			t.start.Store(time.Now().Add(left).Unix())
 			if err := w.pause(min(left, time.Second)); err != nil {
 				return nil, err
 			}
 			continue
 		}
+		t.start.Store(0)
 		permit, err := take(s, k, rest, w)
 		if err != nil {
 			return nil, err
@@ -84,7 +85,7 @@ func (p patience) tooEarly(name string, every, left time.Duration) error {
 		layout = time.DateTime
 	}
 	ago := (every - left).Round(time.Second)
-	return &failure{p.status, fmt.Errorf("the last start under %q was %v ago, and --every %s allows the next one at %s, in %s", name, ago, short(every), at.Format(layout), short(roundedUp(left)))}
+	return p.gaveUp("the last start under %q was %v ago, and --every %s allows the next one at %s, in %s", name, ago, short(every), at.Format(layout), short(roundedUp(left)))
 }
 
 // short is a time as people write it: 1h, not 1h0m0s.

@@ -78,7 +78,9 @@ func (inv *invocation) run(cmd *cobra.Command, args []string) (err error) {
 	if fresh && !o.limited && k > o.limit {
 		return usageError(cmd.CommandPath(), "-k %d: %q does not exist, and without -n a new one has a limit of %d", k, name, o.limit)
 	}
-	s, existed, p, err := openPatiently(o, p, w)
+	t := inv.speak(cmd, name, waitScene(name, k))
+	defer t.end()
+	s, existed, p, err := openPatiently(o, p, w, t)
 	if err != nil {
 		return err
 	}
@@ -95,7 +97,7 @@ func (inv *invocation) run(cmd *cobra.Command, args []string) (err error) {
 	if every == 0 {
 		permit, err = take(s, k, p, w)
 	} else {
-		permit, err = takeEvery(s, k, every, p, w, func() error {
+		permit, err = takeEvery(s, k, every, p, w, t, func() error {
 			err := unusable(newCommand())
 			if mayBeName {
 				err = notAName(err, name)
@@ -103,6 +105,7 @@ func (inv *invocation) run(cmd *cobra.Command, args []string) (err error) {
 			return err
 		})
 	}
+	t.end()
 	if err != nil {
 		return err
 	}
@@ -219,14 +222,14 @@ func permitsOf(cmd *cobra.Command, o opener) (int, error) {
 func (inv *invocation) noticeLimit(s *semaphore.Semaphore, existed bool, asked int) {
 	if kindOf(s) == kindRecoverable {
 		if limit, err := s.Limit(); err == nil && limit != asked {
-			complain(inv.stderr, "%s: procsem resize has set its limit to %d, -n %d is not used", s.Name(), limit, asked)
+			complain(inv.notices, "%s: procsem resize has set its limit to %d, -n %d is not used", s.Name(), limit, asked)
 		}
 	} else if existed {
 		free := ""
 		if n, err := s.Value(); err == nil {
 			free = fmt.Sprintf(" (%d free now)", n)
 		}
-		complain(inv.stderr, "%s exists: its value stands%s, -n %d is not used", s.Name(), free, asked)
+		complain(inv.notices, "%s exists: its value stands%s, -n %d is not used", s.Name(), free, asked)
 	}
 }
 
@@ -299,7 +302,7 @@ func (inv *invocation) runCommand(command *exec.Cmd, w *watcher, b bound) error 
 		forward(command.Process, sig)
 	}
 	c := b.start()
-	return c.status(a.attend(command, w, c, inv.stderr))
+	return c.status(a.attend(command, w, c, inv.notices))
 }
 
 // deliver forwards a signal that came while the command runs.

@@ -1,11 +1,12 @@
 package main
 
 import (
+	"io"
 	"os"
 	"os/signal"
 )
 
-// What procsem draws on a terminal (the screen of watch) goes away when Ctrl-Z stops it, and is
+// What procsem draws on a terminal (a line while it waits, the screen of watch) goes away when Ctrl-Z stops it, and is
 // drawn again when the terminal's size changes or procsem is continued.
 
 // eraseBelow erases what follows the cursor.
@@ -49,3 +50,6 @@ func (e *ears) deaf() (stop bool) {
 		}
 	}
 }
+
+// clearLine erases the line that the cursor is at the beginning of.
+func clearLine(w io.Writer) { io.WriteString(w, "\r"+eraseBelow) }

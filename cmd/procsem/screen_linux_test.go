@@ -90,6 +90,72 @@ func (p pane) clear() {
 	p.shows("a shell that is ready", `\$`)
 }
 
+// The line of a wait has the place and the holder, follows the terminal's size, makes way for Ctrl-Z and is
+// gone when the wait ends, however that ends.
+func TestWaitSpeaksOnTerminal(t *testing.T) {
+	t.Parallel()
+	name, dir := newName(t), t.TempDir()
+	holder, command := startHolder(t, name, filepath.Join(dir, "held"), "--label", "deploy 4711")
+	p := newPane(t, 150, 24)
+	p.clear()
+	p.typed(`"$procsem" run ` + name + " echo in")
+	const typed = `\$ "\$procsem" run \S+ echo in\n`
+	line := fmt.Sprintf(`procsem: %s: waiting, 1st of %%d, for \d+s; held by %d \(deploy 4711\) for \d+s`, name, holder.Process.Pid)
+	p.shows("the line", typed+fmt.Sprintf(line, 1))
+	waiter, _ := startWaiter(t, name, filepath.Join(dir, "held"))
+	p.shows("the line, when another one waits", typed+fmt.Sprintf(line, 2))
+
+	p.resize(50, 24)
+	// What was above it tmux moves out of the screen, as lines that are folded need more room.
+	const above = `(\$ [^\n]*\n([^\n]{0,20}\n)?)?`
+	p.shows("the line, cut", above+`procsem: [^\n]*…`)
+	p.resize(150, 24)
+	p.shows("the line, whole", above+fmt.Sprintf(line, 2))
+
+	p.press("C-z")
+	p.shows("no line while it is stopped", above+`\n?\[1\]\+  Stopped [^\n]*\n\$`)
+	p.typed("fg")
+	p.shows("the line when it is continued", above+`.*\$ fg\n[^\n]*\n`+fmt.Sprintf(line, 2))
+
+	p.press("C-c")
+	p.shows("no line after Ctrl-C", above+`.*\$ fg\n[^\n]*\n\n?\$`)
+
+	p.clear()
+	p.typed(`"$procsem" run -w 3 ` + name + " echo in")
+	p.shows("the line", `.* echo in\n`+strings.Replace(fmt.Sprintf(line, 2), "1st", "2nd", 1))
+	p.shows("giving up, and no line", `\$ .* echo in\nprocsem: no permit of "`+name+`" within 3s; held by \d+ \(deploy 4711\) for \d+s\n\$`)
+
+	p.clear()
+	p.typed(`"$procsem" run ` + name + ` -c "echo in; read line; echo out"`)
+	p.shows("the line", `.* echo out"\n`+strings.Replace(fmt.Sprintf(line, 2), "1st", "2nd", 1))
+	kill(t, command)
+	p.shows("the command's output, and no line", `\$ .* echo out"\nin\n?`)
+	wait(t, waiter)
+	// Signals do to procsem and its command what they did before.
+	p.press("C-z")
+	p.shows("the command stopped", `\$ .* echo out"\nin\n\^Z\n\[1\]\+  Stopped [^\n]*\n\$`)
+	p.typed("fg")
+	p.typed("")
+	p.shows("the command's end", `.* fg\n[^\n]*\n+out\n\$`)
+}
+
+// A procsem in the background draws nothing; nor does one with -q, which says nothing when it gives up.
+func TestWaitSpeaksOnlyInForeground(t *testing.T) {
+	t.Parallel()
+	name := newName(t)
+	_, command := startHolder(t, name, filepath.Join(t.TempDir(), "held"))
+	p := newPane(t, 200, 24)
+	p.clear()
+	p.typed(`"$procsem" run ` + name + ` true & until "$procsem" list | grep -q "` + name + ` .* 1 *1$"; do :; done; clear; "$procsem" run ` + name + " true")
+	p.shows("one line", `procsem: \S+: waiting, 2nd of 2, [^\n]*`)
+	p.press("C-c")
+	p.clear()
+	p.typed(`kill %1; wait; clear; "$procsem" run -q -w 3 ` + name + ` true & sleep 0.1; "$procsem" run -w 4 ` + name + " true")
+	p.shows("one line", `[^\n]*\nprocsem: \S+: waiting, \w+ of 2, [^\n]*`)
+	p.shows("giving up without a word, and with one", `[^\n]*\n\n?procsem: no permit of \S+ within 4s[^\n]*\n(\[\d\]\+  Exit 75 [^\n]*\n)?\$`)
+	kill(t, command)
+}
+
 // watch shows what there is, as it changes, in a screen of its own, and leaves the terminal as it was.
 func TestWatchOnScreen(t *testing.T) {
 	t.Parallel()

@@ -8,15 +8,25 @@ import (
 	"time"
 
 	"github.com/procsem/semaphore"
+	"github.com/spf13/cobra"
 )
 
 // A patience is how long to wait for a permit, and the exit status after that.
 type patience struct {
 	limit  time.Duration // or forEver
 	status int
+	quiet  bool // the status says enough
 }
 
 const forEver time.Duration = -1
+
+// gaveUp is the error of a wait that was given up.
+func (p patience) gaveUp(format string, args ...any) error {
+	if p.quiet {
+		return commandStatus(p.status)
+	}
+	return &failure{p.status, fmt.Errorf(format, args...)}
+}
 
 // exhausted is the error of a wait for k permits.
 func (p patience) exhausted(name string, k int) error {
@@ -31,10 +41,13 @@ func (p patience) exhausted(name string, k int) error {
 	if k != 1 {
 		verb = "are"
 	}
-	if p.limit == 0 {
-		return &failure{p.status, fmt.Errorf("%s of %q %s free%s", what, name, verb, heldBy(name))}
+	if p.quiet {
+		return p.gaveUp("")
 	}
-	return &failure{p.status, fmt.Errorf("%s of %q within %v%s", what, name, p.limit, heldBy(name))}
+	if p.limit == 0 {
+		return p.gaveUp("%s of %q %s free%s", what, name, verb, heldBy(name))
+	}
+	return p.gaveUp("%s of %q within %v%s", what, name, p.limit, heldBy(name))
 }
 
 // openPatiently opens the semaphore, and waits for a slot of a full table as for a permit. It
@@ -42,19 +55,22 @@ func (p patience) exhausted(name string, k int) error {
 //
 // Nobody is told when a slot becomes free, so it tries again, at growing intervals: a try
 // asks for up to 4096 locks, and keeps others from opening meanwhile.
-func openPatiently(o opener, p patience, w *watcher) (s *semaphore.Semaphore, existed bool, left patience, err error) {
+func openPatiently(o opener, p patience, w *watcher, t *teller) (s *semaphore.Semaphore, existed bool, left patience, err error) {
 	const shortest, longest = 10 * time.Millisecond, 250 * time.Millisecond
 	start := time.Now()
 	left = p
 	for pause := shortest; ; pause = min(2*pause, longest) {
 		s, existed, err = o.open()
 		if !errors.Is(err, semaphore.ErrTableFull) {
+			t.opened.Store(time.Now().UnixNano())
+			t.full.Store(false)
 			return s, existed, left, err
 		}
+		t.full.Store(true)
 		if p.limit != forEver {
 			left.limit = max(0, p.limit-time.Since(start))
 			if left.limit == 0 {
-				return nil, false, left, &failure{p.status, fmt.Errorf("no permit of %q: %w%s", o.name, reasonOf(err), heldBy(o.name))}
+				return nil, false, left, p.gaveUp("no permit of %q: %w%s", o.name, reasonOf(err), heldBy(o.name))
 			}
 			pause = min(pause, left.limit)
 		}
@@ -80,9 +96,11 @@ func (w *watcher) pause(d time.Duration) error {
 
 // awaitIdle waits until nobody holds a permit of a recoverable semaphore, or waits for one. Nobody is
 // told when that is so, so it looks, at growing intervals.
-func awaitIdle(name string, p patience, w *watcher) error {
+func (inv *invocation) awaitIdle(cmd *cobra.Command, name string, p patience, w *watcher) error {
 	const shortest, longest = 5 * time.Millisecond, 250 * time.Millisecond
 	start := time.Now()
+	t := inv.speak(cmd, name, idleScene(name))
+	defer t.end()
 	for pause := shortest; ; pause = min(2*pause, longest) {
 		o, err := observe(name)
 		switch {
@@ -96,13 +114,28 @@ func awaitIdle(name string, p patience, w *watcher) error {
 		if p.limit != forEver {
 			left := p.limit - time.Since(start)
 			if left <= 0 {
-				return &failure{p.status, fmt.Errorf("%q is in use: %s", name, usersOf(o))}
+				return p.gaveUp("%q is in use: %s", name, usersOf(o))
 			}
 			pause = min(pause, left)
 		}
 		if err := w.pause(pause); err != nil {
 			return err
 		}
+	}
+}
+
+// idleScene looks at a wait until a semaphore is idle.
+func idleScene(name string) func(*teller) scene {
+	return func(*teller) scene {
+		began := time.Now()
+		s := scene{what: "waiting until nobody uses it"}
+		if o, err := observe(name); err == nil {
+			if _, waiters := o.count(); waiters > 0 {
+				s.what += " (" + waitingText(waiters) + ")"
+			}
+			s.holders, s.rest = holdersOf(o, nil, 1), restAfter(o, began)
+		}
+		return s
 	}
 }
 
