@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"runtime"
 	"runtime/debug"
@@ -96,6 +97,20 @@ PROCSEM_HELD tells the command what it, and those that run it, hold: NAME=COUNT@
 each, with slashes between them. A procsem within a procsem that would wait for permits
 that its own callers hold, where the others of the limit do not suffice, says so at once
 and exits with 70 (-w 0 gives up with 75, as ever). It looks whether they hold them now.
+
+WAITING:
+
+When a wait on a terminal (standard error) has lasted for two seconds, procsem says so
+in one line, which is drawn anew each second and is gone when the wait ends:
+
+   procsem: build: waiting, 3rd of 5, for 12s; held by 4711 (make -j2) for 3m
+
+It names the holder that has held for longest, by its label or else its command. In
+the background nothing is drawn. With -v procsem says that in lines of their own where
+nothing is drawn: after two seconds, and when the place or the holder has changed,
+one in five seconds at most. When procsem gives up it names the holders. With -q it
+says none of this, nor why it gave up, and no notices, as suits cron: errors only. Of
+a POSIX semaphore only the time is known.
 
 WHICH PERMIT:
 
@@ -212,12 +227,18 @@ must not read half a file, so write another one first:
 
 ` + statusHelp
 
-const showHelp = `Shows the holders and the waiters, with the age of their handles, which is
-mostly that of their processes, and their labels ("procsem run --label"). HELD is for
-how long a holder has had its permit (of several the one that it took last), and
-WAITED how long it had waited for that; both are "-" for one that did not have to wait.
-WANTS is how many permits a waiter waits for (run -k). One that waits for several is
-also among the holders, with those that it has got so far.
+const showHelp = `Shows the holders, those that have held for longest first, and the waiters in their order.
+On a terminal lines are cut to its width, unless --wide is set.
+
+HELD is for how long a holder has had its permit (of several the one that it took
+last): "<3m" if it is only known that it was less. WAITED is how long it had waited
+for that, "-" if that is not known. PERMIT has the numbers of its permits. Of "procsem
+run" COMMAND is what it runs, or will run, and CHILD the process of that (on Linux).
+LABEL is what "procsem run --label" says.
+
+PLACE is a waiter's place in the line, WAITING for how long it waits and WANTS how
+many permits it waits for (run -k). One that waits for several is also among the
+holders, with those that it has got so far.
 
 A holder is "gone" if its process has ended but other processes still have its
 lock (see "procsem run --help"): they are listed below it, and the permit comes
@@ -225,15 +246,22 @@ back when the last of them ends. It is "unseen" if there is no such process and
 no visible process has its lock: it may be another user's (root sees more), or be
 in another pid namespace. Locks can be seen only on Linux.
 
-With --json: an object with the fields name (and name_base64, as list --json has
-it), kind, limit, free (numbers, null if not known), holders and waiters (arrays, null if not known). Their elements
-have pid (as seen from here, else as the process saw its own), state ("running",
-"gone" or "unseen"), command, user, started (the process), opened (the handle),
-permits, waiting, want (how many permits it waits for; -1: all), label, since (when it
-took its permit) and waited_seconds (how long it had waited for that; a number), and if
-state is "gone" kept_by, an array of objects with pid, command, user and started. A holder that did not have to wait has neither
-since nor waited_seconds, and one without a label no label. Times are as in RFC 3339; the start of a process is
-exact to a second. What is not known of a process is left out.
+A POSIX semaphore is a bare count: nobody can tell who holds its permits, or waits. On
+Linux show lists the processes that have it open, as far as they can be seen.
+
+With --json: an object with the fields name (and name_base64, as list --json has it),
+kind, limit, free (numbers, null if not known), holders and waiters (arrays, null if
+not known) and of a POSIX semaphore, on Linux, open_in, an array of objects with pid,
+command, user and started. The elements of the others have pid (as seen from here,
+else as the process saw its own), state ("running", "gone" or "unseen"), command,
+user, started (the process), opened (the handle), permits and numbers (of the permits,
+an array), waiting, want (how many permits it waits for; -1: all), place,
+waiting_since, label, since (when it took its permit) and waited_seconds (how long it
+had waited for that; a number), run (the command of procsem run) and child (an object
+like those of open_in), and if state is "gone" kept_by, an array of such objects. A
+holder that did not have to wait has neither since nor waited_seconds, and one without
+a label no label. Times are as in RFC 3339; the start of a process is exact to a
+second. What is not known of a process is left out.
 
 ` + statusHelp
 
@@ -282,13 +310,7 @@ several times and then "procsem wait --idle build" waits for all of them ("procs
 build make &" may not have begun to wait by then). It looks up to 200 times a second, and
 at least four times.`
 
-const unlinkHelp = `Processes that have the semaphore open go on with it; the next run or create makes a
-new one. On Windows the name of a POSIX semaphore cannot be removed while a process has it
-open, and is gone by itself after that.`
-
 func newRoot(inv *invocation) *cobra.Command {
-	cobra.EnableCommandSorting = false // the order is that of the manual
-	cobra.MousetrapHelpText = ""       // procsem may be started from Windows' Explorer, as other programs
 	root := &cobra.Command{
 		Use:   "procsem",
 		Short: "limit how many processes do a thing at once",
@@ -309,28 +331,17 @@ func newRoot(inv *invocation) *cobra.Command {
 	root.SetFlagErrorFunc(inv.parserError)
 	root.SetHelpFunc(printHelp)
 
-	run := &cobra.Command{
-		Use:   "run [options] NAME [--] command [arguments]\nprocsem run [options] -c 'shell line' NAME",
-		Short: "run a command while holding a permit",
-		Long:  runHelp,
-		RunE:  inv.run,
+	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
+		if inv.quiet = isSet(cmd, quietFlag); inv.quiet {
+			inv.notices = io.Discard
+			if isSet(cmd, verboseFlag) {
+				return usageError(cmd.CommandPath(), "-q and -v; one of them is allowed")
+			}
+		}
+		return nil
 	}
-	run.Flags().SetInterspersed(false) // what follows NAME is the command's
-	limit(run, "", "at most `N` at a time: a number, or 50%, +0 or -1 of the processors (default: the limit that exists, else 1)")
-	run.Flags().StringP(permitsFlag, "k", "1", "hold `K` permits at once, 1 to the limit, or all of them (\"all\")")
-	run.Flags().StringArray(alsoFlag, nil, "hold a permit of the semaphore `NAME[=N]` as well, at most N at a time; may be repeated")
-	timeout(run)
-	conflictStatus(run)
-	mode(run)
-	run.Flags().String(labelFlag, "", "tell whoever looks (procsem show) what this is: `TEXT` of at most 32 bytes")
-	run.Flags().BoolP(closeFlag, "o", false, "do not pass the lock on to the command (Windows: let it outlive procsem): if procsem is killed the permit comes back at once")
-	run.Flags().BoolP(noForkFlag, "F", false, "become the command instead of waiting for it (not on Windows)")
-	run.Flags().String(everyFlag, "", "start at most one command per `TIME` under NAME, whichever process starts it, and wait for that; -w 0 gives up instead")
-	run.Flags().Bool(bgFlag, false, "return when the command has its permit and has started, and let it run in the background (not on Windows)")
-	run.Flags().String(maxHoldFlag, "", "end the command by SIGTERM (Windows: kill it) when it has had the permit for `TIME`; the status is then 124")
-	run.Flags().String(killAfterFlag, "", "and by SIGKILL if it runs on for `TIME` after that")
-	run.Flags().StringP(shellFlag, "c", "", "run `LINE` by sh -c (Windows: cmd /c), instead of a command; also after NAME")
-	posix(run)
+
+	run := newRun(inv)
 
 	create := &cobra.Command{Use: "create [options] NAME\nprocsem create --from FILE", Short: "create a semaphore, or those in a file", Long: createHelp, RunE: inv.create}
 	limit(create, "1", "create it with `N` permits, 1 to 65535; with --posix also 0, for a semaphore by which processes signal each other")
@@ -338,6 +349,7 @@ func newRoot(inv *invocation) *cobra.Command {
 	create.Flags().BoolP(exclusiveFlag, "x", false, "fail if it exists")
 	create.Flags().String(fromFlag, "", "create the recoverable semaphores that `FILE` lists, - for standard input: lines NAME LIMIT [MODE [OWNER[:GROUP]]]")
 	posix(create)
+	quiet(create, "print no notices")
 
 	list := &cobra.Command{Use: "list [--json | --prometheus]", Short: "list all semaphores", Long: listHelp, RunE: inv.list}
 	asJSON(list)
@@ -346,6 +358,7 @@ func newRoot(inv *invocation) *cobra.Command {
 	show := &cobra.Command{Use: "show [options] NAME", Short: "show the holders and waiters of a semaphore", Long: showHelp, RunE: inv.show}
 	asJSON(show)
 	inBase64(show)
+	wideLines(show)
 
 	resize := &cobra.Command{Use: "resize NAME N\nprocsem resize NAME --default", Short: "change a recoverable semaphore's limit", Long: resizeHelp, RunE: inv.resize}
 	resize.Flags().SetInterspersed(false) // N may be -1
@@ -356,10 +369,12 @@ func newRoot(inv *invocation) *cobra.Command {
 	wait.Flags().Bool(idleFlag, false, "take nothing: wait until nobody holds a permit of a recoverable semaphore or waits for one")
 	timeout(wait)
 	conflictStatus(wait)
+	speech(wait)
 
 	try := &cobra.Command{Use: "try [options] NAME", Short: "take a permit of a POSIX semaphore and keep it, if one is free now",
 		Long: "The permit stays taken when procsem ends; post adds one.", RunE: inv.try}
 	conflictStatus(try)
+	quiet(try, "do not say so if none is free")
 
 	post := &cobra.Command{Use: "post NAME", Short: "add a permit to a POSIX semaphore, whoever took it",
 		Long: "A waiter takes it and goes on; without one the value grows by one.", RunE: inv.post}
@@ -368,10 +383,12 @@ func newRoot(inv *invocation) *cobra.Command {
 		Long: "It may have changed before it is printed.", RunE: inv.value}
 	inBase64(value)
 
-	unlink := &cobra.Command{Use: "unlink [options] NAME", Short: "remove a semaphore's name", Long: unlinkHelp, RunE: inv.unlink}
+	unlink := &cobra.Command{Use: "unlink [options] NAME...\nprocsem unlink --idle", Short: "remove the names of semaphores", Long: unlinkHelp, RunE: inv.unlink}
+	unlink.Flags().BoolP(forceFlag, "f", false, "also of one that is in use")
+	unlink.Flags().Bool(idleFlag, false, "instead of NAMEs: of all recoverable semaphores that nobody has open, and print them")
 	inBase64(unlink)
 
-	root.AddCommand(run, create, list, show, resize, wait, try, post, value, unlink)
+	root.AddCommand(run, create, list, show, watchCommand(inv), resize, wait, try, post, value, unlink)
 	root.AddCommand(lockCommands(inv)...)
 	for _, c := range root.Commands() {
 		c.DisableFlagsInUseLine = true
@@ -395,6 +412,33 @@ func newRoot(inv *invocation) *cobra.Command {
 	return root
 }
 
+func newRun(inv *invocation) *cobra.Command {
+	run := &cobra.Command{
+		Use:   "run [options] NAME [--] command [arguments]\nprocsem run [options] -c 'shell line' NAME",
+		Short: "run a command while holding a permit",
+		Long:  runHelp,
+		RunE:  inv.run,
+	}
+	run.Flags().SetInterspersed(false) // what follows NAME is the command's
+	limit(run, "", "at most `N` at a time: a number, or 50%, +0 or -1 of the processors (default: the limit that exists, else 1)")
+	run.Flags().StringP(permitsFlag, "k", "1", "hold `K` permits at once, 1 to the limit, or all of them (\"all\")")
+	run.Flags().StringArray(alsoFlag, nil, "hold a permit of the semaphore `NAME[=N]` as well, at most N at a time; may be repeated")
+	timeout(run)
+	conflictStatus(run)
+	mode(run)
+	run.Flags().String(labelFlag, "", "tell whoever looks (procsem show) what this is: `TEXT` of at most 32 bytes")
+	run.Flags().BoolP(closeFlag, "o", false, "do not pass the lock on to the command (Windows: let it outlive procsem): if procsem is killed the permit comes back at once")
+	run.Flags().BoolP(noForkFlag, "F", false, "become the command instead of waiting for it (not on Windows)")
+	run.Flags().String(everyFlag, "", "start at most one command per `TIME` under NAME, whichever process starts it, and wait for that; -w 0 gives up instead")
+	run.Flags().Bool(bgFlag, false, "return when the command has its permit and has started, and let it run in the background (not on Windows)")
+	run.Flags().String(maxHoldFlag, "", "end the command by SIGTERM (Windows: kill it) when it has had the permit for `TIME`; the status is then 124")
+	run.Flags().String(killAfterFlag, "", "and by SIGKILL if it runs on for `TIME` after that")
+	run.Flags().StringP(shellFlag, "c", "", "run `LINE` by sh -c (Windows: cmd /c), instead of a command; also after NAME")
+	posix(run)
+	speech(run)
+	return run
+}
+
 const (
 	limitFlag     = "limit"
 	jobsFlag      = "jobs"
@@ -411,6 +455,8 @@ const (
 	noForkFlag    = "no-fork"
 	labelFlag     = "label"
 	jsonFlag      = "json"
+	wideFlag      = "wide"
+	forceFlag     = "force"
 	base64Flag    = "base64"
 	defaultFlag   = "default"
 	idleFlag      = "idle"
@@ -420,6 +466,8 @@ const (
 	everyFlag     = "every"
 	maxHoldFlag   = "max-hold"
 	killAfterFlag = "kill-after"
+	verboseFlag   = "verbose"
+	quietFlag     = "quiet"
 )
 
 // limit adds -n, and -j, as make and sem have it.
@@ -447,8 +495,20 @@ func conflictStatus(cmd *cobra.Command) {
 	cmd.Flags().StringP(statusFlag, "E", fmt.Sprint(statusTempFail), "exit with `STATUS`, 0 to 255, when giving up")
 }
 
+// speech adds the flags of commands that wait.
+func speech(cmd *cobra.Command) {
+	cmd.Flags().BoolP(verboseFlag, "v", false, "say in whole lines, also where there is no terminal, for whom it waits")
+	quiet(cmd, "do not say for whom it waits, nor that it has given up, and print no notices: errors only")
+}
+
+func quiet(cmd *cobra.Command, usage string) { cmd.Flags().BoolP(quietFlag, "q", false, usage) }
+
 func posix(cmd *cobra.Command) {
 	cmd.Flags().Bool(posixFlag, false, "a POSIX semaphore, a bare count, instead of a recoverable one")
+}
+
+func wideLines(cmd *cobra.Command) {
+	cmd.Flags().Bool(wideFlag, false, "do not cut lines to the terminal's width")
 }
 
 func asJSON(cmd *cobra.Command) { cmd.Flags().Bool(jsonFlag, false, "print JSON") }
@@ -563,7 +623,11 @@ func oneName(cmd *cobra.Command, args []string) (string, error) {
 	case len(args) > 1:
 		return "", usageError(cmd.CommandPath(), "%d names (%s); one NAME is allowed", len(args), strings.Join(args, ", "))
 	}
-	name := args[0]
+	return nameIn(cmd, args[0])
+}
+
+// nameIn returns the name that an argument is.
+func nameIn(cmd *cobra.Command, name string) (string, error) {
 	if isSet(cmd, base64Flag) {
 		b, err := base64.StdEncoding.DecodeString(name)
 		if err != nil {
@@ -602,6 +666,7 @@ func patienceOf(cmd *cobra.Command) (patience, error) {
 	}
 	p.asked = p.limit
 	p.status, err = parsed(cmd, statusFlag, parseStatus)
+	p.quiet = isSet(cmd, quietFlag)
 	return p, err
 }
 
@@ -625,7 +690,7 @@ func (inv *invocation) create(cmd *cobra.Command, args []string) error {
 		inv.noticeExists(name, before, before)
 		return nil
 	case existed && o.posix:
-		complain(inv.stderr, "%s exists: its value and mode stand", s.Name())
+		complain(inv.notices, "%s exists: its value and mode stand", s.Name())
 		return s.Close()
 	case existed:
 		defer s.Close()
@@ -643,9 +708,9 @@ func (inv *invocation) create(cmd *cobra.Command, args []string) error {
 // noticeExists prints what create has changed of a recoverable semaphore.
 func (inv *invocation) noticeExists(name string, before, limit int) {
 	if before != 0 && before != limit {
-		complain(inv.stderr, "%s exists: its limit was %d and is %d now, and its mode stands", name, before, limit)
+		complain(inv.notices, "%s exists: its limit was %d and is %d now, and its mode stands", name, before, limit)
 	} else {
-		complain(inv.stderr, "%s exists: its limit is %d, and its mode stands", name, limit)
+		complain(inv.notices, "%s exists: its limit is %d, and its mode stands", name, limit)
 	}
 }
 
@@ -670,10 +735,10 @@ func (inv *invocation) noticeMode(cmd *cobra.Command, s *semaphore.Semaphore, mo
 	}
 	whole := engine.BothOrNeither(mode)
 	if whole != mode {
-		complain(inv.stderr, "%s: of the mode %04o it has %04o at most: the group, and others, get the rights to read and to write only together", s.Name(), mode, whole)
+		complain(inv.notices, "%s: of the mode %04o it has %04o at most: the group, and others, get the rights to read and to write only together", s.Name(), mode, whole)
 	}
 	if left := engine.BothOrNeither(whole &^ mask); left != whole {
-		complain(inv.stderr, "%s: the umask, %04o, has left %04o of the mode %04o; \"umask 0\" before procsem leaves all of it", s.Name(), mask, left, whole)
+		complain(inv.notices, "%s: the umask, %04o, has left %04o of the mode %04o; \"umask 0\" before procsem leaves all of it", s.Name(), mask, left, whole)
 	}
 }
 
@@ -728,9 +793,9 @@ func (inv *invocation) wait(cmd *cobra.Command, args []string) error {
 		if err != nil {
 			return err
 		}
-		return awaitIdle(name, p, watch(endSignals))
+		return inv.awaitIdle(cmd, name, p, watch(endSignals))
 	}
-	return takeAndKeep(cmd, args, p)
+	return inv.takeAndKeep(cmd, args, p)
 }
 
 func (inv *invocation) try(cmd *cobra.Command, args []string) error {
@@ -738,10 +803,10 @@ func (inv *invocation) try(cmd *cobra.Command, args []string) error {
 	if err != nil {
 		return err
 	}
-	return takeAndKeep(cmd, args, patience{limit: 0, status: status})
+	return inv.takeAndKeep(cmd, args, patience{limit: 0, status: status, quiet: isSet(cmd, quietFlag)})
 }
 
-func takeAndKeep(cmd *cobra.Command, args []string, p patience) error {
+func (inv *invocation) takeAndKeep(cmd *cobra.Command, args []string, p patience) error {
 	name, err := oneName(cmd, args)
 	if err != nil {
 		return err
@@ -754,6 +819,8 @@ func takeAndKeep(cmd *cobra.Command, args []string, p patience) error {
 	// After a wait that was given up, a thread may still wait in libc (EngineLibc):
 	// Close makes it return, and gives back a permit that it may have got meanwhile.
 	defer s.Close()
+	t := inv.speak(cmd, name, 1, waitScene)
+	defer t.end()
 	_, err = take(s, 1, p, w)
 	return err
 }
@@ -782,18 +849,4 @@ func (inv *invocation) value(cmd *cobra.Command, args []string) error {
 	}
 	_, err = fmt.Fprintln(inv.stdout, o.Value)
 	return err
-}
-
-func (inv *invocation) unlink(cmd *cobra.Command, args []string) error {
-	name, err := oneName(cmd, args)
-	if err != nil {
-		return err
-	}
-	if !posixLasts {
-		if s, err := openExistingPOSIX(name); err == nil {
-			s.Close()
-			return &failure{statusUnavailable, fmt.Errorf("%q is a POSIX semaphore: on %s it is gone when nobody has it open, and its name cannot be removed before", name, runtime.GOOS)}
-		}
-	}
-	return semaphore.Unlink(name)
 }

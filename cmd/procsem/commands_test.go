@@ -257,7 +257,22 @@ func TestUsageErrors(t *testing.T) {
 		{"post -n 2 a", "-n"},
 		{"value", "NAME is missing"},
 		{"value a/b", "slash"},
-		{"unlink", "NAME is missing"},
+		{"unlink", "the NAME of a semaphore is missing, or --idle"},
+		{"unlink --idle a", "--idle is instead of NAMEs"},
+		{"unlink --idle -f", "--idle is instead of NAMEs"},
+		{"unlink a b/c", "slash"},
+		{"unlink -x a", "unknown option -x"},
+		{"run -q -v a true", "-q and -v; one of them is allowed"},
+		{"lock -qv --fd 9 a", "-q and -v"},
+		{"wait -vq a", "-q and -v"},
+		{"create -v a", "unknown option -v"},
+		{"try -v a", "unknown option -v"},
+		{"watch --wide a", "unknown option --wide"},
+		{"show --widee a", "did you mean --wide?"},
+		{"watch a b", "2 names (a, b)"},
+		{"watch a/b", "slash"},
+		{"watch --json a", "unknown option --json"},
+		{"wach a", `unknown command "wach"; did you mean watch or`},
 		{"list a", "show NAME"},
 		{"list --prometheus a", "show NAME"},
 		{"list --json --prometheus", "--json and --prometheus; one of them is allowed"},
@@ -462,7 +477,7 @@ func TestStatusWithoutDirectory(t *testing.T) {
 		dirs[what] = link
 	}
 	for what, dir := range dirs {
-		for _, command := range []string{"run NAME -c exit", "run -F NAME -c exit", "create NAME", "create -x NAME", "list", "list --prometheus", "list --json", "show NAME", "value NAME", "resize NAME 2", "wait NAME", "try NAME", "post NAME", "unlink NAME"} {
+		for _, command := range []string{"run NAME -c exit", "run -F NAME -c exit", "create NAME", "create -x NAME", "list", "list --prometheus", "list --json", "show NAME", "value NAME", "resize NAME 2", "wait NAME", "try NAME", "post NAME", "unlink NAME", "unlink -f NAME", "unlink --idle", "watch", "watch NAME"} {
 			if strings.Contains(command, "-F") && !canBecome {
 				continue
 			}

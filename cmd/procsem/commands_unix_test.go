@@ -65,7 +65,7 @@ func TestFindsSemaphoreOfOtherEngine(t *testing.T) {
 		{[]string{"run", "--posix", name, "--", "echo", "inside"}, "inside\n", 1},
 		{[]string{"post", name}, "", 2},
 		{[]string{"try", name}, "", 1},
-		{[]string{"unlink", name}, "", 1},
+		{[]string{"unlink", "-f", name}, "", 1}, // this process has it open
 	} {
 		got := run(t, step.args...)
 		if got.status != 0 || got.stdout != step.stdout || got.stderr != "" {

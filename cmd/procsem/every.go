@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"os/exec"
 	"strings"
 	"time"
@@ -36,7 +35,7 @@ func everyOf(cmd *cobra.Command, o opener) (time.Duration, error) {
 // process may have started; then it gives the permit back, and waits for the time again. So the start is noted
 // when it begins, by one process at a time, and there are never two within the period. Nobody is told when it is
 // time, and the clock may be set, or the machine sleep, so it looks again every second.
-func (all holdings) takeEvery(main *semaphore.Semaphore, every time.Duration, p patience, w *watcher, usable func() error) error {
+func (all holdings) takeEvery(main *semaphore.Semaphore, every time.Duration, p patience, w *watcher, t *teller, usable func() error) error {
 	began := time.Now()
 	for {
 		left, err := engine.StartEvery(main, every, false)
@@ -48,12 +47,15 @@ func (all holdings) takeEvery(main *semaphore.Semaphore, every time.Duration, p 
 			if rest.limit != forEver && left > rest.limit {
 				return p.tooEarly(main.Name(), every, left)
 			}
+			t.turnTo(main.Name(), 1, 0)
+			t.start.Store(time.Now().Add(left).Unix())
 			if err := w.pause(min(left, time.Second)); err != nil {
 				return err
 			}
 			continue
 		}
-		if err := all.take(rest, w); err != nil {
+		t.start.Store(0)
+		if err := all.take(rest, w, t); err != nil {
 			return err
 		}
 		if err = usable(); err == nil {
@@ -83,7 +85,7 @@ func (p patience) tooEarly(name string, every, left time.Duration) error {
 		layout = time.DateTime
 	}
 	ago := (every - left).Round(time.Second)
-	return &failure{p.status, fmt.Errorf("the last start under %q was %v ago, and --every %s allows the next one at %s, in %s", name, ago, short(every), at.Format(layout), short(roundedUp(left)))}
+	return p.gaveUp("the last start under %q was %v ago, and --every %s allows the next one at %s, in %s", name, ago, short(every), at.Format(layout), short(roundedUp(left)))
 }
 
 // short is a time as people write it: 1h, not 1h0m0s.

@@ -156,3 +156,26 @@ func TestShortTimes(t *testing.T) {
 		}
 	}
 }
+
+// While it waits for its time it says so, and with -q nothing when it gives up.
+func TestEverySpeaks(t *testing.T) {
+	t.Parallel()
+	name := newName(t)
+	args := append([]string{"--every", "1h", name, "--"}, helperCommand(t, "exit", "0")...)
+	if got := run(t, append([]string{"run"}, args...)...); got.status != 0 {
+		t.Fatalf("%+v", got)
+	}
+	if got := run(t, append([]string{"run", "-q", "-w", "0"}, args...)...); got.status != statusTempFail || got.stderr != "" {
+		t.Errorf("-q: %+v", got)
+	}
+	cmd := procsemCommand(t, append([]string{"run", "-v"}, args...)...)
+	stderr, err := cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	start(t, cmd)
+	want := "procsem: " + name + ": waiting until --every allows a start, at "
+	if got := readLines(stderr).read(t); !strings.HasPrefix(got, want) {
+		t.Errorf("said %q, want %q", got, want)
+	}
+}

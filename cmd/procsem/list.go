@@ -5,13 +5,11 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"slices"
 	"strconv"
 	"strings"
-	"text/tabwriter"
 	"time"
 	"unicode"
 	"unicode/utf8"
@@ -54,9 +52,36 @@ func (inv *invocation) list(cmd *cobra.Command, args []string) error {
 	if _, err := names.Dir(); err != nil {
 		return usageError(cmd.CommandPath(), "%w", err)
 	}
-	files, err := names.List()
+	lines, err := summaries()
 	if err != nil {
 		return err
+	}
+	switch {
+	case isSet(cmd, jsonFlag):
+		return writeJSON(inv.stdout, lines)
+	case isSet(cmd, metricsFlag):
+		return writeMetrics(inv.stdout, lines)
+	}
+	return writeTable(inv.stdout, 0, func(row func(cells ...string)) { listRows(lines, row) })
+}
+
+// listRows makes the table of a list.
+func listRows(lines []summary, row func(cells ...string)) {
+	row("NAME", "KIND", "LIMIT", "FREE", "HOLDERS", "WAITING")
+	for _, l := range lines {
+		cells := []string{printable(l.Name), l.Kind, number(l.Limit), number(l.Free), number(l.Holders), number(l.Waiting)}
+		if l.Error != "" {
+			cells = append(cells, printable(l.Error))
+		}
+		row(cells...)
+	}
+}
+
+// summaries describes all semaphores, in the order of their names.
+func summaries() ([]summary, error) {
+	files, err := names.List()
+	if err != nil {
+		return nil, err
 	}
 	lines := []summary{} // not nil, which is null in JSON
 	for _, f := range files {
@@ -72,22 +97,7 @@ func (inv *invocation) list(cmd *cobra.Command, args []string) error {
 	slices.SortFunc(lines, func(a, b summary) int {
 		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Kind, b.Kind))
 	})
-	switch {
-	case isSet(cmd, jsonFlag):
-		return writeJSON(inv.stdout, lines)
-	case isSet(cmd, metricsFlag):
-		return writeMetrics(inv.stdout, lines)
-	}
-	return writeTable(inv.stdout, func(row func(cells ...string)) {
-		row("NAME", "KIND", "LIMIT", "FREE", "HOLDERS", "WAITING")
-		for _, l := range lines {
-			cells := []string{printable(l.Name), l.Kind, number(l.Limit), number(l.Free), number(l.Holders), number(l.Waiting)}
-			if l.Error != "" {
-				cells = append(cells, printable(l.Error))
-			}
-			row(cells...)
-		}
-	})
+	return lines, nil
 }
 
 // summarize describes the semaphore in a file that has the name of one.
@@ -156,11 +166,4 @@ func writeJSON(w io.Writer, v any) error {
 	e.SetIndent("", "  ")
 	e.SetEscapeHTML(false)
 	return e.Encode(v)
-}
-
-// writeTable aligns the columns of the rows that rows writes.
-func writeTable(w io.Writer, rows func(row func(cells ...string))) error {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	rows(func(cells ...string) { fmt.Fprintln(t, strings.Join(cells, "\t")) })
-	return t.Flush()
 }

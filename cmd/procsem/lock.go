@@ -31,10 +31,10 @@ has ended or was killed by SIGKILL, and with it all commands that have inherited
 descriptor ("make 9>&-" does not inherit it). In that case it may take a second
 until a waiter has noticed. One open file takes one permit of a semaphore at a time.
 
--w, -E and -n are those of "procsem run". A signal that ends the wait leaves nothing
-taken. A permit that is held by what runs the script is not waited for (70; see "procsem
-run --help"). If procsem is killed by SIGKILL, the permit may have been taken: unlock
-gives it back.
+-w, -E, -n, -v and -q are those of "procsem run". A signal that ends the wait leaves
+nothing taken. A permit that is held by what runs the script is not waited for (70; see
+"procsem run --help"). If procsem is killed by SIGKILL, the permit may have been taken:
+unlock gives it back.
 
 On Linux only, and not where locks are files (docs/platforms.md): it takes locks that
 belong to an open file.
@@ -53,6 +53,7 @@ func lockCommands(inv *invocation) []*cobra.Command {
 	limit(lock, "", "at most `N` at a time (default: the limit that exists)")
 	timeout(lock)
 	conflictStatus(lock)
+	speech(lock)
 	mode(lock)
 	unlock := &cobra.Command{Use: "unlock --fd FD NAME", Short: "give back what lock has taken", Long: unlockHelp, RunE: inv.unlock}
 	descriptor(unlock)
@@ -174,7 +175,9 @@ func (inv *invocation) lock(cmd *cobra.Command, args []string) error {
 		return usageError(cmd.CommandPath(), "descriptor %d has a permit of %q already; procsem unlock --fd %d %s gives it back", h.fd, h.name, h.fd, h.name)
 	}
 	w := watch(endSignals)
-	s, _, p, err := openPatiently(o, p, w)
+	t := inv.speak(cmd, h.name, 1, waitScene)
+	defer t.end()
+	s, _, p, err := openPatiently(o, p, w, t)
 	if err != nil {
 		return err
 	}

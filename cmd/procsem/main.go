@@ -5,6 +5,8 @@ package main
 import (
 	"io"
 	"os"
+
+	"github.com/spf13/cobra"
 )
 
 func main() {
@@ -14,8 +16,10 @@ func main() {
 // procsem is the whole program. It returns the exit status, unless a signal ended
 // a wait: then the process dies of that signal.
 func procsem(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	cobra.EnableCommandSorting = false // the order is that of the manual
+	cobra.MousetrapHelpText = ""       // procsem may be started from Windows' Explorer, as other programs
 	printed := &printer{to: stdout}
-	root := newRoot(&invocation{args: args[1:], stdin: stdin, stdout: stdout, stderr: stderr})
+	root := newRoot(&invocation{args: args[1:], stdin: stdin, stdout: stdout, stderr: stderr, notices: stderr})
 	root.SetArgs(args[1:])
 	root.SetIn(stdin)
 	root.SetOut(printed)
@@ -32,6 +36,8 @@ type invocation struct {
 	args           []string
 	stdin          io.Reader
 	stdout, stderr io.Writer
+	notices        io.Writer // what is said unasked: stderr, mostly
+	quiet          bool      // nothing is
 }
 
 // A printer remembers that writing has failed: the parser, which prints help and the version,

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/procsem/semaphore/internal/names"
@@ -70,7 +71,7 @@ func helpCommand() *cobra.Command {
 // completeNames returns the names of the semaphores that exist, with what is to be known of each.
 func completeNames(cmd *cobra.Command, args []string, begun string) ([]cobra.Completion, cobra.ShellCompDirective) {
 	switch {
-	case len(args) == 0 && cmd.Name() != "list":
+	case len(args) == 0 && cmd.Name() != "list", cmd.Name() == "unlink":
 	case cmd.Name() == "run":
 		return nil, cobra.ShellCompDirectiveDefault // the command, and its files
 	default:
@@ -83,7 +84,7 @@ func completeNames(cmd *cobra.Command, args []string, begun string) ([]cobra.Com
 	var found []cobra.Completion
 	for _, f := range files {
 		s, err := summarize(f)
-		if err != nil || !strings.HasPrefix(f.Name, begun) || !harmless(f.Name) {
+		if err != nil || !strings.HasPrefix(f.Name, begun) || !harmless(f.Name) || slices.Contains(args, f.Name) {
 			continue
 		}
 		found = append(found, cobra.CompletionWithDesc(f.Name, s.String()))

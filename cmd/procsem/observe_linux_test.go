@@ -116,6 +116,13 @@ func TestLookingAtAFullTable(t *testing.T) {
 		t.Fatal(err)
 	}
 	checkPrinted(t, name, 0)
+	cmd := procsemCommand(t, "run", "-v", name, "--", "true")
+	stderr, err := cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	start(t, cmd)
+	lineOn(t, readLines(stderr), `procsem: `+name+`: waiting until fewer processes have it open, for \d+s; held by \d+ .*`)
 	if got := run(t, "show", name); got.status != 0 || !strings.Contains(got.stdout, fmt.Sprintf("\n%d ", os.Getpid())) {
 		t.Errorf("show: %+v", got)
 	}
@@ -166,7 +173,8 @@ func TestCommandsOnAFullTable(t *testing.T) {
 	}
 	roundTrip(t, name, []step{
 		{"create -n 1", 0, "", "exists: its limit is 2,"}, // resize's stands
-		{"unlink", 0, "", ""},
+		{"unlink", statusTempFail, "", "is in use"},
+		{"unlink -f", 0, "", ""},
 		{"show", statusNoInput, "", "no such semaphore"},
 	})
 }

@@ -32,14 +32,14 @@ func (inv *invocation) watchName(s *semaphore.Semaphore) (end func()) {
 	if w.first, err = statFile(path); err != nil && (kindOf(s) == kindPOSIX || !errors.Is(err, fs.ErrNotExist)) {
 		return func() {} // the file is another libc's, or cannot be seen
 	}
-	stop, stopped := make(chan struct{}), make(chan struct{})
+	stop, stopped, notices := make(chan struct{}), make(chan struct{}), inv.notices
 	go func() {
 		defer close(stopped)
 		tick := time.NewTicker(time.Second)
 		defer tick.Stop()
 		for {
 			if w.removed() {
-				complain(inv.stderr, "%s was removed (%s): from now on others get another semaphore of that name, beside this one", s.Name(), path)
+				complain(notices, "%s was removed (%s): from now on others get another semaphore of that name, beside this one", s.Name(), path)
 				return
 			}
 			select {
@@ -53,7 +53,7 @@ func (inv *invocation) watchName(s *semaphore.Semaphore) (end func()) {
 		close(stop)
 		<-stopped
 		if w.removed() {
-			complain(inv.stderr, "%s had been removed before procsem ended: more than its limit may have run at a time", s.Name())
+			complain(inv.notices, "%s had been removed before procsem ended: more than its limit may have run at a time", s.Name())
 		}
 	}
 }

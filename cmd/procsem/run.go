@@ -97,14 +97,16 @@ func (inv *invocation) run(cmd *cobra.Command, args []string) (err error) {
 		return usageError(cmd.CommandPath(), "-k %d: %q does not exist, and without -n a new one has a limit of %d", k, name, o.limit)
 	}
 	defer all.end(inv)
-	if p, err = all.open(inv, cmd, p, w); err != nil {
+	t := inv.speak(cmd, name, k, waitScene)
+	defer t.end()
+	if p, err = all.open(inv, cmd, p, w, t); err != nil {
 		return err
 	}
 	mayBeName := len(words) > 0 && words[0] != "--"
 	if every == 0 {
-		err = all.take(p, w)
+		err = all.take(p, w, t)
 	} else {
-		err = all.takeEvery(main.s, every, p, w, func() error {
+		err = all.takeEvery(main.s, every, p, w, t, func() error {
 			err := unusable(newCommand())
 			if mayBeName {
 				err = notAName(err, name)
@@ -112,6 +114,7 @@ func (inv *invocation) run(cmd *cobra.Command, args []string) (err error) {
 			return err
 		})
 	}
+	t.end()
 	if err != nil {
 		return err
 	}
@@ -223,14 +226,14 @@ func permitsOf(cmd *cobra.Command, o opener) (int, error) {
 func (inv *invocation) noticeLimit(s *semaphore.Semaphore, existed bool, asked int, option string) {
 	if kindOf(s) == kindRecoverable {
 		if limit, err := s.Limit(); err == nil && limit != asked {
-			complain(inv.stderr, "%s: procsem resize has set its limit to %d, %s is not used", s.Name(), limit, option)
+			complain(inv.notices, "%s: procsem resize has set its limit to %d, %s is not used", s.Name(), limit, option)
 		}
 	} else if existed {
 		free := ""
 		if n, err := s.Value(); err == nil {
 			free = fmt.Sprintf(" (%d free now)", n)
 		}
-		complain(inv.stderr, "%s exists: its value stands%s, %s is not used", s.Name(), free, option)
+		complain(inv.notices, "%s exists: its value stands%s, %s is not used", s.Name(), free, option)
 	}
 }
 
@@ -307,7 +310,7 @@ func (inv *invocation) runCommand(command *exec.Cmd, w *watcher, b bound) error 
 		forward(command.Process, sig)
 	}
 	c := b.start()
-	return c.status(a.attend(command, w, c, inv.stderr))
+	return c.status(a.attend(command, w, c, inv.notices))
 }
 
 // deliver forwards a signal that came while the command runs.

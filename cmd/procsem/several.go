@@ -20,6 +20,7 @@ type holding struct {
 	option  string // --also and its argument, "" of NAME
 	k       int    // permits
 	s       *semaphore.Semaphore
+	opened  int64             // when that was, Unix time in ns
 	unwatch func()            // of watchName
 	permit  *semaphore.Permit // nil: none yet
 }
@@ -67,14 +68,16 @@ func holdingsOf(cmd *cobra.Command, main *holding) (holdings, error) {
 
 // open opens the semaphores. It returns what is left of the patience. Those that are open are closed by
 // end, also if it fails.
-func (all holdings) open(inv *invocation, cmd *cobra.Command, p patience, w *watcher) (patience, error) {
+func (all holdings) open(inv *invocation, cmd *cobra.Command, p patience, w *watcher, t *teller) (patience, error) {
 	for _, h := range all {
+		t.turnTo(h.name, h.k, 0)
 		fresh := !h.exists()
 		var existed bool
 		var err error
-		if h.s, existed, p, err = openPatiently(h.opener, p, w); err != nil {
+		if h.s, existed, p, err = openPatiently(h.opener, p, w, t); err != nil {
 			return p, err
 		}
+		h.opened = t.opened.Load()
 		h.unwatch = inv.watchName(h.s)
 		if fresh && !existed {
 			inv.noticeMode(cmd, h.s, h.mode)
@@ -87,7 +90,7 @@ func (all holdings) open(inv *invocation, cmd *cobra.Command, p patience, w *wat
 }
 
 // take takes the permits, or says why not. What it has taken by then is given back by end.
-func (all holdings) take(p patience, w *watcher) error {
+func (all holdings) take(p patience, w *watcher, t *teller) error {
 	start := time.Now()
 	if p.limit != 0 {
 		// None is taken if one of them will never come.
@@ -98,6 +101,7 @@ func (all holdings) take(p patience, w *watcher) error {
 		}
 	}
 	for _, h := range all {
+		t.turnTo(h.name, h.k, h.opened)
 		var err error
 		if h.permit, err = take(h.s, h.k, p.after(start), w); err != nil {
 			return err

@@ -1,12 +1,16 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/procsem/semaphore/internal/engine"
@@ -24,8 +28,11 @@ type view struct {
 	Kind    string   `json:"kind"`
 	Limit   *int     `json:"limit"` // nil: not known
 	Free    *int     `json:"free"`
-	Holders []handle `json:"holders"` // nil: not known
-	Waiters []handle `json:"waiters"`
+	Holders []handle `json:"holders"` // nil: not known; those that have held for longest first
+	Waiters []handle `json:"waiters"` // in their order
+
+	// Of a bare count, the processes that have it open; nil: not known.
+	OpenIn []process `json:"open_in,omitzero"`
 }
 
 type handle struct {
@@ -33,13 +40,19 @@ type handle struct {
 	State   string    `json:"state"`
 	Opened  time.Time `json:"opened"`
 	Permits int       `json:"permits"`
+	Numbers []int     `json:"numbers,omitempty"` // of the permits
 	Waiting bool      `json:"waiting"`
-	Want    int       `json:"want"` // -1: all; 0 if it does not wait
+	Want    int       `json:"want"`                   // -1: all; 0 if it does not wait
+	Place   int       `json:"place,omitempty"`        // in the line, from 1 on
+	Arrived time.Time `json:"waiting_since,omitzero"` // of one that waits
+	Run     string    `json:"run,omitempty"`          // of procsem run, the command that it runs or will run
+	Child   *process  `json:"child,omitempty"`        // and its process
 	Label   string    `json:"label,omitempty"`
 	Since   time.Time `json:"since,omitzero"`           // zero: not known, and so is Waited
 	Waited  *float64  `json:"waited_seconds,omitempty"` // of waited
 	KeptBy  []process `json:"kept_by,omitempty"`
 	waited  time.Duration
+	atOnce  bool // it took its permits when it was opened, or its child was started, unless it had to wait
 }
 
 type process struct {
@@ -47,6 +60,11 @@ type process struct {
 	Command string    `json:"command,omitempty"`
 	User    string    `json:"user,omitempty"`
 	Started time.Time `json:"started,omitzero"`
+	args    []string
+}
+
+func processOf(p proc.Process) process {
+	return process{PID: p.PID, Command: p.Command, User: p.User, Started: p.Started, args: p.Args}
 }
 
 // The states of a handle's process.
@@ -68,7 +86,16 @@ func (inv *invocation) show(cmd *cobra.Command, args []string) error {
 	if isSet(cmd, jsonFlag) {
 		return writeJSON(inv.stdout, v)
 	}
-	return inv.print(v)
+	return writeTable(inv.stdout, widthOf(cmd, inv.stdout), v.rows)
+}
+
+// widthOf returns how wide lines may be; 0 is no bound.
+func widthOf(cmd *cobra.Command, stream any) int {
+	if isSet(cmd, wideFlag) {
+		return 0
+	}
+	width, _, _ := sizeOf(stream)
+	return width
 }
 
 // mostLooks bounds how often show begins anew because a process has ended while it looked.
@@ -82,6 +109,7 @@ func viewOf(name string) (view, error) {
 		}
 		v := view{Name: name, Base64: base64Of(name), Kind: o.kind, Free: &o.Value}
 		if !o.Recoverable {
+			v.OpenIn = openIn(o)
 			return v, nil
 		}
 		v.Limit = &o.Limit
@@ -101,8 +129,24 @@ func viewOf(name string) (view, error) {
 				v.Waiters = append(v.Waiters, h)
 			}
 		}
+		slices.SortStableFunc(v.Holders, func(a, b handle) int { return a.heldFrom().Compare(b.heldFrom()) })
+		slices.SortStableFunc(v.Waiters, func(a, b handle) int { return cmp.Compare(a.Place, b.Place) })
 		return v, nil
 	}
+}
+
+// openIn returns the processes that have the file of a bare count open, as far as they can be seen.
+func openIn(o observation) []process {
+	if runtime.GOOS != "linux" || o.File == nil {
+		return nil
+	}
+	users := []process{} // not nil: there are none
+	for _, pid := range proc.UsersOf(o.Path, o.File) {
+		if p, err := proc.Look(pid); err == nil {
+			users = append(users, processOf(p))
+		}
+	}
+	return users
 }
 
 // locksHeldBy looks at one process, and ownersOf at all.
@@ -117,8 +161,10 @@ var (
 func handlesOf(name string, o observation) (seen []handle, ended bool, err error) {
 	locks := locksOf(o)
 	lost := false
+	places := placesOf(o)
 	for _, h := range o.Handles {
 		own := locks.look(h)
+		own.Place = places[h.Ticket]
 		seen = append(seen, own)
 		lost = lost || own.State == stateUnseen
 	}
@@ -196,10 +242,13 @@ func (l lockView) look(h engine.ObservedHandle) handle {
 		State:   stateUnseen,
 		Opened:  h.Opened,
 		Permits: h.Permits,
+		Numbers: h.Numbers,
 		Waiting: h.Waiting,
+		Arrived: h.Arrived,
 		Want:    h.Want,
 		Label:   h.Label,
 		Since:   h.Since,
+		atOnce:  h.ByFile,
 	}
 	if !h.Since.IsZero() {
 		waited := h.Waited.Seconds()
@@ -219,8 +268,73 @@ func (l lockView) look(h engine.ObservedHandle) handle {
 			return seen
 		}
 	}
-	seen.process, seen.State = process(p), stateRunning
+	seen.runs(processOf(p))
 	return seen
+}
+
+// runs notes that the handle's process runs. Of one that is "procsem run" it notes the command.
+func (h *handle) runs(p process) {
+	h.process, h.State = p, stateRunning
+	words, every := commandIn(p.args)
+	if words == nil {
+		return
+	}
+	h.Run, h.atOnce = strings.Join(words, " "), !every
+	if h.Permits == 0 || h.Waiting {
+		return
+	}
+	for _, pid := range proc.ChildrenOf(p.PID) {
+		if child, err := proc.Look(pid); err == nil {
+			c := processOf(child)
+			h.Child, h.Run, h.atOnce = &c, c.Command, true
+			return
+		}
+	}
+}
+
+// commandIn returns the command that "procsem run" was called with, nil if args are of something else, and whether it
+// may have had the semaphore open before it wanted a permit (--every).
+func commandIn(args []string) (words []string, every bool) {
+	if len(args) < 2 || args[1] != "run" || !isProcsem(args[0]) {
+		return nil, false
+	}
+	run := newRun(&invocation{})
+	if run.ParseFlags(args[2:]) != nil {
+		return nil, false
+	}
+	_, words = splitCommand(run, run.Flags().Args())
+	switch {
+	case run.Flags().Changed(shellFlag):
+		words = []string{text(run, shellFlag)}
+	case len(words) > 0 && (words[0] == "--" || words[0] == "-c"):
+		words = words[1:]
+	}
+	if len(words) == 0 {
+		return nil, false
+	}
+	return words, run.Flags().Changed(everyFlag)
+}
+
+// isProcsem reports whether a program is procsem, by its name.
+func isProcsem(program string) bool {
+	name := strings.TrimSuffix(filepath.Base(program), ".exe")
+	return name == "procsem" || name == strings.TrimSuffix(filepath.Base(os.Args[0]), ".exe")
+}
+
+// placesOf returns the places of tickets in the line, from 1 on.
+func placesOf(o observation) map[uint64]int {
+	var tickets []uint64
+	for _, h := range o.Handles {
+		if h.Waiting {
+			tickets = append(tickets, h.Ticket)
+		}
+	}
+	slices.Sort(tickets)
+	places := make(map[uint64]int, len(tickets))
+	for i, t := range tickets {
+		places[t] = i + 1
+	}
+	return places
 }
 
 // amongOwners finds the process of a handle among those that have its lock: in a pid
@@ -233,10 +347,10 @@ func amongOwners(h engine.ObservedHandle, seen handle, pids []int) handle {
 		switch {
 		case err != nil:
 		case proc.OwnID(pid) == h.PID && (h.Started.IsZero() || p.StartedAt(h.Started)):
-			seen.process, seen.State = process(p), stateRunning
+			seen.runs(processOf(p))
 			return seen
 		default:
-			others = append(others, process(p))
+			others = append(others, processOf(p))
 		}
 	}
 	if others != nil {
@@ -245,69 +359,170 @@ func amongOwners(h engine.ObservedHandle, seen handle, pids []int) handle {
 	return seen
 }
 
-func (inv *invocation) print(v view) error {
-	return writeTable(inv.stdout, func(row func(cells ...string)) {
-		row("name", printable(v.Name))
-		row("kind", v.Kind)
-		row("limit", number(v.Limit))
-		row("free", number(v.Free))
-		if v.Holders == nil {
-			return // bare counts
+// barely says why a bare count shows no holders.
+const barely = "Who holds a permit of a POSIX semaphore, or waits for one, nobody can tell: it is a bare count."
+
+// rows makes the table of a semaphore.
+func (v view) rows(row func(cells ...string)) {
+	row("name", printable(v.Name))
+	row("kind", v.Kind)
+	row("limit", number(v.Limit))
+	row("free", number(v.Free))
+	if v.Holders == nil {
+		v.bareRows(row)
+		return
+	}
+	if len(v.Holders) > 0 {
+		row()
+		row("HOLDER", "USER", "HELD", "WAITED", "PERMIT", "LABEL", "CHILD", "COMMAND")
+	}
+	for _, h := range v.Holders {
+		child := ""
+		if h.Child != nil {
+			child = strconv.Itoa(h.Child.PID)
 		}
-		if len(v.Holders) > 0 {
-			row()
-			row("HOLDER", "USER", "AGE", "HELD", "WAITED", "PERMITS", "LABEL", "COMMAND")
-		}
-		for _, h := range v.Holders {
-			h.print(row, h.held(), h.waitedFor(), strconv.Itoa(h.Permits))
-		}
-		if len(v.Waiters) > 0 {
-			row()
-			row("WAITER", "USER", "AGE", "WANTS", "LABEL", "COMMAND")
-		}
-		for _, h := range v.Waiters {
-			h.print(row, permitsText(h.Want))
-		}
-	})
+		h.rows(row, h.held(), h.waitedFor(), numbersText(h.Numbers), printable(orDash(h.Label)), orDash(child))
+	}
+	if len(v.Waiters) > 0 {
+		row()
+		row("WAITER", "USER", "PLACE", "WAITING", "WANTS", "LABEL", "COMMAND")
+	}
+	for _, h := range v.Waiters {
+		h.rows(row, strconv.Itoa(h.Place), ago(h.Arrived), permitsText(h.Want), printable(orDash(h.Label)))
+	}
 }
 
-// print writes the row of a handle: between its age and its label those cells.
-func (h handle) print(row func(cells ...string), cells ...string) {
-	command := printable(h.Command)
+func (v view) bareRows(row func(cells ...string)) {
+	if len(v.OpenIn) > 0 {
+		row()
+		row("OPEN IN", "USER", "COMMAND")
+	}
+	for _, p := range v.OpenIn {
+		row(strconv.Itoa(p.PID), printable(orDash(p.User)), printable(orDash(p.Command)))
+	}
+	row()
+	row(barely)
+}
+
+// rows writes the row of a handle, with those cells between its user and its command.
+func (h handle) rows(row func(cells ...string), cells ...string) {
+	command := h.what()
 	switch h.State {
 	case stateGone:
 		command = "(gone; these still have its lock:)"
 	case stateUnseen:
 		command = "(gone, or not to be seen from here; root sees more)"
 	}
-	line := func(pid, user, age string, cells []string, label, command string) {
-		row(slices.Concat([]string{pid, printable(orDash(user)), age}, cells, []string{label, command})...)
+	line := func(pid, user string, cells []string, command string) {
+		row(slices.Concat([]string{pid, printable(orDash(user))}, cells, []string{command})...)
 	}
-	line(strconv.Itoa(h.PID), h.User, ago(h.Opened), cells, printable(orDash(h.Label)), command)
+	line(strconv.Itoa(h.PID), h.User, cells, command)
 	for _, p := range h.KeptBy {
-		line(fmt.Sprintf("  %d", p.PID), p.User, "", make([]string, len(cells)), "", printable(orDash(p.Command)))
+		line(fmt.Sprintf("  %d", p.PID), p.User, make([]string, len(cells)), printable(orDash(p.Command)))
 	}
 }
 
-// ago returns how long ago a time is, to a second; 0s if it is in the future.
-func ago(t time.Time) string { return max(0, time.Since(t)).Truncate(time.Second).String() }
+// what says what the handle's process is, without what is procsem's own.
+func (h handle) what() string {
+	if h.Run != "" {
+		return printable(h.Run)
+	}
+	return printable(h.Command)
+}
 
+// ago returns how long ago a time is, and atMost a bound; 0s if it is in the future.
+func ago(t time.Time) string    { return spell(since(t)) }
+func atMost(t time.Time) string { return spell(since(t) + time.Second) }
+
+func since(t time.Time) time.Duration { return max(0, time.Since(t)).Truncate(time.Second) }
+
+// takenAtOnce reports whether it is known when the handle took its permits, though that is not noted: that of a
+// descriptor did when it was made, and procsem run, which does not gather them yet, when it was opened or, with
+// --every, when its command was started.
+func (h handle) takenAtOnce() bool { return h.atOnce && !h.Waiting }
+
+// startDoubt is how much later a command may seem to be started than it was.
+const startDoubt = 2 * time.Second
+
+// heldFrom returns since when the handle has held a permit, at the earliest.
+func (h handle) heldFrom() time.Time {
+	switch {
+	case !h.Since.IsZero():
+		return h.Since
+	case h.Child != nil && h.Child.Started.After(h.Opened.Add(startDoubt)):
+		return h.Child.Started
+	}
+	return h.Opened
+}
+
+// held returns for how long the handle has held its permit, "<" before it if it is at most so long.
 func (h handle) held() string {
-	if h.Since.IsZero() {
-		return orDash("")
+	if h.Since.IsZero() && !h.takenAtOnce() {
+		return "<" + atMost(h.Opened)
 	}
-	return ago(h.Since)
+	return ago(h.heldFrom())
 }
 
-// waitedFor returns how long the holder had waited, to a thousandth of a second if it was more than that.
+// waitedFor returns how long the holder had waited.
 func (h handle) waitedFor() string {
-	if h.Waited == nil {
-		return orDash("")
+	switch {
+	case h.Waited != nil:
+		return spell(h.waited)
+	case h.Run != "" && h.takenAtOnce():
+		return "0s"
 	}
-	if h.waited < time.Millisecond {
-		return h.waited.Truncate(time.Microsecond).String()
+	return orDash("")
+}
+
+// spell returns a duration in its two greatest units: 2d3h, 3m5s, 3m, 1.5s, 12ms.
+func spell(d time.Duration) string {
+	const day = 24 * time.Hour
+	for _, step := range []struct{ least, unit time.Duration }{
+		{day, time.Hour}, {time.Hour, time.Minute}, {10 * time.Second, time.Second}, {time.Second, time.Second / 10}, {time.Millisecond, time.Millisecond},
+	} {
+		if d >= step.least {
+			d = d.Truncate(step.unit)
+			break
+		}
 	}
-	return h.waited.Truncate(time.Millisecond).String()
+	text := ""
+	if days := d / day; days > 0 {
+		text, d = fmt.Sprintf("%dd", days), d%day
+	}
+	rest := d.String()
+	if d >= time.Minute || text != "" { // 1h0m0s
+		for _, zero := range []string{"0s", "0m"} {
+			if before, found := strings.CutSuffix(rest, zero); found && (before == "" || strings.HasSuffix(before, "h") || strings.HasSuffix(before, "m")) {
+				rest = before
+			}
+		}
+	}
+	return text + rest
+}
+
+// mostNumbers bounds how many columns the numbers of permits take.
+const mostNumbers = 16
+
+// numbersText returns the numbers of permits: 0,3-5.
+func numbersText(numbers []int) string {
+	var parts []string
+	for i := 0; i < len(numbers); {
+		j := i
+		for j+1 < len(numbers) && numbers[j+1] == numbers[j]+1 {
+			j++
+		}
+		part := strconv.Itoa(numbers[i])
+		if j > i {
+			part += "-" + strconv.Itoa(numbers[j])
+		}
+		parts = append(parts, part)
+		i = j + 1
+	}
+	text := strings.Join(parts, ",")
+	if len(text) > mostNumbers {
+		return fmt.Sprintf("%s,… (%d)", parts[0], len(numbers))
+	}
+	return orDash(text)
 }
 
 // permitsText says how many permits a waiter wants.

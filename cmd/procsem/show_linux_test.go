@@ -5,10 +5,14 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 
+	"github.com/procsem/semaphore"
+	"github.com/procsem/semaphore/internal/engine"
 	"github.com/procsem/semaphore/internal/filelock"
 )
 
@@ -108,4 +112,113 @@ func TestShowOfOtherPidNamespace(t *testing.T) {
 		Name: name, Kind: kindRecoverable, Limit: ptr(1), Free: ptr(0), Waiters: []handle{},
 		Holders: []handle{{process: process{PID: cmd.Process.Pid, Command: file}, State: stateRunning, Permits: 1}},
 	}, shown(t, name))
+}
+
+// show tells of procsem run the command, its process and the numbers of the permits; holders come in the order of
+// their times.
+func TestShowTellsWhatRuns(t *testing.T) {
+	name, dir := newName(t), t.TempDir()
+	first, firstCommand := startHolder(t, name, filepath.Join(dir, "1"), "-n", "4", "-k", "3")
+	second, secondCommand := startHolder(t, name, filepath.Join(dir, "2"))
+	waiter := procsemCommand(t, "run", "-k", "2", name, "-c", "exit  3")
+	start(t, waiter)
+	eventually(t, "it waits", func() bool { return len(shown(t, name).Waiters) == 1 })
+	v := shown(t, name)
+	if len(v.Holders) != 2 || v.Holders[0].PID != first.Process.Pid || v.Holders[1].PID != second.Process.Pid {
+		t.Fatalf("holders: %+v", v.Holders)
+	}
+	for i, want := range []struct {
+		child   int
+		numbers []int
+		file    string
+	}{{firstCommand, []int{0, 1, 2}, "1"}, {secondCommand, []int{3}, "2"}} {
+		h := v.Holders[i]
+		command := strings.Join(helperCommand(t, "hold", filepath.Join(dir, want.file)), " ")
+		if !slices.Equal(h.Numbers, want.numbers) || h.Child == nil || h.Child.PID != want.child || h.Child.Command != command || h.Run != command {
+			t.Errorf("holder %d: %+v", i, h)
+		}
+	}
+	if w := v.Waiters[0]; w.Run != "exit  3" || w.Child != nil || w.Arrived.IsZero() || w.Place != 1 || w.Numbers != nil {
+		t.Errorf("the waiter: %+v", w)
+	}
+	text := run(t, "show", name).stdout
+	for pid, want := range map[int]string{first.Process.Pid: "0-2", second.Process.Pid: "3"} {
+		if got := cell(t, text, pid, "PERMIT"); got != want {
+			t.Errorf("PERMIT of %d: %s, want %s in\n%s", pid, got, want, text)
+		}
+		if got := cell(t, text, pid, "WAITED"); got != "0s" {
+			t.Errorf("WAITED of %d: %s, want 0s in\n%s", pid, got, text)
+		}
+		if got := cell(t, text, pid, "HELD"); strings.HasPrefix(got, "<") || got == "-" {
+			t.Errorf("HELD of %d: %s, want a time in\n%s", pid, got, text)
+		}
+	}
+}
+
+// Of a permit that was taken for a descriptor the time is known, too.
+func TestShowTellsSinceWhenADescriptorHolds(t *testing.T) {
+	needByteLocks(t)
+	name, s := newRecoverable(t, 1)
+	f, err := os.OpenFile(fileOfName(t, name), os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	p, err := s.TryAcquire()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := engine.HandTo(p, f, os.Getpid()); err != nil {
+		t.Fatal(err)
+	}
+	text := run(t, "show", name).stdout
+	if got := cell(t, text, os.Getpid(), "HELD"); strings.HasPrefix(got, "<") || got == "-" {
+		t.Errorf("HELD: %s in\n%s", got, text)
+	}
+}
+
+// Of a bare count show and unlink tell which processes have it open: by their memory, or by a descriptor.
+func TestShowOfBareCountTellsWhoHasItOpen(t *testing.T) {
+	needed := map[semaphore.Engine]func(t *testing.T, name string) (pid int, end func()){
+		semaphore.EngineNative: func(t *testing.T, name string) (int, func()) {
+			cmd, command := startHolder(t, name, filepath.Join(t.TempDir(), "held"), "--posix")
+			return cmd.Process.Pid, func() {
+				kill(t, command)
+				wait(t, cmd)
+			}
+		},
+		semaphore.EngineFlock: func(t *testing.T, name string) (int, func()) {
+			s, err := semaphore.Open(name, semaphore.WithEngine(semaphore.EngineFlock))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return os.Getpid(), func() { s.Close() }
+		},
+	}
+	for e, open := range needed {
+		t.Run(e.String(), func(t *testing.T) {
+			if registered(e) == nil {
+				t.Skipf("not in this build: engine %v", e)
+			}
+			name := newName(t)
+			pid, end := open(t, name)
+			if v := shown(t, name); len(v.OpenIn) != 1 || v.OpenIn[0].PID != pid {
+				t.Errorf("it is open: %+v", v.OpenIn)
+			}
+			text := run(t, "show", name).stdout
+			if !strings.Contains(text, "\nOPEN IN  USER  COMMAND\n"+strconv.Itoa(pid)+" ") || !strings.HasSuffix(text, "\n\n"+barely+"\n") {
+				t.Errorf("it is open:\n%s", text)
+			}
+			if got := run(t, "unlink", name); got.status != statusTempFail || !strings.Contains(got.stderr, fmt.Sprintf("is in use: open in %d (", pid)) {
+				t.Errorf("unlink: %+v", got)
+			}
+			end()
+			if v := shown(t, name); v.OpenIn == nil || len(v.OpenIn) > 0 {
+				t.Errorf("nobody has it open: %+v", v.OpenIn)
+			}
+			if got := run(t, "unlink", name); got != (outcome{}) {
+				t.Errorf("unlink: %+v", got)
+			}
+		})
+	}
 }

@@ -9,6 +9,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -40,8 +41,9 @@ func checkView(t *testing.T, want, got view) {
 	part := gocmp.FilterPath(func(p gocmp.Path) bool { return p.Last().String() == ".Command" }, gocmp.Comparer(func(a, b string) bool {
 		return (a == "") == (b == "") && (strings.Contains(a, b) || strings.Contains(b, a))
 	}))
-	diff := gocmp.Diff(want, got, part, gocmp.AllowUnexported(handle{}), cmpopts.SortSlices(func(a, b handle) bool { return a.PID < b.PID }),
-		cmpopts.IgnoreFields(process{}, "Started", "User"), cmpopts.IgnoreFields(handle{}, "Opened", "Since", "Waited", "waited"))
+	diff := gocmp.Diff(want, got, part, gocmp.AllowUnexported(handle{}, process{}), cmpopts.SortSlices(func(a, b handle) bool { return a.PID < b.PID }),
+		cmpopts.IgnoreFields(process{}, "Started", "User", "args"),
+		cmpopts.IgnoreFields(handle{}, "Opened", "Since", "Waited", "waited", "Arrived", "Numbers", "Run", "Child"))
 	if diff != "" {
 		t.Errorf("show --json (-want +got):\n%s", diff)
 	}
@@ -76,16 +78,16 @@ func TestShowHoldersAndWaiters(t *testing.T) {
 			{process: process{PID: holder, Command: filepath.Join(dir, "2")}, State: stateRunning, Permits: 1},
 		},
 		Waiters: []handle{
-			{process: process{PID: waiter.Process.Pid, Command: "run " + name}, State: stateRunning, Waiting: true, Want: 1},
-			{process: process{PID: big.Process.Pid, Command: "run -k 2 " + name}, State: stateRunning, Waiting: true, Want: 2},
-			{process: process{PID: all.Process.Pid, Command: "run -k all " + name}, State: stateRunning, Waiting: true, Want: -1},
+			{process: process{PID: waiter.Process.Pid, Command: "run " + name}, State: stateRunning, Waiting: true, Want: 1, Place: 1},
+			{process: process{PID: big.Process.Pid, Command: "run -k 2 " + name}, State: stateRunning, Waiting: true, Want: 2, Place: 2},
+			{process: process{PID: all.Process.Pid, Command: "run -k all " + name}, State: stateRunning, Waiting: true, Want: -1, Place: 3},
 		},
 	}, shown(t, name))
 	if canBecome && command != second.Process.Pid {
 		t.Errorf("command %d, procsem %d", command, second.Process.Pid)
 	}
 	text := run(t, "show", name).stdout
-	for _, want := range []string{"limit  2\n", "free   0\n", fmt.Sprintf("\n%d ", first.Process.Pid), fmt.Sprintf("\n%d ", holder), "HOLDER", "WAITER", "WANTS", " all ", "run -n 2 " + name} {
+	for _, want := range []string{"limit  2\n", "free   0\n", fmt.Sprintf("\n%d ", first.Process.Pid), fmt.Sprintf("\n%d ", holder), "HOLDER", "WAITER", "WANTS", " all ", "PLACE", filepath.Join(dir, "1") + "\n"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("show: no %q in\n%s", want, text)
 		}
@@ -132,8 +134,11 @@ func TestShowTimesAndLabels(t *testing.T) {
 			}
 		}
 	}
-	wants(os.Getpid(), map[string]string{"HELD": "-", "WAITED": "-", "PERMITS": "1", "LABEL": "-"})
-	wants(cmd.Process.Pid, map[string]string{"LABEL": "deploy 4711"})
+	wants(os.Getpid(), map[string]string{"WAITED": "-", "PERMIT": "0", "LABEL": "-", "CHILD": "-"})
+	if held := cell(t, run(t, "show", name).stdout, os.Getpid(), "HELD"); !strings.HasPrefix(held, "<") {
+		t.Errorf("HELD of one that did not have to wait: %q, want a bound", held)
+	}
+	wants(cmd.Process.Pid, map[string]string{"LABEL": "deploy 4711", "PLACE": "1", "WANTS": "1"})
 
 	if err := p.Release(); err != nil {
 		t.Fatal(err)
@@ -153,7 +158,11 @@ func TestShowTimesAndLabels(t *testing.T) {
 	if h.Label != "deploy 4711" || h.Since.Before(started.Add(-time.Second)) || h.Since.After(ended.Add(time.Second)) || h.Waited == nil || *h.Waited <= 0 || *h.Waited > ended.Sub(started).Seconds() {
 		t.Errorf("the holder: %+v, waited %v", h, h.Waited)
 	}
-	wants(cmd.Process.Pid, map[string]string{"PERMITS": "1", "LABEL": "deploy 4711"})
+	child := "-"
+	if runtime.GOOS == "linux" {
+		child = strconv.Itoa(command)
+	}
+	wants(cmd.Process.Pid, map[string]string{"PERMIT": "0", "LABEL": "deploy 4711", "CHILD": child})
 	text := run(t, "show", name).stdout
 	for _, column := range []string{"HELD", "WAITED"} {
 		if d, err := time.ParseDuration(cell(t, text, cmd.Process.Pid, column)); err != nil || d < 0 || d > time.Since(started) {
@@ -201,10 +210,10 @@ func TestShowOfTimesAndLabelWrittenOver(t *testing.T) {
 		held, wait    string // what show says
 		shows         string
 	}{
-		{math.MaxInt64, math.MaxInt64, "\xff\x1b[31m", "0s", "2562047h47m16.854s", "\"\ufffd\\x1b[31m\""},
-		{math.MinInt64, 1, "a\nb", "-", "-", `"a\nb"`},
-		{1, -1, "a\x00\xff", "-", "-", "a"},
-		{-1, math.MinInt64, "\x00a", "-", "-", "-"},
+		{math.MaxInt64, math.MaxInt64, "\xff\x1b[31m", "0s", "106751d23h", "\"\ufffd\\x1b[31m\""},
+		{math.MinInt64, 1, "a\nb", "<", "-", `"a\nb"`},
+		{1, -1, "a\x00\xff", "<", "-", "a"},
+		{-1, math.MinInt64, "\x00a", "<", "-", "-"},
 	} {
 		var b [48]byte
 		binary.NativeEndian.PutUint64(b[0:], uint64(tt.since))
@@ -217,13 +226,13 @@ func TestShowOfTimesAndLabelWrittenOver(t *testing.T) {
 		if got.status != 0 || got.stderr != "" {
 			t.Errorf("%d, %d, %q: %+v", tt.since, tt.waited, tt.label, got)
 		}
-		for column, want := range map[string]string{"HELD": tt.held, "WAITED": tt.wait, "PERMITS": "1", "LABEL": tt.shows} {
-			if got := cell(t, got.stdout, os.Getpid(), column); got != want {
+		for column, want := range map[string]string{"HELD": tt.held, "WAITED": tt.wait, "PERMIT": "0", "LABEL": tt.shows} {
+			if got := cell(t, got.stdout, os.Getpid(), column); got != want && !(want == "<" && strings.HasPrefix(got, want)) {
 				t.Errorf("%d, %d, %q: %s %q, want %q", tt.since, tt.waited, tt.label, column, got, want)
 			}
 		}
 		h := shown(t, name).Holders[0]
-		if known := tt.held != "-"; h.Since.IsZero() == known || (h.Waited == nil) == known || !utf8.ValidString(h.Label) {
+		if known := tt.held != "<"; h.Since.IsZero() == known || (h.Waited == nil) == known || !utf8.ValidString(h.Label) {
 			t.Errorf("%d, %d, %q: %+v", tt.since, tt.waited, tt.label, h)
 		}
 	}

@@ -42,7 +42,7 @@ const statusHelp = `EXIT STATUS:
 70 - it would wait for itself: all permits are held by what runs it (PROCSEM_HELD)
 71 - any other error, most of them the operating system's
 73 - create --exclusive: the semaphore exists
-75 - gave up waiting for a permit (-E sets another status)
+75 - gave up waiting for a permit (-E sets another status); unlink: it is in use
 77 - permission denied
 78 - run, create: -n differs from the limit of a semaphore in use
 124 - run --max-hold: the command had run for too long, and was ended

@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/procsem/semaphore"
-	"github.com/procsem/semaphore/internal/proc"
+	"github.com/spf13/cobra"
 )
 
 // A patience is how long to wait for a permit, and the exit status after that.
@@ -16,9 +16,18 @@ type patience struct {
 	limit  time.Duration // or forEver
 	asked  time.Duration // what limit was before some of it was used up
 	status int
+	quiet  bool // the status says enough
 }
 
 const forEver time.Duration = -1
+
+// gaveUp is the error of a wait that was given up.
+func (p patience) gaveUp(format string, args ...any) error {
+	if p.quiet {
+		return commandStatus(p.status)
+	}
+	return &failure{p.status, fmt.Errorf(format, args...)}
+}
 
 // exhausted is the error of a wait for k permits.
 func (p patience) exhausted(name string, k int) error {
@@ -33,10 +42,13 @@ func (p patience) exhausted(name string, k int) error {
 	if k != 1 {
 		verb = "are"
 	}
-	if p.asked == 0 {
-		return &failure{p.status, fmt.Errorf("%s of %q %s free", what, name, verb)}
+	if p.quiet {
+		return p.gaveUp("")
 	}
-	return &failure{p.status, fmt.Errorf("%s of %q within %v", what, name, p.asked)}
+	if p.asked == 0 {
+		return p.gaveUp("%s of %q %s free%s", what, name, verb, heldBy(name))
+	}
+	return p.gaveUp("%s of %q within %v%s", what, name, p.asked, heldBy(name))
 }
 
 // openPatiently opens the semaphore, and waits for a slot of a full table as for a permit. It
@@ -44,19 +56,22 @@ func (p patience) exhausted(name string, k int) error {
 //
 // Nobody is told when a slot becomes free, so it tries again, at growing intervals: a try
 // asks for up to 4096 locks, and keeps others from opening meanwhile.
-func openPatiently(o opener, p patience, w *watcher) (s *semaphore.Semaphore, existed bool, left patience, err error) {
+func openPatiently(o opener, p patience, w *watcher, t *teller) (s *semaphore.Semaphore, existed bool, left patience, err error) {
 	const shortest, longest = 10 * time.Millisecond, 250 * time.Millisecond
 	start := time.Now()
 	left = p
 	for pause := shortest; ; pause = min(2*pause, longest) {
 		s, existed, err = o.open()
 		if !errors.Is(err, semaphore.ErrTableFull) {
+			t.opened.Store(time.Now().UnixNano())
+			t.full.Store(false)
 			return s, existed, left, err
 		}
+		t.full.Store(true)
 		if p.limit != forEver {
 			left.limit = max(0, p.limit-time.Since(start))
 			if left.limit == 0 {
-				return nil, false, left, &failure{p.status, fmt.Errorf("no permit of %q: %w", o.name, reasonOf(err))}
+				return nil, false, left, p.gaveUp("no permit of %q: %w%s", o.name, reasonOf(err), heldBy(o.name))
 			}
 			pause = min(pause, left.limit)
 		}
@@ -82,13 +97,15 @@ func (w *watcher) pause(d time.Duration) error {
 
 // awaitIdle waits until nobody holds a permit of a recoverable semaphore, or waits for one. Nobody is
 // told when that is so, so it looks, at growing intervals.
-func awaitIdle(name string, p patience, w *watcher) error {
+func (inv *invocation) awaitIdle(cmd *cobra.Command, name string, p patience, w *watcher) error {
 	const shortest, longest = 5 * time.Millisecond, 250 * time.Millisecond
 	start := time.Now()
 	l := lineage{fd: -1}
 	if p.limit != 0 {
 		l = lineageOf(name)
 	}
+	t := inv.speak(cmd, name, 1, idleScene)
+	defer t.end()
 	for pause := shortest; ; pause = min(2*pause, longest) {
 		o, err := observe(name)
 		switch {
@@ -105,7 +122,7 @@ func awaitIdle(name string, p patience, w *watcher) error {
 		if p.limit != forEver {
 			left := p.limit - time.Since(start)
 			if left <= 0 {
-				return &failure{p.status, fmt.Errorf("%q is in use: %s", name, usersOf(o))}
+				return p.gaveUp("%q is in use: %s", name, usersOf(o))
 			}
 			pause = min(pause, left)
 		}
@@ -115,20 +132,37 @@ func awaitIdle(name string, p patience, w *watcher) error {
 	}
 }
 
-// usersOf says which processes hold permits or wait, the first three of them by name.
+// idleScene looks at a wait until a semaphore is idle.
+func idleScene(t *teller) scene {
+	began := time.Now()
+	s := scene{name: t.subject.Load().name, what: "waiting until nobody uses it"}
+	if o, err := observe(s.name); err == nil {
+		if _, waiters := o.count(); waiters > 0 {
+			s.what += " (" + waitingText(waiters) + ")"
+		}
+		s.holders, s.rest = holdersOf(o, nil, 1), restAfter(o, began)
+	}
+	return s
+}
+
+// usersOf says who holds permits, and how many wait.
 func usersOf(o observation) string {
 	holders, waiters := o.count()
-	text := fmt.Sprintf("%d hold a permit, %d wait", holders, waiters)
-	for i, h := range o.Handles {
-		if i == 3 {
-			return text + ", and others"
-		}
-		text += fmt.Sprintf("%s %d", map[bool]string{true: ":", false: ","}[i == 0], h.PID)
-		if p, err := proc.Look(h.PID); err == nil && p.Command != "" {
-			text += fmt.Sprintf(" (%s)", printable(p.Command))
-		}
+	text := holdersOf(o, nil, mostNamed).clause("held by ", mostCommand)
+	switch {
+	case holders == 0:
+		return waitingText(waiters)
+	case waiters > 0:
+		text += "; " + waitingText(waiters)
 	}
 	return text
+}
+
+func waitingText(waiters int) string {
+	if waiters == 1 {
+		return "1 waits"
+	}
+	return fmt.Sprintf("%d wait", waiters)
 }
 
 // take waits for k permits. A signal of endSignals ends the wait with the error

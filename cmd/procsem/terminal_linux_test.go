@@ -114,11 +114,6 @@ func onTerminal(t *testing.T, shell, script string) (cmd *exec.Cmd, said *lines,
 	}
 }
 
-const (
-	ctrlC         = 3
-	ctrlBackslash = 0o34
-)
-
 // A shell that waits for a command when Ctrl-C is pressed goes on with its script unless
 // the command dies of it: an exit, with whatever status, is none.
 func TestCtrlCEndsScript(t *testing.T) {
@@ -232,7 +227,6 @@ func TestCommandStops(t *testing.T) {
 // Ctrl-Z stops both. When they are continued procsem must not stop again because it
 // learns only then that the command was stopped.
 func TestCtrlZ(t *testing.T) {
-	const ctrlZ = 0o32
 	for _, shell := range []string{"bash", "dash"} {
 		t.Run(shell, func(t *testing.T) {
 			name := newName(t)

@@ -24,6 +24,9 @@ type Engine struct {
 	// counts, if counts is not nil. What is in no file that the engine knows counts.
 	Exists func(name string, counts func(fs.FileInfo) bool) (bool, error)
 	Unlink func(name string) error
+	// UnlinkUnused is Unlink of a semaphore that no handle has open; else it returns *InUse. Nobody can
+	// open the semaphore between its look and the removal. It is nil where that cannot be had.
+	UnlinkUnused func(name string) error
 	// Observe reads a semaphore that exists without being one of its users: it claims no
 	// slot, maps no memory, waits for no lock and changes nothing. It is nil where the system
 	// shows a semaphore only to those that have it open.
@@ -69,7 +72,11 @@ type Observation struct {
 // An ObservedHandle is a living handle.
 type ObservedHandle struct {
 	Holder
-	LockAt int64 // the byte whose lock shows that it lives; 0 if another lock does
+	LockAt  int64     // the byte whose lock shows that it lives; 0 if another lock does
+	Numbers []int     // of the permits that it holds, in order
+	Ticket  uint64    // of those that wait, the one with the least ticket came first; 0 if it does not wait
+	Arrived time.Time // since when it waits; zero if it does not
+	ByFile  bool      // it is an open file, which was given its permit when it was made (HandTo)
 }
 
 var registered []*Engine

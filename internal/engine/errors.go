@@ -79,3 +79,8 @@ func (e *Exposed) Unwrap() error { return fs.ErrPermission }
 func Because(err error, format string, args ...any) error {
 	return fmt.Errorf("%w: "+format, append([]any{err}, args...)...)
 }
+
+// InUse is the refusal to remove what some have open.
+type InUse struct{ Users []Holder } // some of them, or none if they are not known
+
+func (*InUse) Error() string { return "it is in use" }

@@ -45,8 +45,14 @@ type Picture struct {
 // A Handle is an owner as it was seen, but for what it was doing.
 type Handle struct {
 	Holder
-	Slot int
-	Gen  uint64
+	Slot    int
+	Gen     uint64
+	Numbers []int // of the permits that it holds, in order
+}
+
+// same reports whether two copies say the same of an owner. The numbers are in the words.
+func (h Handle) same(g Handle) bool {
+	return h.Holder == g.Holder && h.Slot == g.Slot && h.Gen == g.Gen
 }
 
 // mostLooks bounds how often Look begins anew. In a table that changes faster than it can be
@@ -89,7 +95,7 @@ func Look(f io.ReaderAt, alive func(slot int) (bool, error)) (Picture, error) {
 		if err != nil {
 			return Picture{}, err
 		}
-		if looks == mostLooks || t.sameWords(now) && slices.Equal(before.Handles, now.picture().Handles) {
+		if looks == mostLooks || t.sameWords(now) && slices.EqualFunc(before.Handles, now.picture().Handles, Handle.same) {
 			return living, failed
 		}
 		t = now
@@ -98,10 +104,10 @@ func Look(f io.ReaderAt, alive func(slot int) (bool, error)) (Picture, error) {
 
 // picture returns the owners in a copy, dead ones among them.
 func (t *Table) picture() Picture {
-	held := make([]int, MaxSlots)
+	held := make([][]int, MaxSlots)
 	for i := range t.permitsInUse() {
 		if w := t.words[i].Load(); w != 0 && slotOf(w) < t.slotsInUse() && t.slots[slotOf(w)].gen.Load() == genOf(w) {
-			held[slotOf(w)]++
+			held[slotOf(w)] = append(held[slotOf(w)], i)
 		}
 	}
 	var p Picture
@@ -111,13 +117,13 @@ func (t *Table) picture() Picture {
 		if !ok {
 			continue
 		}
-		h.hold(held[s])
+		h.hold(len(held[s]))
 		if t.slots[s].state.Load() != slotUsed {
-			h.Waits, h.Want = false, 0
+			h.Waits, h.Want, h.Ticket, h.Arrived = false, 0, 0, 0
 		}
 		h.Doing = Idle // it changes too often to be the same in two copies
 		if h.Permits > 0 || h.Waits {
-			p.Handles = append(p.Handles, Handle{h, s, gen})
+			p.Handles = append(p.Handles, Handle{h, s, gen, held[s]})
 		}
 	}
 	return p
@@ -153,4 +159,20 @@ func (t *Table) HoldsOrWaits(s int) bool {
 		}
 	}
 	return t.line[s].Load() != 0
+}
+
+// Users returns all owners in the table that alive says live, to be shown to people, whether they hold
+// anything or not. One of which it cannot say that is left out: it may have been closed meanwhile.
+func (t *Table) Users(alive func(slot int) (bool, error)) (users []Holder) {
+	for s := range t.slotsInUse() {
+		if !t.mayLive(s) {
+			continue
+		}
+		if lives, err := alive(s); err == nil && lives {
+			if h, _, ok := t.look(s); ok {
+				users = append(users, h)
+			}
+		}
+	}
+	return users
 }

@@ -68,3 +68,34 @@ func TestLookAgainstNextOwner(t *testing.T) {
 		t.Errorf("the slot has got a new owner meanwhile: %+v, asked %d times", p, asked)
 	}
 }
+
+// Look tells which permits a holder has, and in which order the waiters came.
+func TestLookTellsNumbersAndOrder(t *testing.T) {
+	memory := make([]uint64, Size/8)
+	file := unsafe.Slice((*byte)(unsafe.Pointer(&memory[0])), Size)
+	copy(file, NewHead("x", 4, ByteLocks, 1).Bytes())
+	table := At(unsafe.Pointer(&memory[0]))
+	table.slotsMark.Store(4)
+	for s := range 4 {
+		table.slots[s].gen.Store(5)
+		table.slots[s].state.Store(slotUsed)
+		table.slots[s].opened.Store(1)
+	}
+	table.words[1].Store(ownerWord(0, 5))
+	table.words[3].Store(ownerWord(0, 5))
+	table.line[1].Store(9 << ticketShift)
+	table.line[2].Store(5<<ticketShift | joiningBit) // no place yet
+	table.line[3].Store(7<<ticketShift | calledBit)
+	p, err := Look(bytes.NewReader(file), func(int) (bool, error) { return true, nil })
+	if err != nil || len(p.Handles) != 3 {
+		t.Fatalf("%+v, %v", p, err)
+	}
+	if h := p.Handles[0]; !slices.Equal(h.Numbers, []int{1, 3}) || h.Ticket != 0 {
+		t.Errorf("the holder: %+v", h)
+	}
+	for i, want := range []uint64{9, 7} {
+		if h := p.Handles[1+i]; h.Ticket != want || h.Numbers != nil {
+			t.Errorf("waiter %d: %+v, want ticket %d", i, h, want)
+		}
+	}
+}

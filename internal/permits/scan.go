@@ -326,7 +326,9 @@ type Holder struct {
 	Times
 	Permits int
 	Waits   bool
-	Want    int // how many permits it waits for, or All; 0 if it does not wait
+	Want    int    // how many permits it waits for, or All; 0 if it does not wait
+	Ticket  uint64 // the waiter with the least one came first; 0 if it does not wait
+	Arrived int64  // when it came, Unix time in ns
 	Doing   Step
 }
 

@@ -102,6 +102,9 @@ func (t *Table) look(s int) (h Holder, gen uint64, ok bool) {
 	h.Times = slot.times()
 	entry := t.line[s].Load()
 	h.Waits, h.Want, h.Doing = hasPlace(entry), t.wantOf(s, entry), Step(slot.doing.Load())
+	if h.Waits {
+		h.Ticket, h.Arrived = ticketOf(entry), slot.arrived.Load()
+	}
 	return h, gen, h.Opened != 0 && slot.opened.Load() == h.Opened && slot.gen.Load() == gen
 }
 

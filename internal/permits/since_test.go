@@ -146,7 +146,7 @@ func TestSlotGetsAnotherOwner(t *testing.T) {
 	ticket := o.Ticket()
 	o.TakeTurn(ticket, false)
 	o.Stamp(time.Now())
-	held := Holder{Identity: first, Times: w.times(), Permits: 1, Waits: true, Want: 1}
+	held := Holder{Identity: first, Times: w.times(), Permits: 1, Waits: true, Want: 1, Ticket: ticket, Arrived: w.table.slots[0].arrived.Load()}
 	is("a holder that waits again", held)
 	w.dies(o)
 

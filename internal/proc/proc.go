@@ -41,6 +41,7 @@ func UsageOf(pid int) (Usage, error) {
 type Process struct {
 	PID     int
 	Command string    // with its arguments, as far as they are known
+	Args    []string  // of the command, one by one; nil if they are not known
 	User    string    // the name, or the number if there is none
 	Started time.Time // zero if unknown
 }
@@ -62,7 +63,7 @@ func Look(pid int) (Process, error) {
 	}
 	seen := Process{PID: pid, Started: startOf(p)}
 	if args, err := p.CmdlineSlice(); err == nil && len(args) > 0 {
-		seen.Command = strings.Join(args, " ")
+		seen.Command, seen.Args = strings.Join(args, " "), args
 	} else if name, err := p.Name(); err == nil {
 		seen.Command = "[" + name + "]" // as ps(1) shows it
 	}

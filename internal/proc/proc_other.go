@@ -29,3 +29,9 @@ func (*Locks) Owners() Owners { return nil }
 
 // OwnID returns the id that a process has for itself.
 func OwnID(pid int) int { return pid }
+
+// ChildrenOf returns nothing on this system.
+func ChildrenOf(int) []int { return nil }
+
+// UsersOf returns nothing on this system.
+func UsersOf(string, os.FileInfo) []int { return nil }

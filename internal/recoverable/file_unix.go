@@ -101,6 +101,8 @@ func unlink(name string) error {
 	return nil
 }
 
+func removeName(_ *permits.Head, path string) error { return store.Remove(path) }
+
 // replaceFile puts a new file in the place of f.
 func replaceFile(_ *permits.Head, f *os.File, path string, fill func(*os.File) error) error {
 	return store.Replace(f, path, fill)

@@ -28,8 +28,10 @@ func unlink(name string) error {
 	if head == nil { // damaged
 		head = new(permits.Head)
 	}
-	return store.Remove(path, goneName(head))
+	return removeName(head, path)
 }
+
+func removeName(head *permits.Head, path string) error { return store.Remove(path, goneName(head)) }
 
 func goneName(head *permits.Head) string { return fmt.Sprintf("%s%016x", store.GonePrefix, head.ID()) }
 

@@ -4,6 +4,7 @@ package recoverable
 
 import (
 	"io"
+	"time"
 
 	"github.com/procsem/semaphore/internal/engine"
 	"github.com/procsem/semaphore/internal/permits"
@@ -49,7 +50,10 @@ func observe(name string) (o engine.Observation, err error) {
 	}
 	o.Recoverable, o.Limit, o.Value = true, seen.Limit, seen.Free()
 	for _, h := range seen.Handles {
-		handle := engine.ObservedHandle{Holder: holder(h.Holder)}
+		handle := engine.ObservedHandle{Holder: holder(h.Holder), Numbers: h.Numbers, Ticket: h.Ticket, ByFile: h.ByFile}
+		if h.Waits {
+			handle.Arrived = time.Unix(0, h.Arrived)
+		}
 		if head.Locks() == permits.ByteLocks {
 			handle.LockAt = permits.SlotByte + int64(h.Slot)
 		}

@@ -37,10 +37,11 @@ func init() {
 			}
 			return store.Exists(path, counts)
 		},
-		Unlink:   unlink,
-		Observe:  observe,
-		SetLimit: setLimit,
-		Handed:   handed,
+		Unlink:       unlink,
+		UnlinkUnused: unlinkUnused,
+		Observe:      observe,
+		SetLimit:     setLimit,
+		Handed:       handed,
 		ForgetLimit: func(name string, o *engine.Options) error {
 			return claimed(name, o, func(h *handle) error { h.table.ForgetSet(); return nil })
 		},

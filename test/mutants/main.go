@@ -54,6 +54,7 @@ const (
 	since   = "internal/permits/since.go"
 	handed  = "internal/recoverable/handed.go"
 	every   = "internal/permits/every.go"
+	unused  = "internal/recoverable/unused.go"
 	core    = "semaphore.go"
 	queue   = "wait.go"
 )
@@ -228,6 +229,14 @@ var mutants = []mutant{
 	}},
 	{"unlock gives back what a handle holds whose lock was passed on", handed, "TestHandTo", whole, []edit{
 		{"			if !h.table.ByFile(s) {", "			if false {"},
+	}},
+	{"a name is removed by a process that has not the claim", unused, "TestUnlinkUnusedAgainstOpen", whole, []edit{
+		{"	unclaim, err := h.lockClaimOf(second)\n", "	_ = h\n	unclaim, err := func() { second.Close() }, error(nil)\n"},
+		{"	if err := h.seesClaim(second); err != nil {\n		return err\n	}\n", ""},
+	}},
+	{"a handle that holds nothing does not keep its name", unused, "TestUnlinkUnused$", whole, []edit{
+		{"	in := &engine.InUse{}\n", "	in := &engine.InUse{}\n	alive = false\n"},
+		{"		in.Users = append(in.Users, holder(u))\n	}\n", "		in.Users = append(in.Users, holder(u))\n		alive = alive || u.Permits > 0 || u.Waits\n	}\n	if !alive {\n		return nil\n	}\n"},
 	}},
 
 	// At most one start in a period.
