@@ -231,10 +231,10 @@ func cronRecipe(p *place, block string) {
 	p.extra = []string{"PATH=" + p.bin + ":" + strings.TrimPrefix(lines[0], "PATH=")}
 	job := regexp.MustCompile(`^(?:@\w+|\S+ \S+ \S+ \S+ \S+) (.*)$`)
 	mirror, scrub := job.FindStringSubmatch(lines[1])[1], job.FindStringSubmatch(lines[2])[1]
-	gaveUp := func(got outcome, says string) {
+	gaveUp := func(got outcome) {
 		t.Helper()
-		if got.status != 0 || got.stdout != "" || !isOneLine(got.stderr) || !strings.Contains(got.stderr, says) {
-			t.Errorf("%+v, want status 0 and one line with %q", got, says)
+		if got != (outcome{}) {
+			t.Errorf("%+v, want status 0 and nothing to mail", got)
 		}
 	}
 
@@ -242,7 +242,7 @@ func cronRecipe(p *place, block string) {
 	first := p.begin(mirror, "")
 	eventually(t, "it runs", func() bool { return p.log() == "mirror begins\n" })
 	for range 3 {
-		gaveUp(p.run(mirror), `no permit of "mirror" is free`)
+		gaveUp(p.run(mirror))
 	}
 	if got := p.log(); got != "mirror begins\n" {
 		t.Errorf("beside the first one: %q", got)
@@ -270,7 +270,7 @@ func cronRecipe(p *place, block string) {
 	if got := p.run(scrub); got != (outcome{}) {
 		t.Error(got)
 	}
-	gaveUp(p.run(scrub), "--every 144h allows the next one")
+	gaveUp(p.run(scrub))
 	if got, err := os.ReadFile(os.Getenv("LOG") + ".scrub"); string(got) != "scrub\n" {
 		t.Errorf("%q, %v; want one start", got, err)
 	}
