@@ -5,7 +5,6 @@ package main
 import (
 	"io"
 	"os"
-	"os/exec"
 	"os/signal"
 	"slices"
 	"syscall"
@@ -17,13 +16,13 @@ import (
 // An attendant waits for the command to end, and passes on what happens until then:
 // signals to the command, and the command's stops to the shell.
 //
-// It asks for the command's state itself, because os.Process knows no stops, and does so
+// It asks for the command's state itself, to learn of stops too, and does so
 // in the goroutine that forwards signals, so that none goes to a process id that is free
 // again.
 type attendant struct {
 	changed   chan os.Signal // SIGCHLD
 	continued chan os.Signal // SIGCONT
-	process   *os.Process
+	child     child
 	stopped   bool // the command, and procsem has followed it
 	owed      bool // a SIGCONT: the command was continued, and procsem with it
 }
@@ -39,17 +38,16 @@ func expect() *attendant {
 }
 
 // attend returns how procsem is to end.
-func (a *attendant) attend(command *exec.Cmd, w *watcher, c *clock, stderr io.Writer) error {
-	a.process = command.Process
-	defer a.process.Release()
+func (a *attendant) attend(command child, w *watcher, c *clock, stderr io.Writer) error {
+	a.child = command
 	for {
 		continued := false
 		select {
 		case sig := <-w.arrived:
-			w.deliver(a.process, sig)
+			w.deliver(a.child, sig)
 			continue
 		case <-c.timer:
-			c.strike(a.process, stderr)
+			c.strike(a.child, stderr)
 			continue
 		case <-a.changed:
 		case <-a.continued:
@@ -65,12 +63,6 @@ func (a *attendant) attend(command *exec.Cmd, w *watcher, c *clock, stderr io.Wr
 	}
 }
 
-// end asks a command to end. One that is stopped has to be continued for that.
-func end(p *os.Process) {
-	forward(p, syscall.SIGTERM)
-	forward(p, syscall.SIGCONT)
-}
-
 // look learns how the command's state has changed. As a shell waits for procsem and not
 // for the command, procsem stops when the command does, and continues it when it is
 // continued itself.
@@ -81,7 +73,7 @@ func (a *attendant) look(continued bool) (ws unix.WaitStatus, ended bool, err er
 	var stop syscall.Signal // that has stopped the command since the last look
 	resumed := false        // the command was continued by others, as by a shell's "fg"
 	for {
-		pid, err := unix.Wait4(a.process.Pid, &ws, wNoHang|wUntraced|wContinued, nil)
+		pid, err := unix.Wait4(a.child.pid, &ws, wNoHang|wUntraced|wContinued, nil)
 		switch {
 		case err == syscall.EINTR:
 			continue
@@ -119,7 +111,7 @@ func (a *attendant) follow(stop syscall.Signal, continued bool) {
 		// If the command's stop is new to us, Ctrl-Z has stopped both: procsem saw it
 		// only when it was continued itself, perhaps an instant before the command.
 		a.stopped = false
-		forward(a.process, syscall.SIGCONT)
+		a.child.forward(syscall.SIGCONT)
 	}
 }
 

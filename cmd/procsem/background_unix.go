@@ -170,7 +170,7 @@ func (inv *invocation) detach(w *watcher) error {
 
 func forwardAll(p *os.Process, sigs *[]os.Signal) {
 	for _, sig := range *sigs {
-		forward(p, sig)
+		_ = p.Signal(sig)
 	}
 	*sigs = nil
 }

@@ -186,16 +186,16 @@ func (b bound) start() *clock {
 }
 
 // strike ends the command, first as it likes and then at once. It is called when the timer says so.
-func (c *clock) strike(p *os.Process, stderr io.Writer) {
+func (c *clock) strike(p child, stderr io.Writer) {
 	c.timer = nil
 	if c.over {
 		complain(stderr, "--kill-after: the command runs on after %v, and is killed", c.killAfter)
-		_ = p.Kill()
+		p.kill()
 		return
 	}
 	complain(stderr, "--max-hold: the command has had the permit for %v, and is ended", c.hold)
 	c.over = true
-	end(p)
+	p.end()
 	if c.killAfter != 0 {
 		c.timer = time.After(c.killAfter)
 	}
@@ -292,10 +292,10 @@ func (inv *invocation) runCommand(command *exec.Cmd, w *watcher, b bound) error 
 		w.early = append(w.early, sig)
 	}
 	a := expect()
-	err := command.Start()
+	p, err := startChild(command)
 	if script := interpreted(command, err); script != nil {
 		command = script
-		err = command.Start()
+		p, err = startChild(command)
 	}
 	if err != nil {
 		return startError(command.Args[0], err)
@@ -307,17 +307,17 @@ func (inv *invocation) runCommand(command *exec.Cmd, w *watcher, b bound) error 
 	// than never.
 	for _, sig := range append(w.early, w.pending()...) {
 		w.received[sig] = true
-		forward(command.Process, sig)
+		p.forward(sig)
 	}
 	c := b.start()
-	return c.status(a.attend(command, w, c, inv.notices))
+	return c.status(a.attend(p, w, c, inv.notices))
 }
 
 // deliver forwards a signal that came while the command runs.
-func (w *watcher) deliver(p *os.Process, sig os.Signal) {
+func (w *watcher) deliver(p child, sig os.Signal) {
 	w.received[sig] = true
 	if !terminalSends(sig) || !inForeground() {
-		forward(p, sig)
+		p.forward(sig)
 	}
 }
 

@@ -66,8 +66,3 @@ func (w *watcher) stop() []os.Signal {
 	signal.Stop(w.arrived)
 	return w.drain()
 }
-
-// forward sends a signal to the command. That fails if the command has ended
-// (os.Process knows, and never signals a process that has got the same id since) or
-// runs as another user (sudo); in both cases there is no other process to signal.
-func forward(p *os.Process, sig os.Signal) { _ = p.Signal(sig) }
