@@ -135,7 +135,8 @@ func TestWaitSpeaksOnTerminal(t *testing.T) {
 	p.press("C-z")
 	p.shows("the command stopped", `\$ .* echo out"\nin\n\^Z\n\[1\]\+  Stopped [^\n]*\n\$`)
 	p.typed("fg")
-	p.typed("")
+	p.shows("the command, continued", `.*\$ fg\n[^\n]*\n*`)
+	p.press("Enter")
 	p.shows("the command's end", `.* fg\n[^\n]*\n+out\n\$`)
 }
 
@@ -173,7 +174,7 @@ func TestWatchOnScreen(t *testing.T) {
 	watch := `"$procsem" watch ` + name
 	p.typed(watch)
 	row := func(pid int, file string) string {
-		return fmt.Sprintf(`%d +\S+ +\d+s +0s +[01] +- +\d+ +\S*procsem.test \S+hold %s/%s\n?`, pid, dir, file)
+		return fmt.Sprintf(`%d +\S+ +\d+s +0s +[01] +- +\d+ +\S+ \S+hold %s/%s\n?`, pid, dir, file)
 	}
 	head := `procsem watch ` + name + ` +\d\d:\d\d:\d\d\n\nname   ` + name + `\n.*HOLDER  USER[^\n]*\n`
 	p.resize(300, 24)
