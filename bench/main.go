@@ -1,6 +1,6 @@
 // Bench measures the semaphores of this module side by side with those of others, in
 // interleaved rounds, and prints ratios: "go run ." in this folder. It needs
-// Linux and a C compiler. With -check it fails if a target is missed.
+// Linux, a C compiler, and flock and sem (GNU parallel) for the rows of the command. With -check it fails if a target is missed.
 package main
 
 import (
@@ -157,6 +157,9 @@ func rows() (rows []row) {
 
 	add("kill to hand-over, 500 processes waiting: 50 waiting", atMost(2),
 		groups(with(ours, 500, 0), with(ours, 50, 0), (*group).kill, kills/2)).fewer = 4
+
+	add("procsem run NAME true: flock FILE true", atMost(1.8), pairsOf(max(1, work(15)), runTrue, flockTrue))
+	add("procsem run NAME true: sem --fg true", atMost(1./30), pairsOf(max(1, work(4)), runTrue, semTrue))
 
 	add("wake-ups/s, each of 100 waiting: of 100 idle", moreByAtMost(1.1),
 		idle(100, time.Duration(max(2, work(11)))*time.Second)).fewer = math.MaxInt32

@@ -140,6 +140,48 @@ func TestWaitSpeaksOnTerminal(t *testing.T) {
 	eventually(t, "the command's end", func() bool { p.press("Enter"); return end.MatchString(p.screen()) })
 }
 
+// Programs that have the whole screen run under procsem as without it: less, and vi, with Ctrl-Z and fg.
+func TestProgramsOfTheWholeScreen(t *testing.T) {
+	t.Parallel()
+	testkit.NeedTool(t, "less")
+	testkit.NeedTool(t, "vi")
+	name, file := newName(t), filepath.Join(t.TempDir(), "text")
+	if err := os.WriteFile(file, []byte("first\n"+strings.Repeat("line\n", 100)+"last\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	const lastLine = `(\n[^\n]*)?` // in which they say something, or not
+	const beginning = `first(\nline){8}` + lastLine
+	p := newPane(t, 80, 10)
+	p.clear()
+	p.typed(`"$procsem" run ` + name + " less " + file)
+	p.shows("less", beginning)
+	p.press("G")
+	p.shows("the end of the file", `(line\n){8}last`+lastLine)
+	p.press("C-c") // less goes on
+	p.press("g")
+	p.shows("the beginning", beginning)
+	p.press("q")
+	p.shows("a shell that is ready", `\$ [^\n]*\n?[^\n]*\n\$`)
+
+	p.clear()
+	p.typed(`"$procsem" run ` + name + " vi -u NONE " + file)
+	p.shows("vi", beginning)
+	p.press("C-z")
+	p.shows("vi stopped", `\$ [^\n]*\n(?:[^\n]*\n)*\[1\]\+  Stopped [^\n]*\n?[^\n]*\n\$`)
+	checkValue(t, name, 0)
+	p.typed("fg")
+	p.shows("vi continued", beginning)
+	p.press("O")
+	p.tmux("send-keys", "-l", "above")
+	p.shows("what was typed", `above\nfirst(\nline){7}`+lastLine)
+	p.press("Escape")
+	p.typed(":wq")
+	eventually(t, "the permit is back", func() bool { return valueOf(t, name) == 1 })
+	if text, err := os.ReadFile(file); err != nil || !strings.HasPrefix(string(text), "above\nfirst\nline\n") {
+		t.Errorf("%.30q, %v; vi was to write a line more", text, err)
+	}
+}
+
 // A procsem in the background draws nothing; nor does one with -q, which says nothing when it gives up.
 func TestWaitSpeaksOnlyInForeground(t *testing.T) {
 	t.Parallel()

@@ -1,0 +1,66 @@
+package main
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"time"
+)
+
+// The command is measured as whole processes, from before its start until it has ended, with a command
+// that does nothing: that is what a script pays for it.
+
+// pairsOf compares two commands, which take turns n times in each round. The dir is theirs.
+func pairsOf(n int, ours, theirs func(dir string) []string) func() (func(int) (sample, sample), func()) {
+	return func() (func(int) (sample, sample), func()) {
+		dir, err := os.MkdirTemp("", "semaphore-bench-")
+		must(err)
+		remove := atExit(func() { os.RemoveAll(dir) })
+		us, them := ours(dir), theirs(dir)
+		return func(int) (sample, sample) {
+			var a, b []sample
+			for range n {
+				a, b = append(a, process(dir, us)), append(b, process(dir, them))
+			}
+			return medianOf(a), medianOf(b)
+		}, remove
+	}
+}
+
+// process runs a command, whose semaphores are in dir.
+func process(dir string, args []string) sample {
+	cmd := exec.Command(args[0], args[1:]...)
+	cmd.Env = append(os.Environ(), "SEMAPHORE_DIR="+dir, "PARALLEL_HOME="+dir)
+	start := time.Now()
+	if out, err := cmd.CombinedOutput(); err != nil {
+		fail("%q: %v: %s", args, err, out)
+	}
+	used := cmd.ProcessState.SystemTime() + cmd.ProcessState.UserTime()
+	return sample{float64(time.Since(start)), float64(used)}
+}
+
+// medianOf returns the median of each of the two figures.
+func medianOf(s []sample) sample {
+	var wall, cpu []float64
+	for _, x := range s {
+		wall, cpu = append(wall, x.wall), append(cpu, x.cpu)
+	}
+	return sample{median(wall), median(cpu)}
+}
+
+// procsem returns the path of procsem, built without cgo, as it is released.
+var procsem = sync.OnceValue(func() string {
+	dir, err := os.MkdirTemp("", "semaphore-bench-")
+	must(err)
+	atExit(func() { os.RemoveAll(dir) })
+	path := filepath.Join(dir, "procsem")
+	build := exec.Command("go", "build", "-ldflags", "-s -w", "-o", path, "./cmd/procsem")
+	build.Dir, build.Env, build.Stderr = "..", append(os.Environ(), "CGO_ENABLED=0"), os.Stderr
+	must(build.Run())
+	return path
+})
+
+func runTrue(string) []string       { return []string{procsem(), "run", "bench", "true"} }
+func flockTrue(dir string) []string { return []string{"flock", filepath.Join(dir, "file"), "true"} }
+func semTrue(string) []string       { return []string{"sem", "--fg", "--id", "bench", "true"} }
