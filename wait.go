@@ -385,6 +385,9 @@ type turn struct {
 func (t *turn) Look() (done bool) {
 	done = t.s.queue.Serve(func(w *waitqueue.Waiter) (err error) {
 		r := t.s.traits.Recoverable
+		if r != nil {
+			r.Owner().Began(w.Began)
+		}
 		switch {
 		case r == nil:
 			err = t.s.back.TryWait(false)

@@ -27,7 +27,8 @@ Of several NAMEs each is removed that can be; the status is that of the first th
 could not. With --idle the names of all recoverable semaphores are removed that nobody
 has open and that the caller may remove, and printed. POSIX semaphores stay: scripts
 use them by "procsem wait" and "procsem post" with nobody having them open in between.
-A limit that "procsem resize" has set, and a mode, are gone with the name.
+A limit that "procsem resize" has set, a mode, and the time of the last start of "run
+--every" are gone with the name: the next start is at once.
 
 On Windows the name of a POSIX semaphore cannot be removed while a process has it
 open, and is gone by itself after that.`
@@ -106,20 +107,29 @@ func unlinkUnused(name string) (removed bool, err error) {
 	}
 	err = eng.UnlinkUnused(name)
 	var in *engine.InUse
+	var none *engine.NoSemaphore
 	switch {
 	case errors.As(err, &in):
 		return false, inUse(name, usersNamed(name, in))
-	case errors.Is(err, semaphore.ErrCorrupt):
+	case errors.As(err, &none):
 		err = eng.Unlink(name)
 	case errors.Is(err, fs.ErrNotExist):
 		return false, nil
+	case errors.Is(err, semaphore.ErrCorrupt):
+		return false, unseen(statusDataErr, name, err)
 	case errors.Is(err, fs.ErrPermission):
-		return false, &failure{statusNoPerm, fmt.Errorf("%q: whether it is in use cannot be seen (%w); with -f its name is removed without a look", name, err)}
+		if _, looked := observe(name); looked != nil {
+			return false, unseen(statusNoPerm, name, err)
+		}
 	}
 	if err != nil {
 		return false, &semaphore.Error{Op: "unlink", Name: name, Err: err}
 	}
 	return true, nil
+}
+
+func unseen(status int, name string, err error) error {
+	return &failure{status, fmt.Errorf("%q: whether it is in use cannot be seen (%w); with -f its name is removed without a look", name, err)}
 }
 
 // unlinkOthers removes the name of bare counts.

@@ -80,7 +80,14 @@ func Because(err error, format string, args ...any) error {
 	return fmt.Errorf("%w: "+format, append([]any{err}, args...)...)
 }
 
+// NoSemaphore is why a name cannot be removed by a look at who uses it: what has the name is no semaphore, or damaged so
+// much that nobody can open it.
+type NoSemaphore struct{ Err error }
+
+func (e *NoSemaphore) Error() string { return e.Err.Error() }
+func (e *NoSemaphore) Unwrap() error { return e.Err }
+
 // InUse is the refusal to remove what some have open.
-type InUse struct{ Users []Holder } // some of them, or none if they are not known
+type InUse struct{ Users []Holder } // some of them, or none if they are not known; without what they hold
 
 func (*InUse) Error() string { return "it is in use" }

@@ -131,10 +131,15 @@ func (t *Table) callGatherer(host Host) {
 
 // callGathererBehind calls the owner that gathers too, when another one before it was called. A word above a
 // lowered limit may have come back: it is of no use but to one that gathers all, which waits until nobody holds
-// any. The flag shrinking would not say so: a taker that saw the word free may have cleared it since.
-func (o *Owner) callGathererBehind(called int) {
-	if g := o.gathers(); g >= 0 && g != called && o.line[g].Load()&calledBit == 0 {
-		o.callGatherer(o.host)
+// any. The flag shrinking would not say so: a taker that saw the word free may have cleared it since. If it is
+// called already it is woken, for its caller may have died before it did that.
+func (t *Table) callGathererBehind(host Host, called int) {
+	switch g := t.gathers(); {
+	case g < 0 || g == called:
+	case t.line[g].Load()&calledBit != 0:
+		host.Wake(g, t.entryWord(g))
+	default:
+		t.callGatherer(host)
 	}
 }
 

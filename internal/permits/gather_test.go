@@ -418,6 +418,54 @@ func TestAllWhileTheLimitShrinksBehindOthers(t *testing.T) {
 	gathers(t, "when all above the limit has come back", o, All, 1)
 }
 
+// What an open file has above the limit comes back by a process without a slot.
+func TestAllWhileTheLimitShrinksToAFile(t *testing.T) {
+	w := newWorld(t, 3)
+	holder, late, o, file := w.open(), w.open(), w.open(), w.open()
+	file.Live().Store(0)
+	var held []int
+	for range 3 {
+		i, _ := holder.Take(true)
+		held = append(held, i)
+	}
+	w.waits(late)
+	w.waitsFor(o, All)
+	w.table.line[late.slot].Or(calledBit)
+	ago(&w.table.slots[late.slot].calledAt, time.Hour)
+	ago(&w.table.slots[o.slot].arrived, time.Hour)
+	holder.GiveAt(held[0])
+	gathers(t, "past one that is late", o, All, 0)
+	if !holder.HandTo(file, held[2]) {
+		t.Fatal("HandTo")
+	}
+	holder.SetLimit(1, true)
+	holder.GiveAt(held[1])
+	turn(t, "one that was late, and the limit is held", late, false)
+	gathers(t, "while a word above the limit is held", o, All, 0)
+	w.sleeps(late, o)
+	if n := w.table.End(&process{w}, file.slot); n != 1 || w.slept[o.slot] {
+		t.Errorf("%d came back; asleep: %v", n, w.slept)
+	}
+	gathers(t, "when that has come back", o, All, 1)
+}
+
+// One that gathers is woken although it is called already: its caller may have died before it did that.
+func TestGathererIsCalledAndNotWoken(t *testing.T) {
+	w := newWorld(t, 3)
+	holder, single, o := w.open(), w.open(), w.open()
+	w.takes(holder, 3)
+	w.waitsFor(o, 2) // it gathers before the other one is there
+	w.waits(single)
+	w.table.line[single.slot].Store(1 << ticketShift) // and is behind it now
+	w.sleeps(single, o)
+	w.table.line[o.slot].Or(calledBit)
+	w.table.slots[o.slot].calledAt.Store(time.Now().UnixNano())
+	holder.Give()
+	if w.slept[single.slot] || w.slept[o.slot] {
+		t.Errorf("asleep: %v, want none", w.slept)
+	}
+}
+
 // Of what was gathered nothing above a limit is kept that was lowered meanwhile.
 func TestGatheredAboveTheLimit(t *testing.T) {
 	w := newWorld(t, 4)

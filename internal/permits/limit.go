@@ -155,6 +155,7 @@ func (t *Table) notify(host Host, n int) {
 		if s < 0 {
 			return
 		}
+		t.callGathererBehind(host, s)
 	}
 }
 

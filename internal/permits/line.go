@@ -1,6 +1,7 @@
 package permits
 
 import (
+	"cmp"
 	"sync/atomic"
 	"time"
 
@@ -67,6 +68,9 @@ func (o *Owner) Ticket() uint64 {
 // it has until the owner is called.
 func (o *Owner) Entry() Word { return Word{futex.LowHalf(&o.line[o.slot]), uint32(o.entry)} }
 
+// Began says since when the waiter waits for which the server looks next.
+func (o *Owner) Began(at time.Time) { o.began = at.UnixNano() }
+
 // stands writes into the line that the owner's waiter has that ticket. It reports whether the
 // owner was called, which it uses up by that.
 func (o *Owner) stands(ticket uint64) (called bool) {
@@ -79,7 +83,7 @@ func (o *Owner) stands(ticket uint64) (called bool) {
 		return true
 	}
 	if entry != o.entry {
-		o.slots[o.slot].arrived.Store(time.Now().UnixNano())
+		o.slots[o.slot].arrived.Store(cmp.Or(o.began, time.Now().UnixNano()))
 		o.entry = entry
 		return o.line[o.slot].Swap(entry)&calledBit != 0
 	}
@@ -149,6 +153,16 @@ func within(d time.Duration, at *atomic.Int64) bool {
 
 // waitsLong reports whether newcomers may not take a permit past the waiter of a slot any more.
 func (t *Table) waitsLong(s int) bool { return !within(passedOver, &t.slots[s].arrived) }
+
+// anyWaitsLong is waitsLong of whoever is in the line.
+func (t *Table) anyWaitsLong() bool {
+	for s := range t.slotsInUse() {
+		if e := t.line[s].Load(); hasTicket(e) && !t.gone(s, e) && t.waitsLong(s) {
+			return true
+		}
+	}
+	return false
+}
 
 // An inLine is an entry of the line, and its slot; none has a negative slot.
 type inLine struct {
@@ -237,7 +251,7 @@ func (o *Owner) TakeTurn(ticket uint64, forPermit bool) (i int, ok bool) {
 	switch i, ok = o.take(forPermit, true); {
 	case ok:
 		o.unused = false
-		if first && !o.waitsLong(o.slot) {
+		if first && o.limit.Load()&ordered != 0 && !o.anyWaitsLong() {
 			o.unorder()
 		}
 	case o.waitsLong(o.slot):
@@ -330,7 +344,7 @@ func (t *Table) wakeCalled(host Host) {
 // took no permit when it was its turn: until
 // then newcomers may take permits past the line, because to hand each permit over to a process
 // that has to be woken for it would cost far more than the order is worth. The flag goes when the line
-// is empty, and when the first one is served and has not waited for long: those behind it have waited for less.
+// is empty, and when the first one is served and nobody in the line has waited for long.
 // (Go's sync.Mutex leaves its starvation mode in the same two cases.) If it is lost newcomers may take a permit
 // until the next is given; if it stays (its writer died), the next newcomer finds the line empty and clears it.
 func (t *Table) order() {

@@ -180,14 +180,30 @@ func TestNewcomers(t *testing.T) {
 	}
 }
 
+// A handle's next waiter has waited since it began, and not since the one before it was served.
+func TestNextWaiterHasWaited(t *testing.T) {
+	w := newWorld(t, 1)
+	holder, o := w.open(), w.open()
+	w.takes(holder, 1)
+	o.Join()
+	for _, began := range []time.Time{time.Now().Add(-2 * time.Hour), time.Now().Add(-time.Hour)} {
+		o.Began(began)
+		o.TakeTurn(o.Ticket(), false)
+		if got := w.table.slots[o.slot].arrived.Load(); got != began.UnixNano() {
+			t.Errorf("it waits since %v, want %v", time.Unix(0, got), began)
+		}
+	}
+}
+
 // Newcomers may pass again, although others wait, when the first one is served and has not waited for long.
 func TestNewcomersPassAgain(t *testing.T) {
 	for name, set := range map[string]struct {
-		long, behind bool
-		pass         bool
+		long, behind, behindLong bool
+		pass                     bool
 	}{
 		"the first, at once":            {pass: true},
 		"the first, after long":         {long: true},
+		"the first, one behind it long": {behindLong: true},
 		"one behind the first, at once": {behind: true},
 	} {
 		w := newWorld(t, 3)
@@ -201,6 +217,9 @@ func TestNewcomersPassAgain(t *testing.T) {
 		}
 		if set.long {
 			ago(&w.table.slots[served.slot].arrived, time.Hour)
+		}
+		if set.behindLong {
+			ago(&w.table.slots[second.slot].arrived, time.Hour)
 		}
 		for range 3 {
 			holder.Give()

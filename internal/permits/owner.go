@@ -52,6 +52,7 @@ type Owner struct {
 	entry   uint64 // the slot's entry of the line, not called; 0: it has none
 	reaped  uint64 // the ticket with which it was reaped though it lives
 	unused  bool   // it was called, and has taken no permit since
+	began   int64  // since when the waiter waits that is served, Unix time in ns; 0: not known
 	several uint64 // severalBit if its waiter wants several permits, else 0
 
 	gatherer gatherer

@@ -122,7 +122,7 @@ func (o *Owner) Notify(n int) {
 			return
 		}
 		if s, woken := o.callFirst(o.host); s >= 0 {
-			o.callGathererBehind(s)
+			o.callGathererBehind(o.host, s)
 			if woken || !o.isDead(s, &n) {
 				n--
 			}

@@ -22,3 +22,5 @@ func SleepOn(backend any, words []futex.Word, next time.Duration, found permits.
 		}
 	}
 }
+
+var HasLostName = hasLostName

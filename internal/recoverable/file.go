@@ -123,6 +123,22 @@ func reopenNamed(f *os.File, path string) (*os.File, error) {
 	return again, nil
 }
 
+// hasLostName reports whether a file has lost its name while we waited for the claim. The number of
+// its names does not tell that if it had further ones (hard links).
+func hasLostName(f *os.File, path string) (bool, error) {
+	if gone, err := store.NameGone(f, path); gone || err != nil {
+		return gone, err
+	}
+	again, err := reopenNamed(f, path)
+	if err == errVanished {
+		return true, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	return false, again.Close()
+}
+
 // No filesystem is believed to show to one open file of a name what another one does: there
 // are some on which two users of a semaphore would not see each other, and both be inside.
 // So each Open checks with a second description, opened by the file's name, which it needs for

@@ -108,13 +108,17 @@ func replaceFile(_ *permits.Head, f *os.File, path string, fill func(*os.File) e
 	return store.Replace(f, path, fill)
 }
 
-// removeLockFiles removes the lock files of a file without a name that nobody has open.
+// removeLockFiles removes the lock files of a file without a name that nobody has open. What is not to be trusted, or
+// is locked, stays: the number by which they are named may be another semaphore's, for a file's owner can write any.
+// If we are killed before it, those of dead owners are left for good.
 func removeLockFiles(head *permits.Head, locks slotLocks) {
 	l, is := locks.(*fileLocks)
 	if !is {
 		return
 	}
 	for s := range head.Slots() + 1 { // a claimer may have died before it was counted
-		os.Remove(l.path(s))
+		if alive, err := l.alive(s); err == nil && !alive {
+			os.Remove(l.path(s))
+		}
 	}
 }

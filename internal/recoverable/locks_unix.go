@@ -348,15 +348,20 @@ func (l *fileLocks) alive(slot int) (bool, error) {
 }
 
 func (l *fileLocks) anyAlive(slots int, occupied func(slot int) bool) (bool, error) {
+	var failed error // the first one; another owner may be known to live
 	for s := range slots {
 		if !occupied(s) {
 			continue
 		}
-		if alive, err := l.alive(s); (alive || err != nil) && occupied(s) {
-			return alive, err
+		switch alive, err := l.alive(s); {
+		case !occupied(s):
+		case alive:
+			return true, nil
+		case err != nil && failed == nil:
+			failed = err
 		}
 	}
-	return false, nil
+	return false, failed
 }
 
 func (l *fileLocks) seesClaim(f *os.File) (bool, error) { return filelock.Locked(f) }

@@ -211,7 +211,7 @@ func newHandle(f *os.File, path string, o *engine.Options, use func(h *handle, s
 	if err := h.seesClaim(second); err != nil {
 		return nil, err
 	}
-	if gone, err := store.NameGone(f, path); err != nil {
+	if gone, err := hasLostName(f, path); err != nil {
 		return nil, err
 	} else if gone {
 		return nil, errVanished

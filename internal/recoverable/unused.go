@@ -3,14 +3,20 @@
 package recoverable
 
 import (
+	"cmp"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/procsem/semaphore/internal/engine"
 	"github.com/procsem/semaphore/internal/permits"
 	"github.com/procsem/semaphore/internal/store"
 )
+
+// briefly is how long a removal waits for the claim. Whoever has it is about to open the semaphore, or was stopped at that.
+// No longer, since nobody can create any semaphore meanwhile.
+const briefly = 100 * time.Millisecond
 
 // unlinkUnused removes the name of a semaphore that no handle has open.
 //
@@ -19,7 +25,7 @@ import (
 // file meanwhile, but has no slot, gets the claim after us, finds that the name is gone, and begins anew.
 // It also has the lock of the directory, taken first, as creators do, from before it opens the file. So if another
 // process removes the name meanwhile, nobody makes a new semaphore whose name we would remove. If we are killed, the
-// name is there or gone, and the locks end with us.
+// name is there or gone, and the locks that we have end with us.
 func unlinkUnused(name string) error {
 	if err := checkName(name); err != nil {
 		return fs.ErrNotExist
@@ -43,7 +49,7 @@ func unlinkUnused(name string) error {
 	defer f.Close()
 	head, older := readHead(f)
 	if head == nil {
-		return older
+		return &engine.NoSemaphore{Err: older}
 	}
 	if !head.IsFor(name) {
 		return store.OtherName(f, head.Name())
@@ -59,12 +65,13 @@ func unlinkUnused(name string) error {
 	if err != nil {
 		return err
 	}
-	h := &handle{f: f, path: path, locks: locks}
-	unclaim, err := h.lockClaimOf(second)
-	if err != nil {
-		return err
+	claimed, err := engine.Retry(briefly, 20*time.Microsecond, 5*time.Millisecond, func() (bool, error) { return locks.lockClaim(second) })
+	if !claimed {
+		second.Close()
+		return cmp.Or[error](err, &engine.InUse{})
 	}
-	defer unclaim()
+	defer locks.unlockClaim(second)
+	h := &handle{f: f, path: path, locks: locks}
 	if err := h.seesClaim(second); err != nil {
 		return err
 	}
@@ -90,11 +97,19 @@ func usedBy(head *permits.Head, older error, f *os.File, locks slotLocks) error 
 		}
 		return err
 	}
-	table, err := permits.Read(f)
-	if err != nil {
-		return err
+	var table *permits.Table
+	alive := false
+	// An owner that closes its handle may do so between the reading and the look at its lock, which is gone
+	// then. There are no new ones.
+	var err error
+	for range 10 {
+		if table, err = permits.Read(f); err != nil {
+			return err
+		}
+		if alive, err = locks.anyAlive(table.Slots(), table.MayLive); err == nil || alive {
+			break
+		}
 	}
-	alive, err := locks.anyAlive(table.Slots(), table.MayLive)
 	if err != nil || !alive {
 		return err
 	}

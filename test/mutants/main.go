@@ -134,10 +134,13 @@ var mutants = []mutant{
 		{"	return others == 0 || o.moreFree(others)\n}\n\n// Yields", "	return others == 0 || late || o.moreFree(others)\n}\n\n// Yields"},
 	}},
 	{"newcomers wait until the line is empty, however soon those in it are served", line, "TestNewcomersPassAgain", unit, []edit{
-		{"		if first && !o.waitsLong(o.slot) {\n", "		if first && o.slot > MaxSlots {\n"},
+		{"!o.anyWaitsLong()", "o.slot > MaxSlots"},
 	}},
 	{"newcomers may pass the first when one behind it is served", line, "TestNewcomersPassAgain", unit, []edit{
-		{"first && !o.waitsLong(o.slot)", "(first || turn) && !o.waitsLong(o.slot)"},
+		{"if first && o.limit", "if (first || turn) && o.limit"},
+	}},
+	{"newcomers may pass one that has waited for long, when the first one is served at once", line, "TestNewcomersPassAgain", unit, []edit{
+		{"!o.anyWaitsLong()", "!o.waitsLong(o.slot)"},
 	}},
 	{"a ticket is larger than an entry has room for", line, "TestTicketsWrittenOver", unit, []edit{
 		{"ticketOf(o.tickets.Add(1) << ticketShift)", "o.tickets.Add(1)"},
@@ -328,7 +331,7 @@ var mutants = []mutant{
 		{"(over > 0 || words[len(words)-1] >= n)", "over > 0"},
 	}},
 	{"one that gathers is not called for what comes back above the limit while one is before it", waiters, "TestAllWhileTheLimitShrinksBehindOthers", unit, []edit{
-		{"			o.callGathererBehind(s)\n", ""},
+		{"			o.callGathererBehind(o.host, s)\n", ""},
 	}},
 	{"whoever gathers no more still counts as one that does", several, "TestAnotherGathersUnderALowerLimit", unit, []edit{
 		{"	g.ticket, g.words = 0, nil\n	if o.endGathering(o.word) {\n", "	g.ticket, g.words = 0, nil\n	if freed > MaxPermits {\n"},
