@@ -96,10 +96,10 @@ var mutants = []mutant{
 		{"if next.isAfter(e) &&", "if (next.slot < 0 || e > next.entry) &&"},
 	}},
 	{"a waiter takes a permit though it is not its turn", line, "TestLine", unit, []edit{
-		{"	if !o.isTurn(ticket) {\n", "	if false {\n"},
+		{"	if !turn {\n", "	if !turn && o.slot > MaxSlots {\n"},
 	}},
 	{"a waiter that is called takes a permit though it is not its turn", line, "TestCalledBehindOthers", unit, []edit{
-		{"	if o.stands(ticket) {\n		o.unused = true\n	}\n	if !o.isTurn", "	called := o.stands(ticket)\n	if called {\n		o.unused = true\n	}\n	if !called && !o.isTurn"},
+		{"	if o.stands(ticket) {\n		o.unused = true\n	}\n	turn, first := o.isTurn(ticket)\n	if !turn {", "	called := o.stands(ticket)\n	if called {\n		o.unused = true\n	}\n	turn, first := o.isTurn(ticket)\n	if !called && !turn {"},
 	}},
 	{"a waiter takes no permit while others are before it, however many are free", line, "TestCalledBehindOthers", unit, []edit{
 		{"o.slots[o.slot].arrived) || o.moreFree(others)\n", "o.slots[o.slot].arrived)\n"},
@@ -234,8 +234,9 @@ var mutants = []mutant{
 		{"			if !h.table.ByFile(s) {", "			if false {"},
 	}},
 	{"a name is removed by a process that has not the claim", unused, "TestUnlinkUnusedAgainstOpen", whole, []edit{
-		{"	unclaim, err := h.lockClaimOf(second)\n", "	_ = h\n	unclaim, err := func() { second.Close() }, error(nil)\n"},
-		{"	if err := h.seesClaim(second); err != nil {\n		return err\n	}\n", ""},
+		{"func() (bool, error) { return locks.lockClaim(second) }", "func() (bool, error) { return true, nil }"},
+		{"	defer locks.unlockClaim(second)\n", "	defer second.Close()\n"},
+		{"	h := &handle{f: f, path: path, locks: locks}\n	if err := h.seesClaim(second); err != nil {\n		return err\n	}\n", ""},
 	}},
 	{"a handle that holds nothing does not keep its name", unused, "TestUnlinkUnused$", whole, []edit{
 		{"	in := &engine.InUse{}\n", "	in := &engine.InUse{}\n	alive = false\n"},
@@ -271,7 +272,7 @@ var mutants = []mutant{
 		{"	woken = woken || o.unused\n", ""},
 	}},
 	{"a waiter that was called in vain forgets that", line, "TestWokenForNothingAndCancelled", whole, []edit{
-		{"	if o.stands(ticket) {\n		o.unused = true\n	}\n	if !o", "	o.stands(ticket)\n	if !o"},
+		{"	if o.stands(ticket) {\n		o.unused = true\n	}\n	turn", "	o.stands(ticket)\n	turn"},
 	}},
 	{"a waiter that leaves does not pass on the report of an exit", waiters, "TestLeavePassesOn", unit, []edit{
 		{"	if changed(slept) {", "	if changed(nil) {"},
@@ -437,7 +438,7 @@ var mutants = []mutant{
 
 	// The times and the label of a holder.
 	{"a permit that was not waited for has the times of the one before it", owner, "TestTimesAreThoseOfTheLastTake", unit, []edit{
-		{"		o.forget()\n", ""},
+		{"	o.forget()\n", ""},
 	}},
 	{"the fast path takes while the times of a permit are known", since, "TestTimesAreThoseOfTheLastTake", unit, []edit{
 		{"	o.home.Store(o.home.Load() | timed)\n", ""},
