@@ -289,7 +289,9 @@ The mode does not depend on the umask. All lines are checked before anything is 
 each wrong one is reported with its number (65). What exists is treated as by "create NAME",
 so that FILE can be used again at each boot and after each change; a notice is printed
 only if its limit is another one now, or if its mode or owner is not that of the line, which
-stays. If one semaphore cannot be created the others are, and the first error's status counts.`
+stays. One that belongs neither to the line's owner (without OWNER the caller) nor to root
+is refused (77) and not changed, whatever MODE is. If one semaphore cannot be created the
+others are, and the first error's status counts.`
 
 const resizeHelp = `The limit becomes N, 0 to 65535, at once and for all processes. Raising it lets
 waiters take the new permits at once. Lowering it takes no permit from its holder:

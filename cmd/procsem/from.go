@@ -126,7 +126,7 @@ func parseLine(words []string) (o opener, err error) {
 	if len(words) < 2 || len(words) > 4 {
 		return o, fmt.Errorf("%d words; NAME LIMIT [MODE [OWNER[:GROUP]]] is allowed", len(words))
 	}
-	o = opener{limited: true, mode: 0o600}
+	o = opener{limited: true, mode: 0o600, owner: &engine.Caller}
 	if err := semaphore.CheckName(words[0]); err != nil {
 		return o, fmt.Errorf("the name %s", message(err))
 	}
@@ -244,11 +244,11 @@ func (inv *invocation) make(l listedLine) error {
 	return nil
 }
 
-// isFor reports whether a semaphore's owner is the one that the line wants: without an OWNER the caller, or root, whom
-// everybody trusts.
+// isFor reports whether a semaphore's owner is the one that the line wants. Without an OWNER that is the caller, or root, whom
+// everybody trusts: another one was refused.
 func (l listedLine) isFor(is engine.Owner) bool {
-	if l.owner == nil {
-		return is.UID == os.Geteuid() || is.UID == 0
+	if *l.owner == engine.Caller {
+		return true
 	}
 	return is.UID == l.owner.UID && (l.owner.GID < 0 || is.GID == l.owner.GID)
 }

@@ -3,7 +3,9 @@
 package main
 
 import (
+	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -94,8 +96,27 @@ func TestCreateFromOwner(t *testing.T) {
 	if err := errors.Join(os.Chmod(filepath.Join(dir, names.Recoverable+"d"), 0o666), os.Chown(filepath.Join(dir, names.Recoverable+"d"), user, user)); err != nil {
 		t.Fatal(err)
 	}
-	if got, path := from(t, dir, "d 1 0666\n"); got.status != 0 || got.stderr != "procsem: "+path+":1: d exists: it belongs to user 12345 and group 12345, who stay its owners; to make a new one: procsem unlink d\n" {
-		t.Errorf("a stranger's: %+v", got)
+	file := filepath.Join(dir, names.Recoverable+"d")
+	was, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, line := range []string{"d 3 0666", "d 3 0666 54321"} {
+		next := fmt.Sprint("next", i)
+		got, path := from(t, dir, line+"\n"+next+" 1\n")
+		want := "procsem: " + path + `:1: "d" belongs to user 12345, and not to the owner of the line, or root: it is not touched; to make a new one: procsem unlink d` + "\n"
+		if got.status != statusNoPerm || got.stderr != want {
+			t.Errorf("%s, and it is a stranger's: %+v, want status 77 and %q", line, got, want)
+		}
+		if is, err := os.ReadFile(file); err != nil || !bytes.Equal(is, was) {
+			t.Errorf("%s has changed a stranger's file, %v", line, err)
+		}
+		if _, err := os.Stat(filepath.Join(dir, names.Recoverable+next)); err != nil {
+			t.Errorf("%s has kept the next line from being made: %v", line, err)
+		}
+	}
+	if got, _ := from(t, dir, "d 1 0666 12345\n"); got != (outcome{}) {
+		t.Errorf("the line's owner's: %+v", got)
 	}
 	for line, says := range map[string]string{
 		"a 1 0600 procsem-no-such-user":  `OWNER "procsem-no-such-user": there is no user "procsem-no-such-user"`,

@@ -162,6 +162,8 @@ func (o opener) advise(err error) error {
 		return advice(err, "%q is a POSIX semaphore: add --posix", o.name)
 	case errors.Is(err, semaphore.ErrLimitMismatch):
 		return advice(err, "%s; to change it for all: procsem resize %s %d", message(err), o.name, o.limit)
+	case errors.As(err, &stranger) && o.owner != nil:
+		return advice(err, "%q belongs to user %s, and not to the owner of the line, or root: it is not touched; to make a new one: procsem unlink %[1]s", o.name, stranger.Owner)
 	case errors.As(err, &stranger):
 		return advice(err, "%q belongs to user %s, who decides whom it limits; to accept that, and to create one that others may use, add --mode 0666", o.name, stranger.Owner)
 	case errors.As(err, &exposed):

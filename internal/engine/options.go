@@ -20,7 +20,7 @@ type Options struct {
 	Exact      bool         // the engine was asked for by name: every operation is to be its own
 	Label      string       // what the handle says of itself; see WrongLabel
 	Log        *slog.Logger // nil: silent
-	Owner      *Owner       // of a semaphore that is created, and expected of one that exists; nil: the caller
+	Owner      *Owner       // of a semaphore that is created, and expected of one that exists, whatever Mode is; nil: the caller
 
 	// Alone returns an error if the name belongs to another kind of semaphore too.
 	// An engine calls it, by CheckAlone, when it has found and checked a semaphore
@@ -31,6 +31,9 @@ type Options struct {
 
 // An Owner is a user and a group of a Unix system; -1 stands for that of the caller.
 type Owner struct{ UID, GID int }
+
+// Caller is the caller.
+var Caller = Owner{UID: -1, GID: -1}
 
 // WithOwner returns a semaphore.Option that makes somebody else the owner of a recoverable semaphore that is
 // created. Package semaphore sets it.

@@ -277,7 +277,7 @@ func CountsBeside(ours fs.FileInfo) func(other fs.FileInfo) bool {
 // CheckOwner refuses a file that another user may have put there for us to find:
 // its owner decides which processes it limits, and can end them all by truncating it. Root
 // trusts what root has made, as everybody does. A caller that only opens, or shares its
-// semaphore with others by its mode, expects other owners.
+// semaphore with others by its mode, expects other owners, unless it names the one.
 func CheckOwner(f *os.File, o *engine.Options) error {
 	info, err := f.Stat()
 	if err != nil {
@@ -285,7 +285,7 @@ func CheckOwner(f *os.File, o *engine.Options) error {
 	}
 	owner := int(info.Sys().(*syscall.Stat_t).Uid)
 	me := os.Geteuid()
-	shares := o.Mode&othersWrite != 0
+	shares := o.Owner == nil && o.Mode&othersWrite != 0
 	expected := o.Owner != nil && owner == o.Owner.UID
 	if owner == me || owner == 0 || !o.Create || shares || expected {
 		return nil

@@ -274,7 +274,7 @@ func CountsBeside(fs.FileInfo) func(fs.FileInfo) bool { return nil }
 // CheckOwner refuses a file that another user may have put there for us to
 // find, as it does on Unix: administrators and the system stand for root.
 func CheckOwner(f *os.File, o *engine.Options) error {
-	if !o.Create || o.Mode&othersWrite != 0 {
+	if !o.Create || o.Owner == nil && o.Mode&othersWrite != 0 {
 		return nil
 	}
 	sd, err := SecurityOf(f, windows.OWNER_SECURITY_INFORMATION)
