@@ -214,14 +214,16 @@ With --json: an array of objects with the fields name, kind, limit, free,
 holders, waiting (numbers, null if not known) and, if it could not be read,
 error. A name may have any bytes, and JSON has Unicode only: an object whose name
 is not valid UTF-8 also has name_base64, which show, value and unlink take with
---base64, and its name has U+FFFD for what is not valid.
+--base64, and its name has U+FFFD for what is not valid. What a terminal might obey is
+written as \u and its number.
 
 With --prometheus: the gauges procsem_limit_permits, procsem_free_permits,
 procsem_holders, procsem_waiters, procsem_oldest_hold_seconds (for how long the holder that
 began first has held, reckoned from when it opened the semaphore if it did not have to wait)
 and procsem_readable (0 if the semaphore could not be read), with the labels name and
-kind, and name_base64 as with --json; without samples of what is not known. A collector
-must not read half a file, so write another one first:
+kind, and name_base64 also if the name has characters that a terminal might obey, for which
+there is U+FFFD; without samples of what is not known. A collector must not read half a
+file, so write another one first:
 
    procsem list --prometheus >procsem.prom.new && mv procsem.prom.new procsem.prom
 

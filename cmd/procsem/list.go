@@ -1,10 +1,12 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"slices"
@@ -12,6 +14,7 @@ import (
 	"strings"
 	"time"
 	"unicode"
+	"unicode/utf16"
 	"unicode/utf8"
 
 	"github.com/procsem/semaphore"
@@ -161,9 +164,35 @@ func base64Of(name string) string {
 	return base64.StdEncoding.EncodeToString([]byte(name))
 }
 
+// writeJSON writes a value. Other users have chosen some of its texts, and who writes it to a terminal must not have
+// that obey them.
 func writeJSON(w io.Writer, v any) error {
-	e := json.NewEncoder(w)
+	var text bytes.Buffer
+	e := json.NewEncoder(&text)
 	e.SetIndent("", "  ")
 	e.SetEscapeHTML(false)
-	return e.Encode(v)
+	if err := e.Encode(v); err != nil {
+		return err
+	}
+	_, err := w.Write(escaped(text.Bytes()))
+	return err
+}
+
+// escaped returns the JSON with \uXXXX for what is not printable in its texts and what encoding/json leaves as it is:
+// DEL, the control characters from U+0080 on, and those that change the direction or are invisible. Outside of texts there is
+// none of them, so the value is the same.
+func escaped(text []byte) []byte {
+	var b []byte
+	for _, r := range string(text) { // valid UTF-8
+		switch {
+		case r == '\n' || unicode.IsPrint(r):
+			b = utf8.AppendRune(b, r)
+		case r > 0xffff:
+			high, low := utf16.EncodeRune(r)
+			b = fmt.Appendf(b, `\u%04x\u%04x`, high, low)
+		default:
+			b = fmt.Appendf(b, `\u%04x`, r)
+		}
+	}
+	return b
 }

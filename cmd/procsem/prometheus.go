@@ -1,11 +1,13 @@
 package main
 
 import (
+	"encoding/base64"
 	"fmt"
 	"io"
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/procsem/semaphore/internal/engine"
 )
@@ -72,18 +74,29 @@ func writeMetrics(w io.Writer, list []summary) error {
 	return err
 }
 
-// labels tell the semaphores apart. A label's value is Unicode; two names that are none could become the
-// same, and a collector refuses a file that has two samples with the same labels.
+// labels tell the semaphores apart. A label's value is Unicode, and the format has escapes only for three characters: what
+// a terminal might obey is replaced. Two names could become the same by that, and a collector refuses a file that has
+// two samples with the same labels: then there is name_base64 too.
 func labels(s summary) string {
 	text := fmt.Sprintf(`name="%s",kind="%s"`, labelValue(s.Name), s.Kind)
-	if s.Base64 != "" {
-		text += fmt.Sprintf(`,name_base64="%s"`, s.Base64)
+	if visible(s.Name) != s.Name {
+		text += fmt.Sprintf(`,name_base64="%s"`, base64.StdEncoding.EncodeToString([]byte(s.Name)))
 	}
 	return text
+}
+
+// visible returns a name with U+FFFD for what is not valid UTF-8, or cannot be printed; a line break is escaped later.
+func visible(name string) string {
+	return strings.Map(func(r rune) rune {
+		if r == '\n' || unicode.IsPrint(r) {
+			return r
+		}
+		return unicode.ReplacementChar
+	}, strings.ToValidUTF8(name, "\uFFFD"))
 }
 
 var labelEscapes = strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`)
 
 func labelValue(s string) string {
-	return labelEscapes.Replace(strings.ToValidUTF8(s, "\uFFFD"))
+	return labelEscapes.Replace(visible(s))
 }

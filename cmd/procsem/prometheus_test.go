@@ -3,10 +3,13 @@
 package main
 
 import (
+	"encoding/json"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+	"unicode"
 
 	"github.com/procsem/semaphore/internal/engine"
 )
@@ -18,6 +21,9 @@ func TestPrometheusText(t *testing.T) {
 		{Name: "a\\b\"c\nd", Kind: kindRecoverable, Limit: n(4), Free: n(1), Holders: n(2), Waiting: n(0), Held: 1500 * time.Millisecond},
 		{Name: "p", Kind: kindPOSIX, Free: n(7)},
 		{Name: "x\xff", Base64: "eP8=", Kind: kindFlock, Error: "bad"},
+		{Name: "x\x1b", Kind: kindFlock, Error: "bad"}, // a terminal obeys it
+		{Name: "x\u202e", Kind: kindFlock, Error: "bad"},
+		{Name: "x\ufffd", Kind: kindFlock, Error: "bad"}, // as it is
 	}
 	var text strings.Builder
 	if err := writeMetrics(&text, list); err != nil {
@@ -45,6 +51,9 @@ func TestPrometheusText(t *testing.T) {
 		`procsem_readable{name="a\\b\"c\nd",kind="recoverable"} 1` + "\n",
 		`procsem_readable{name="p",kind="posix"} 1` + "\n",
 		`procsem_readable{name="x�",kind="flock",name_base64="eP8="} 0` + "\n",
+		`procsem_readable{name="x�",kind="flock",name_base64="eBs="} 0` + "\n",
+		`procsem_readable{name="x�",kind="flock",name_base64="eOKArg=="} 0` + "\n",
+		`procsem_readable{name="x�",kind="flock"} 0` + "\n",
 	}
 	if !slices.Equal(lines, want) {
 		t.Errorf("got\n%q\nwant\n%q", lines, want)
@@ -52,6 +61,29 @@ func TestPrometheusText(t *testing.T) {
 	text.Reset()
 	if err := writeMetrics(&text, nil); err != nil || text.Len() > 0 {
 		t.Errorf("of nothing: %q, %v", text.String(), err)
+	}
+}
+
+// JSON has nothing that a terminal obeys, and what a parser reads is what was written.
+func TestJSONForTerminals(t *testing.T) {
+	const block = 0x100
+	for first := rune(0); first <= unicode.MaxRune; first += block {
+		var all strings.Builder
+		for r := first; r < first+block; r++ {
+			all.WriteRune(r) // U+FFFD of surrogates
+		}
+		want := map[string]string{"a<&>" + all.String(): "b" + all.String()}
+		var text strings.Builder
+		if err := writeJSON(&text, want); err != nil {
+			t.Fatal(err)
+		}
+		if i := strings.IndexFunc(text.String(), func(r rune) bool { return r != '\n' && !unicode.IsPrint(r) }); i >= 0 {
+			t.Fatalf("%U: %q is written as it is", first, text.String()[i:])
+		}
+		var got map[string]string
+		if err := json.Unmarshal([]byte(text.String()), &got); err != nil || !maps.Equal(got, want) {
+			t.Fatalf("%U: read %q, %v, want %q", first, got, err, want)
+		}
 	}
 }
 

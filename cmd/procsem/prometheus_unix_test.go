@@ -20,7 +20,7 @@ import (
 func TestPrometheus(t *testing.T) {
 	dir := tempDir(t)
 	t.Setenv("SEMAPHORE_DIR", dir)
-	odd := []string{"plain", "with space", `quote"d`, "é", `{a="b"}`, "# HELP x y", "line\nbreak", `back\slash`, `\n`, "not\xffUTF8", "not\xfeUTF8"}
+	odd := []string{"plain", "with space", `quote"d`, "é", `{a="b"}`, "# HELP x y", "line\nbreak", `back\slash`, `\n`, "not\xffUTF8", "not\xfeUTF8", "\x1b[2J", "\x07[2J", "carriage\rreturn", "\u202eright", "\u0085"}
 	var all []string
 	for _, name := range odd {
 		switch got := run(t, "create", "-n", "3", "--", name); {
@@ -52,6 +52,9 @@ func TestPrometheus(t *testing.T) {
 	want := map[string]float64{`procsem_readable[broken recoverable ]`: 0}
 	for _, name := range all {
 		shown, form := strings.ToValidUTF8(name, "\uFFFD"), ""
+		for _, obeyed := range []string{"\x1b", "\x07", "\r", "\u202e", "\u0085"} {
+			shown = strings.ReplaceAll(shown, obeyed, "\uFFFD")
+		}
 		if shown != name {
 			form = base64.StdEncoding.EncodeToString([]byte(name))
 		}
