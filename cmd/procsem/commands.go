@@ -312,7 +312,8 @@ With --idle nothing is taken, and NAME is a recoverable semaphore: procsem ends 
 nobody holds a permit of it or waits for one, at some moment; "procsem run --bg build make"
 several times and then "procsem wait --idle build" waits for all of them ("procsem run
 build make &" may not have begun to wait by then). It looks up to 200 times a second, and
-at least four times.`
+at least four times. If there is no such semaphore when it looks for the first time, that
+is an error (66); if its name is removed later nobody uses the name, and the wait is over.`
 
 func newRoot(inv *invocation) *cobra.Command {
 	root := &cobra.Command{

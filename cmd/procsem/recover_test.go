@@ -16,6 +16,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/procsem/semaphore"
+	"github.com/spf13/cobra"
 )
 
 // hold, a helper, holds a file, prints its process id, and runs until it is killed.
@@ -279,6 +280,31 @@ func TestWaitIdle(t *testing.T) {
 	}
 	if got := run(t, "wait", "--idle", "-w", "0", name); got != (outcome{}) {
 		t.Errorf("nobody holds or waits: %+v", got)
+	}
+}
+
+// Whoever removes the name when nobody uses it any more may come before the next look.
+func TestWaitIdleForRemovedName(t *testing.T) {
+	name, s := newRecoverable(t, 1)
+	if err := s.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	w := &watcher{arrived: make(chan os.Signal)}
+	ended := make(chan error, 1)
+	go func() {
+		inv := &invocation{quiet: true}
+		ended <- inv.awaitIdle(&cobra.Command{}, name, patience{limit: forEver}, w)
+	}()
+	select {
+	case w.arrived <- os.Kill: // none that ends the wait; it is received after the first look
+	case err := <-ended:
+		t.Fatalf("it has ended, %v, though the permit is held", err)
+	}
+	if err := semaphore.Unlink(name); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-ended; err != nil {
+		t.Errorf("the name was removed: %v, want success", err)
 	}
 }
 

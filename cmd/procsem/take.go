@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"time"
 
@@ -96,7 +97,8 @@ func (w *watcher) pause(d time.Duration) error {
 }
 
 // awaitIdle waits until nobody holds a permit of a recoverable semaphore, or waits for one. Nobody is
-// told when that is so, so it looks, at growing intervals.
+// told when that is so, so it looks, at growing intervals. A name that was there at the first look and is
+// removed before the next one, by unlink --idle say, is idle: nobody uses it.
 func (inv *invocation) awaitIdle(cmd *cobra.Command, name string, p patience, w *watcher) error {
 	const shortest, longest = 5 * time.Millisecond, 250 * time.Millisecond
 	start := time.Now()
@@ -106,9 +108,12 @@ func (inv *invocation) awaitIdle(cmd *cobra.Command, name string, p patience, w 
 	}
 	t := inv.speak(cmd, name, 1, idleScene)
 	defer t.end()
+	seen := false
 	for pause := shortest; ; pause = min(2*pause, longest) {
 		o, err := observe(name)
 		switch {
+		case seen && errors.Is(err, fs.ErrNotExist):
+			return nil
 		case err != nil:
 			return err
 		case !o.Recoverable:
@@ -116,6 +121,7 @@ func (inv *invocation) awaitIdle(cmd *cobra.Command, name string, p patience, w 
 		case len(o.Handles) == 0:
 			return nil
 		}
+		seen = true
 		if held, by := l.holds(o); held > 0 {
 			return &failure{statusDeadlock, fmt.Errorf("%q is held by %s, for which this procsem runs: it would wait for itself for ever; wait outside of it", name, by)}
 		}
