@@ -86,6 +86,14 @@ func lineageOf(name string) lineage {
 	return lineage{handles, handedToUs(name)}
 }
 
+// without says how procsem is called where it is none that the caller waits for: without the descriptor.
+func (l lineage) without() string {
+	if l.fd < 0 {
+		return ""
+	}
+	return fmt.Sprintf("; of a command that is not waited for, close the descriptor: procsem ... %d>&-", l.fd)
+}
+
 func (l lineage) empty() bool { return len(l.handles) == 0 && l.fd < 0 }
 
 // holds returns how many permits it holds, and says who that is.
@@ -140,5 +148,5 @@ func selfDeadlock(s *semaphore.Semaphore, k int) error {
 	if k != permits.All {
 		remedy += fmt.Sprintf(", or raise the limit: procsem resize %s %d", s.Name(), held+k)
 	}
-	return &failure{statusDeadlock, fmt.Errorf("%s held by %s, for which this procsem runs%s: it would wait for itself for ever; %s", what, by, wanted, remedy)}
+	return &failure{statusDeadlock, fmt.Errorf("%s held by %s, for which this procsem runs%s: it would wait for itself for ever; %s%s", what, by, wanted, remedy, l.without())}
 }

@@ -18,6 +18,9 @@ func TestSelfDeadlockWithLock(t *testing.T) {
 		says   string
 	}{
 		"run within lock":             {lock + `procsem run NAME true`, 70, `the only permit of "NAME" is held by descriptor 9, for which`},
+		"the way out":                 {lock + `procsem run NAME true`, 70, "not waited for, close the descriptor: procsem ... 9>&-"},
+		"the way out of idle":         {lock + `procsem wait --idle NAME`, 70, "procsem ... 9>&-"},
+		"not waited for":              {lock + `procsem run NAME true 9>&- & procsem unlock --fd 9 NAME; wait $! && exit 7`, 7, ""},
 		"run -w within lock":          {lock + `procsem run -w 5 NAME true`, 70, "would wait for itself"},
 		"run -w 0 within lock":        {lock + `procsem run -w 0 NAME true`, 75, "no permit"},
 		"all within lock":             {`procsem create -n 3 NAME; ` + lock + `procsem run -k all NAME true`, 70, `1 of the 3 permits`},

@@ -39,7 +39,7 @@ const statusHelp = `EXIT STATUS:
 65 - not a semaphore, a damaged one, or one of the other kind; create --from: a wrong line
 66 - no such semaphore, no directory SEMAPHORE_DIR, or no FILE
 69 - not supported on this system, or on a network or FUSE filesystem
-70 - it would wait for itself: all permits are held by what runs it (PROCSEM_HELD)
+70 - it would wait for itself: so many permits are held by what runs it (PROCSEM_HELD)
 71 - any other error, most of them the operating system's
 73 - create --exclusive: the semaphore exists
 75 - gave up waiting for a permit (-E sets another status); unlink: it is in use

@@ -123,7 +123,7 @@ func (inv *invocation) awaitIdle(cmd *cobra.Command, name string, p patience, w 
 		}
 		seen = true
 		if held, by := l.holds(o); held > 0 {
-			return &failure{statusDeadlock, fmt.Errorf("%q is held by %s, for which this procsem runs: it would wait for itself for ever; wait outside of it", name, by)}
+			return &failure{statusDeadlock, fmt.Errorf("%q is held by %s, for which this procsem runs: it would wait for itself for ever; wait outside of it%s", name, by, l.without())}
 		}
 		if p.limit != forEver {
 			left := p.limit - time.Since(start)
