@@ -137,8 +137,11 @@ command's own status is not told to anybody. Its input and output are procsem's,
 instead of a terminal its input is /dev/null. It has a session of its own: neither Ctrl-C
 nor the end of the terminal or of the shell ends it. A second procsem, in that session,
 gives the permit back when the command has ended. Until the command has started a signal
-to procsem ends both, and so does SIGKILL. Not on Windows; there is "start /b procsem run
-...", without --bg.
+to procsem ends both, and so does SIGKILL. While it waits nothing is drawn, also on a
+terminal: -v says in lines what it waits for. A pipe gets its end only when the command,
+which has it too, has ended: "x=$(procsem run --bg build make)", "procsem run --bg build
+make | cat" and ssh wait for that, unless there is ">/dev/null 2>&1 </dev/null". Not on
+Windows; there is "start /b procsem run ...", without --bg.
 
 HOW LONG:
 
