@@ -47,6 +47,9 @@ func (all holdings) takeEvery(main *semaphore.Semaphore, every time.Duration, p 
 			if rest.limit != forEver && left > rest.limit {
 				return p.tooEarly(main.Name(), every, left)
 			}
+			if err := all.neverCome(rest); err != nil {
+				return err // now, and not when it is time
+			}
 			t.turnTo(main.Name(), 1, 0)
 			t.start.Store(time.Now().Add(left).Unix())
 			if err := w.pause(min(left, time.Second)); err != nil {

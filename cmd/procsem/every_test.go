@@ -104,6 +104,27 @@ func TestEveryWaits(t *testing.T) {
 	}
 }
 
+// One that would wait for itself when it is time says so before.
+func TestEveryWithinItself(t *testing.T) {
+	name := newName(t)
+	command := helperCommand(t, "exit", "7")
+	if got := run(t, append([]string{"run", "--every", "1h", name, "--"}, command...)...); got.status != 7 {
+		t.Fatal(got)
+	}
+	within := func(flags ...string) outcome {
+		t.Helper()
+		outer := append([]string{"run", name, "--"}, helperCommand(t, "procsem")...)
+		return run(t, append(append(append(append(outer, "run"), flags...), name, "--"), command...)...)
+	}
+	if got := within("--every", "1h"); got.status != statusDeadlock || !strings.Contains(got.stderr, "would wait for itself") {
+		t.Errorf("got %+v, want status 70 at once", got)
+	}
+	if got := within("--every", "1h", "-w", "0"); got.status != statusTempFail {
+		t.Errorf("-w 0: %+v, want status 75", got)
+	}
+	checkValue(t, name, 1)
+}
+
 // A command that is not there uses no start up.
 func TestEveryOfMissingCommand(t *testing.T) {
 	name := newName(t)

@@ -92,18 +92,26 @@ func (all holdings) open(inv *invocation, cmd *cobra.Command, p patience, w *wat
 // take takes the permits, or says why not. What it has taken by then is given back by end.
 func (all holdings) take(p patience, w *watcher, t *teller) error {
 	start := time.Now()
-	if p.limit != 0 {
-		// None is taken if one of them will never come.
-		for _, h := range all {
-			if err := selfDeadlock(h.s, h.k); err != nil {
-				return err
-			}
-		}
+	if err := all.neverCome(p); err != nil {
+		return err // none is taken
 	}
 	for _, h := range all {
 		t.turnTo(h.name, h.k, h.opened)
 		var err error
 		if h.permit, err = take(h.s, h.k, p.after(start), w); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// neverCome returns an error if some of the permits will never come, and would be waited for.
+func (all holdings) neverCome(p patience) error {
+	if p.limit == 0 {
+		return nil
+	}
+	for _, h := range all {
+		if err := selfDeadlock(h.s, h.k); err != nil {
 			return err
 		}
 	}
