@@ -1,6 +1,7 @@
 package main
 
 import (
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -36,5 +37,38 @@ func TestBackgroundIsApartFromTerminal(t *testing.T) {
 		}
 		kill(t, command)
 		eventually(t, "the permit is back", func() bool { return valueOf(t, name) == 1 })
+	}
+}
+
+// The procsem in the background is the same program, also if that has been removed, or replaced by another one, meanwhile.
+func TestBackgroundOfReplacedProgram(t *testing.T) {
+	program, err := os.ReadFile(self(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, meanwhile := range []string{`rm "$1"`, `rm "$1"; cp /bin/false "$1"`} {
+		name, path := newName(t), filepath.Join(t.TempDir(), "procsem")
+		if err := os.WriteFile(path, program, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		cmd := procsemCommand(t)
+		cmd.Path, cmd.Args = "/bin/sh", []string{"sh", "-c", `exec 3<"$1"; ` + meanwhile + `; exec /proc/self/fd/3 run --bg "$2" -c "echo started"`, "sh", path, name}
+		if got := runCmd(t, cmd); got != (outcome{stdout: "started\n"}) {
+			t.Errorf("%s: got %+v", meanwhile, got)
+		}
+		eventually(t, "the permit is back", func() bool { return valueOf(t, name) == 1 })
+	}
+}
+
+// With too few descriptors the error says how to get more, whether their limit is below the number that is needed or all
+// below it are in use.
+func TestBackgroundWithoutDescriptors(t *testing.T) {
+	for _, how := range []string{"ulimit -n 10", "ulimit -n 11", "ulimit -n 11; exec 3</dev/null 4</dev/null"} {
+		cmd := procsemCommand(t)
+		cmd.Path, cmd.Args = "/bin/sh", []string{"sh", "-c", how + `; exec "$1" run --bg "$2" true`, "sh", self(t), newName(t)}
+		got := runCmd(t, cmd)
+		if got.status != statusOSErr || !isOneLine(got.stderr) || !strings.Contains(got.stderr, "ulimit -n) is too low: ") {
+			t.Errorf("%s: got %+v, want status 71 and a line with the remedy", how, got)
+		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"runtime"
 	"strconv"
 	"sync"
 	"syscall"
@@ -32,7 +33,8 @@ const canDetach = true
 const backgroundVariable = "PROCSEM_BACKGROUND"
 
 // What the one in the background says. If the last word before its end is closed is another than started or execs, the
-// command has not started.
+// command has not started. After execs it may not have either: of a procsem that is killed between that word and the exec
+// nobody is left to say so, and the one in front ends with 0.
 const (
 	hears   = 'h' // signals
 	started = 's'
@@ -122,7 +124,7 @@ func (l *link) say(word byte) {
 func (inv *invocation) detach(w *watcher) error {
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM, 0)
 	if err != nil {
-		return os.NewSyscallError("socketpair", err)
+		return noDescriptor("socketpair", "procsem in the background inherits a socket", err)
 	}
 	conn := socketFile(fds[0])
 	defer conn.Close()
@@ -135,7 +137,7 @@ func (inv *invocation) detach(w *watcher) error {
 	background, err := inv.startBackground(theirs)
 	unix.Close(theirs) // or its end would not be noticed
 	if err != nil {
-		return fmt.Errorf("procsem could not be started in the background: %w", err)
+		return &failure{statusOSErr, fmt.Errorf("procsem could not be started in the background: %w", err)}
 	}
 	words := make(chan byte)
 	go func() {
@@ -190,12 +192,12 @@ func frontEnd(background *exec.Cmd, sent os.Signal, runs bool) error {
 		return commandStatus(state.ExitCode()) // it has said why
 	default:
 		sig := state.Sys().(syscall.WaitStatus).Signal()
-		return &failure{statusSignal + int(sig), fmt.Errorf("the procsem in the background was killed before the command had started (%v)", sig)}
+		return &failure{statusSignal + int(sig), fmt.Errorf("the procsem in the background was killed before it said that the command had started (%v)", sig)}
 	}
 }
 
 func (inv *invocation) startBackground(link int) (*exec.Cmd, error) {
-	self, err := os.Executable()
+	self, err := ownProgram()
 	if err != nil {
 		return nil, err
 	}
@@ -209,6 +211,24 @@ func (inv *invocation) startBackground(link int) (*exec.Cmd, error) {
 	}
 	background.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	return background, background.Start()
+}
+
+// ownProgram returns a path of the program that runs. Under its name there may be another one meanwhile, or none; on Linux it
+// is still there by a link of the kernel, which is not used otherwise as ps would then show the process as "exe".
+func ownProgram() (string, error) {
+	path, err := os.Executable()
+	if err != nil || runtime.GOOS != "linux" {
+		return path, err
+	}
+	const ours = "/proc/self/exe"
+	program, err := os.Stat(ours)
+	if err != nil {
+		return path, nil
+	}
+	if named, err := os.Stat(path); err != nil || !os.SameFile(named, program) {
+		return ours, nil
+	}
+	return path, nil
 }
 
 // isOurTerminal reports whether a file is the terminal of our session.

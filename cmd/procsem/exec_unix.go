@@ -123,13 +123,18 @@ func inheritLock(s *semaphore.Semaphore) (done func(), err error) {
 // inheritable returns a descriptor of the same open file, which the next program gets.
 func inheritable(of uintptr, why string) (fd int, err error) {
 	fd, err = unix.FcntlInt(of, unix.F_DUPFD, leastLockDescriptor)
-	switch {
-	case err == unix.EINVAL:
-		err = fmt.Errorf("the limit of open files (ulimit -n) is too low: %s, as number %d or above", why, leastLockDescriptor)
-	case err != nil:
-		err = fmt.Errorf("%s: %w", why, os.NewSyscallError("fcntl", err))
+	return fd, noDescriptor("fcntl", why, err)
+}
+
+// noDescriptor is the error of a system call that was to make a descriptor for the next program, nil if err is.
+func noDescriptor(call, why string, err error) error {
+	switch err {
+	case nil:
+		return nil
+	case unix.EINVAL, unix.EMFILE: // the limit is below the number that is asked for, or all are in use
+		return fmt.Errorf("the limit of open files (ulimit -n) is too low: %s, as number %d or above", why, leastLockDescriptor)
 	}
-	return fd, err
+	return fmt.Errorf("%s: %w", why, os.NewSyscallError(call, err))
 }
 
 // isShortage reports whether an error in starting a command is that of a system, or a
