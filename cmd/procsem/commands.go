@@ -506,7 +506,7 @@ func conflictStatus(cmd *cobra.Command) {
 // speech adds the flags of commands that wait.
 func speech(cmd *cobra.Command) {
 	cmd.Flags().BoolP(verboseFlag, "v", false, "say in whole lines, also where there is no terminal, for whom it waits")
-	quiet(cmd, "do not say for whom it waits, nor that it has given up, and print no notices: errors only")
+	quiet(cmd, "do not say for whom it waits, nor that it has given up, and print no notices: errors only, and that the name was removed")
 }
 
 func quiet(cmd *cobra.Command, usage string) { cmd.Flags().BoolP(quietFlag, "q", false, usage) }
@@ -698,7 +698,7 @@ func (inv *invocation) create(cmd *cobra.Command, args []string) error {
 		inv.noticeExists(name, before, before)
 		return nil
 	case existed && o.posix:
-		complain(inv.notices, "%s exists: its value and mode stand", s.Name())
+		complain(inv.notices, "%s exists: its value and mode stand", printable(s.Name()))
 		return s.Close()
 	case existed:
 		defer s.Close()
@@ -716,9 +716,9 @@ func (inv *invocation) create(cmd *cobra.Command, args []string) error {
 // noticeExists prints what create has changed of a recoverable semaphore.
 func (inv *invocation) noticeExists(name string, before, limit int) {
 	if before != 0 && before != limit {
-		complain(inv.notices, "%s exists: its limit was %d and is %d now, and its mode stands", name, before, limit)
+		complain(inv.notices, "%s exists: its limit was %d and is %d now, and its mode stands", printable(name), before, limit)
 	} else {
-		complain(inv.notices, "%s exists: its limit is %d, and its mode stands", name, limit)
+		complain(inv.notices, "%s exists: its limit is %d, and its mode stands", printable(name), limit)
 	}
 }
 
@@ -743,10 +743,10 @@ func (inv *invocation) noticeMode(cmd *cobra.Command, s *semaphore.Semaphore, mo
 	}
 	whole := engine.BothOrNeither(mode)
 	if whole != mode {
-		complain(inv.notices, "%s: of the mode %04o it has %04o at most: the group, and others, get the rights to read and to write only together", s.Name(), mode, whole)
+		complain(inv.notices, "%s: of the mode %04o it has %04o at most: the group, and others, get the rights to read and to write only together", printable(s.Name()), mode, whole)
 	}
 	if left := engine.BothOrNeither(whole &^ mask); left != whole {
-		complain(inv.notices, "%s: the umask, %04o, has left %04o of the mode %04o; \"umask 0\" before procsem leaves all of it", s.Name(), mask, left, whole)
+		complain(inv.notices, "%s: the umask, %04o, has left %04o of the mode %04o; \"umask 0\" before procsem leaves all of it", printable(s.Name()), mask, left, whole)
 	}
 }
 

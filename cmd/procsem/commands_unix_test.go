@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"unicode"
 
 	"github.com/procsem/semaphore"
 	"github.com/procsem/semaphore/internal/names"
@@ -175,4 +176,39 @@ func TestJSONOfNameThatIsNotUTF8(t *testing.T) {
 	if got := run(t, "unlink", "--base64", "?"); got.status != statusUsage || !isOneLine(got.stderr) {
 		t.Errorf("%+v, want status 64", got)
 	}
+}
+
+// Nothing that procsem says has what a terminal obeys, whatever is in a name or a path.
+func TestMessagesAreHarmless(t *testing.T) {
+	const obeyed = "\x1b[2J\r\u202e\u0085\xff"
+	dir := tempDir(t)
+	procsem := func(args ...string) string {
+		cmd := procsemCommand(t, args...)
+		cmd.Env = append(cmd.Env, "SEMAPHORE_DIR="+dir)
+		got := runCmd(t, cmd)
+		if got.stdout != "" || got.stderr != "" && !isOneLine(got.stderr) || strings.ContainsFunc(strings.TrimSuffix(got.stderr, "\n"), func(r rune) bool { return r == unicode.ReplacementChar || !unicode.IsPrint(r) }) {
+			t.Errorf("%q: it said %q", args, got.stderr)
+		}
+		return got.stderr
+	}
+	if said := procsem("create", obeyed); strings.Contains(said, "byte sequence") {
+		t.Skip("this system has no such names")
+	}
+	for _, args := range [][]string{
+		{"create", "-n", "2", obeyed},
+		{"run", "-n", "3", obeyed, "/" + obeyed},
+		{"run", "--posix", obeyed, "true"},
+		{"wait", obeyed},
+		{"show", obeyed + "none"},
+		{"create", "--from", dir + obeyed},
+		{"create", "-n", obeyed, "x"},
+		{"run", obeyed, "-" + obeyed},
+		{obeyed},
+	} {
+		if procsem(args...) == "" {
+			t.Errorf("%q: it said nothing", args)
+		}
+	}
+	dir += obeyed
+	procsem("run", "x", "true")
 }

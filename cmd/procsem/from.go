@@ -223,9 +223,9 @@ func (inv *invocation) make(l listedLine) error {
 	}
 	switch {
 	case before != limit && before != 0:
-		complain(inv.notices, "%s: %s exists: its limit was %d and is %d now", l.at, l.name, before, limit)
+		complain(inv.notices, "%s: %s exists: its limit was %d and is %d now", l.at, printable(l.name), before, limit)
 	case limit != l.limit:
-		complain(inv.notices, "%s: %s exists: procsem resize has set its limit to %d, which stands", l.at, l.name, limit)
+		complain(inv.notices, "%s: %s exists: procsem resize has set its limit to %d, which stands", l.at, printable(l.name), limit)
 	}
 	path, err := pathOf(l.name)
 	if err != nil {
@@ -236,10 +236,10 @@ func (inv *invocation) make(l listedLine) error {
 		return err
 	}
 	if mode := info.Mode().Perm(); canSetOwner && mode != l.mode {
-		complain(inv.notices, "%s: %s exists: its mode, %04o, stands; to make a new one: procsem unlink %[2]s", l.at, l.name, mode)
+		complain(inv.notices, "%s: %s exists: its mode, %04o, stands; to make a new one: procsem unlink %[2]s", l.at, printable(l.name), mode)
 	}
 	if is := ownerOf(info); canSetOwner && !l.isFor(is) {
-		complain(inv.notices, "%s: %s exists: it belongs to user %d and group %d, who stay its owners; to make a new one: procsem unlink %[2]s", l.at, l.name, is.UID, is.GID)
+		complain(inv.notices, "%s: %s exists: it belongs to user %d and group %d, who stay its owners; to make a new one: procsem unlink %[2]s", l.at, printable(l.name), is.UID, is.GID)
 	}
 	return nil
 }

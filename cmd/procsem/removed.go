@@ -21,7 +21,8 @@ type nameWatch struct {
 }
 
 // watchName watches s for as long as the process of run has it: it warns within a second
-// of the removal, and once more at the end, when what the limit was for is to be judged.
+// of the removal, and once more at the end, when what the limit was for is to be judged. That is no notice, but a failure of
+// the limit: it is said with -q, too.
 func (inv *invocation) watchName(s *semaphore.Semaphore) (end func()) {
 	path := fileOf(s)
 	if path == "" {
@@ -32,14 +33,17 @@ func (inv *invocation) watchName(s *semaphore.Semaphore) (end func()) {
 	if w.first, err = statFile(path); err != nil && (kindOf(s) == kindPOSIX || !errors.Is(err, fs.ErrNotExist)) {
 		return func() {} // the file is another libc's, or cannot be seen
 	}
-	stop, stopped, notices := make(chan struct{}), make(chan struct{}), inv.notices
+	stop, stopped, to := make(chan struct{}), make(chan struct{}), inv.notices
+	if inv.quiet {
+		to = inv.stderr
+	}
 	go func() {
 		defer close(stopped)
 		tick := time.NewTicker(time.Second)
 		defer tick.Stop()
 		for {
 			if w.removed() {
-				complain(notices, "%s was removed (%s): from now on others get another semaphore of that name, beside this one", s.Name(), path)
+				complain(to, "%s was removed (%s): from now on others get another semaphore of that name, beside this one", printable(s.Name()), path)
 				return
 			}
 			select {
@@ -53,7 +57,7 @@ func (inv *invocation) watchName(s *semaphore.Semaphore) (end func()) {
 		close(stop)
 		<-stopped
 		if w.removed() {
-			complain(inv.notices, "%s had been removed before procsem ended: more than its limit may have run at a time", s.Name())
+			complain(to, "%s had been removed before procsem ended: more than its limit may have run at a time", printable(s.Name()))
 		}
 	}
 }

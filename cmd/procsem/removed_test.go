@@ -31,6 +31,7 @@ func TestRemovedName(t *testing.T) {
 	}{
 		{"removed", nil, "unix", remove},
 		{"replaced", nil, "unix", replace},
+		{"removed with -q", []string{"-q"}, "unix", remove},
 		{"removed by unlink", nil, "", func(name string) error { return semaphore.Unlink(name) }},
 		{"removed posix", []string{"--posix"}, "linux", func(name string) error { return os.Remove(filepath.Join(names.GlibcDir, names.Glibc+name)) }},
 	} {

@@ -226,14 +226,14 @@ func permitsOf(cmd *cobra.Command, o opener) (int, error) {
 func (inv *invocation) noticeLimit(s *semaphore.Semaphore, existed bool, asked int, option string) {
 	if kindOf(s) == kindRecoverable {
 		if limit, err := s.Limit(); err == nil && limit != asked {
-			complain(inv.notices, "%s: procsem resize has set its limit to %d, %s is not used", s.Name(), limit, option)
+			complain(inv.notices, "%s: procsem resize has set its limit to %d, %s is not used", printable(s.Name()), limit, option)
 		}
 	} else if existed {
 		free := ""
 		if n, err := s.Value(); err == nil {
 			free = fmt.Sprintf(" (%d free now)", n)
 		}
-		complain(inv.notices, "%s exists: its value stands%s, %s is not used", s.Name(), free, option)
+		complain(inv.notices, "%s exists: its value stands%s, %s is not used", printable(s.Name()), free, option)
 	}
 }
 

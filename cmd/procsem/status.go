@@ -6,7 +6,10 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"strconv"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/procsem/semaphore"
 	"github.com/procsem/semaphore/internal/exitsignal"
@@ -174,5 +177,19 @@ func blameDirectory(err error) error {
 // complain prints a message of procsem, as one line.
 func complain(stderr io.Writer, format string, args ...any) {
 	message := strings.ReplaceAll(fmt.Sprintf(format, args...), "\n", "; ") // of errors.Join
-	fmt.Fprintf(stderr, "procsem: %s\n", message)
+	fmt.Fprintf(stderr, "procsem: %s\n", disarmed(message))
+}
+
+// disarmed writes what a terminal might obey, in names and paths that others have chosen, as in Go.
+func disarmed(s string) string {
+	var b strings.Builder
+	for len(s) > 0 {
+		r, size := utf8.DecodeRuneInString(s)
+		char := s[:size]
+		if s = s[size:]; !unicode.IsPrint(r) || r == utf8.RuneError {
+			char = strings.Trim(strconv.Quote(char), `"`)
+		}
+		b.WriteString(char)
+	}
+	return b.String()
 }
