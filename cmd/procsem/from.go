@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/user"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -123,6 +124,9 @@ func bare(err error) error {
 
 // parseLine reads the words NAME LIMIT [MODE [OWNER[:GROUP]]].
 func parseLine(words []string) (o opener, err error) {
+	if i := slices.IndexFunc(words, func(word string) bool { return strings.HasPrefix(word, "#") }); i >= 2 {
+		return o, fmt.Errorf("%q after the LIMIT: comments are on lines of their own", words[i])
+	}
 	if len(words) < 2 || len(words) > 4 {
 		return o, fmt.Errorf("%d words; NAME LIMIT [MODE [OWNER[:GROUP]]] is allowed", len(words))
 	}

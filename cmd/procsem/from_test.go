@@ -93,6 +93,9 @@ func TestCreateFromWrongLines(t *testing.T) {
 	for line, says := range map[string]string{
 		"a":                             "1 words; NAME LIMIT [MODE [OWNER[:GROUP]]] is allowed",
 		"a 1 0600 x y":                  "5 words;",
+		"a 1 # why":                     `"#" after the LIMIT: comments are on lines of their own`,
+		"a 1 0600 #why so":              `"#why" after the LIMIT: comments are on lines of their own`,
+		"a #1":                          `LIMIT "#1"`,
 		"a b":                           `LIMIT "b": a whole number from 1 to 65535`,
 		"a 0":                           `LIMIT "0"`,
 		"a 65536":                       `LIMIT "65536"`,

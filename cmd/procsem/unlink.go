@@ -28,7 +28,9 @@ could not. With --idle the names of all recoverable semaphores are removed that 
 has open and that the caller may remove, and printed. POSIX semaphores stay: scripts
 use them by "procsem wait" and "procsem post" with nobody having them open in between.
 A limit that "procsem resize" has set, a mode, and the time of the last start of "run
---every" are gone with the name: the next start is at once.
+--every" are gone with the name: the next start is at once. By root, --idle also removes
+what "create --from" has made at boot; the next user of such a name then makes it with an
+owner and mode of its own, so run "create --from" again ("systemctl reload procsem").
 
 On Windows the name of a POSIX semaphore cannot be removed while a process has it
 open, and is gone by itself after that.`
