@@ -228,7 +228,7 @@ kind, and name_base64 also if the name has characters that a terminal might obey
 there is U+FFFD; without samples of what is not known. A collector must not read half a
 file, so write another one first:
 
-   procsem list --prometheus >procsem.prom.new && mv procsem.prom.new procsem.prom
+   procsem list --prometheus >new && mv new procsem.prom
 
 ` + statusHelp
 
@@ -373,13 +373,13 @@ func newRoot(inv *invocation) *cobra.Command {
 	resize.Flags().Bool(defaultFlag, false, "take back what resize has set: the limit stays, and the next -n is used again")
 
 	wait := &cobra.Command{Use: "wait [options] NAME\nprocsem wait --idle [options] NAME",
-		Short: "take a permit of a POSIX semaphore and keep it; or wait until nobody uses a recoverable one", Long: waitHelp, RunE: inv.wait}
+		Short: "take a permit of a POSIX semaphore; or wait until a name is idle", Long: waitHelp, RunE: inv.wait}
 	wait.Flags().Bool(idleFlag, false, "take nothing: wait until nobody holds a permit of a recoverable semaphore or waits for one")
 	timeout(wait)
 	conflictStatus(wait)
 	speech(wait)
 
-	try := &cobra.Command{Use: "try [options] NAME", Short: "take a permit of a POSIX semaphore and keep it, if one is free now",
+	try := &cobra.Command{Use: "try [options] NAME", Short: "take a permit of a POSIX semaphore, if one is free now",
 		Long: "The permit stays taken when procsem ends; post adds one.", RunE: inv.try}
 	conflictStatus(try)
 	quiet(try, "do not say so if none is free")
@@ -400,6 +400,7 @@ func newRoot(inv *invocation) *cobra.Command {
 	root.AddCommand(lockCommands(inv)...)
 	for _, c := range root.Commands() {
 		c.DisableFlagsInUseLine = true
+		c.Flags().SortFlags = false // the most common ones come first
 		c.ValidArgsFunction = completeNames
 		c.Flags().VisitAll(func(f *pflag.Flag) {
 			complete := cobra.NoFileCompletions
@@ -430,9 +431,11 @@ func newRun(inv *invocation) *cobra.Command {
 	run.Flags().SetInterspersed(false) // what follows NAME is the command's
 	limit(run, "", "at most `N` at a time: a number, or 50%, +0 or -1 of the processors (default: the limit that exists, else 1)")
 	run.Flags().StringP(permitsFlag, "k", "1", "hold `K` permits at once, 1 to the limit, or all of them (\"all\")")
-	run.Flags().StringArray(alsoFlag, nil, "hold a permit of the semaphore `NAME[=N]` as well, at most N at a time; may be repeated")
 	timeout(run)
 	conflictStatus(run)
+	run.Flags().StringP(shellFlag, "c", "", "run `LINE` by sh -c (Windows: cmd /c), instead of a command; also after NAME")
+	speech(run)
+	run.Flags().StringArray(alsoFlag, nil, "hold a permit of the semaphore `NAME[=N]` as well, at most N at a time; may be repeated")
 	mode(run)
 	run.Flags().String(labelFlag, "", "tell whoever looks (procsem show) what this is: `TEXT` of at most 32 bytes")
 	run.Flags().BoolP(closeFlag, "o", false, "do not pass the lock on to the command (Windows: let it outlive procsem): if procsem is killed the permit comes back at once")
@@ -441,9 +444,7 @@ func newRun(inv *invocation) *cobra.Command {
 	run.Flags().Bool(bgFlag, false, "return when the command has its permit and has started, and let it run in the background (not on Windows)")
 	run.Flags().String(maxHoldFlag, "", "end the command by SIGTERM (Windows: kill it) when it has had the permit for `TIME`; the status is then 124")
 	run.Flags().String(killAfterFlag, "", "and by SIGKILL if it runs on for `TIME` after that")
-	run.Flags().StringP(shellFlag, "c", "", "run `LINE` by sh -c (Windows: cmd /c), instead of a command; also after NAME")
 	posix(run)
-	speech(run)
 	return run
 }
 

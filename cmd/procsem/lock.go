@@ -48,7 +48,7 @@ func lockCommands(inv *invocation) []*cobra.Command {
 	path := &cobra.Command{Use: "path [options] NAME", Short: "print the path of a recoverable semaphore's file, for lock", Long: pathHelp, RunE: inv.path}
 	limit(path, "", "of a new semaphore, `N` permits (default: 1)")
 	mode(path)
-	lock := &cobra.Command{Use: "lock --fd FD [options] NAME", Short: "take a permit for a shell script that has the semaphore's file open", Long: lockHelp, RunE: inv.lock}
+	lock := &cobra.Command{Use: "lock --fd FD [options] NAME", Short: "take a permit for a shell script that has the file open", Long: lockHelp, RunE: inv.lock}
 	descriptor(lock)
 	limit(lock, "", "at most `N` at a time (default: the limit that exists)")
 	timeout(lock)

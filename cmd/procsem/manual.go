@@ -20,7 +20,7 @@ import (
 // indent is before the lines of examples.
 const indent = "   "
 
-// helpWidth is the width of the options' descriptions in columns, as of the texts above them.
+// helpWidth is the width of what --help prints, in columns.
 const helpWidth = 80
 
 // printHelp prints what --help shows.
@@ -28,7 +28,7 @@ func printHelp(cmd *cobra.Command, _ []string) {
 	w := cmd.OutOrStdout()
 	fmt.Fprintf(w, "%s - %s\n\n%s\n", cmd.CommandPath(), cmd.Short, usage(cmd, indent))
 	if cmd.Long != "" {
-		fmt.Fprintf(w, "\n%s\n", cmd.Long)
+		fmt.Fprintf(w, "\n%s\n", filled(cmd.Long))
 	}
 	if cmd.HasAvailableSubCommands() {
 		fmt.Fprint(w, "\nCOMMANDS:\n\n")
@@ -39,6 +39,55 @@ func printHelp(cmd *cobra.Command, _ []string) {
 		}
 	}
 	fmt.Fprintf(w, "\nOPTIONS:\n\n%s", cmd.Flags().FlagUsagesWrapped(helpWidth))
+}
+
+// filled returns a text of --help with lines of helpWidth. What is indented stays as it is, and what is a list a list.
+func filled(text string) string {
+	paragraphs := strings.Split(text, "\n\n")
+	for i, p := range paragraphs {
+		switch {
+		case strings.HasPrefix(p, indent):
+		case isList(p):
+			lines := strings.Split(p, "\n")
+			for i, line := range lines {
+				lines[i] = wrapped(line, strings.Repeat(" ", strings.Index(line, listDash)+len(listDash)))
+			}
+			paragraphs[i] = strings.Join(lines, "\n")
+		default:
+			paragraphs[i] = wrapped(p, "")
+		}
+	}
+	return strings.Join(paragraphs, "\n\n")
+}
+
+// wrapped breaks a paragraph into lines; those after the first one begin with hanging.
+func wrapped(paragraph, hanging string) string {
+	var b strings.Builder
+	width := 0
+	for i, word := range strings.Fields(paragraph) {
+		n := columnsOf(word)
+		switch {
+		case i == 0:
+		case width+1+n > helpWidth:
+			b.WriteString("\n" + hanging)
+			width = len(hanging)
+		default:
+			b.WriteString(" ")
+			width++
+		}
+		b.WriteString(word)
+		width += n
+	}
+	return b.String()
+}
+
+// listDash is between an exit status and what it means, in a list of them.
+const listDash = " - "
+
+func isList(paragraph string) bool {
+	first, _, _ := strings.Cut(paragraph, "\n")
+	_, meaning, _ := strings.Cut(first, listDash)
+	return meaning != ""
 }
 
 // usage returns the lines that show how a command is called.
@@ -119,10 +168,10 @@ var shells = []string{"bash", "zsh", "fish", "powershell"}
 func completion() *cobra.Command {
 	return &cobra.Command{
 		Use:   "completion SHELL",
-		Short: "print a script by which a shell completes commands and names",
+		Short: "print a script by which a shell completes names",
 		Long: `SHELL is bash, zsh, fish or powershell. In a shell that runs:
 
-   bash        source <(procsem completion bash)     (with the package bash-completion)
+   bash        source <(procsem completion bash)     (with bash-completion)
    zsh         source <(procsem completion zsh)      (after compinit)
    fish        procsem completion fish | source
    PowerShell  procsem completion powershell | Out-String | Invoke-Expression
@@ -224,14 +273,14 @@ func printText(w io.Writer, text string) {
 	for _, paragraph := range strings.Split(text, "\n\n") {
 		lines := strings.Split(paragraph, "\n")
 		first := lines[0]
-		switch _, status, isStatus := strings.Cut(first, " - "); {
+		switch {
 		case strings.HasSuffix(first, ":") && strings.ToUpper(first) == first:
 			fmt.Fprintf(w, ".SH %s\n", roff(strings.TrimSuffix(first, ":")))
 		case strings.HasPrefix(first, indent):
 			fmt.Fprintf(w, ".RS\n.nf\n%s\n.fi\n.RE\n", roff(strings.ReplaceAll(paragraph[len(indent):], "\n"+indent, "\n")))
-		case isStatus && status != "":
+		case isList(paragraph):
 			for _, line := range lines {
-				status, meaning, _ := strings.Cut(line, " - ")
+				status, meaning, _ := strings.Cut(line, listDash)
 				fmt.Fprintf(w, ".TP\n%s\n%s\n", roff(status), roff(meaning))
 			}
 		default:
