@@ -255,3 +255,23 @@ func TestSignalForCommandInBackground(t *testing.T) {
 	}
 	eventually(t, "the command has ended", func() bool { return valueOf(t, s.Name()) == 1 })
 }
+
+// A wait in the background is not drawn, but said with -v.
+func TestBackgroundSpeaks(t *testing.T) {
+	t.Parallel()
+	_, s := newRecoverable(t, 1)
+	if err := s.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	front, _, said := startWaitingBackground(t, s, "-v")
+	eventually(t, "it says for whom it waits", func() bool {
+		return strings.HasPrefix(said(), "procsem: "+s.Name()+": waiting, 1st of 1, for ")
+	})
+	if err := s.Post(); err != nil {
+		t.Fatal(err)
+	}
+	if got := wait(t, front); got.status != 0 {
+		t.Errorf("got %+v and %q", got, said())
+	}
+	eventually(t, "the command has ended", func() bool { return valueOf(t, s.Name()) == 1 })
+}
