@@ -435,6 +435,7 @@ func newRun(inv *invocation) *cobra.Command {
 	conflictStatus(run)
 	run.Flags().StringP(shellFlag, "c", "", "run `LINE` by sh -c (Windows: cmd /c), instead of a command; also after NAME")
 	speech(run)
+	run.Flags().Lookup(quietFlag).Usage += ", and that the name was removed"
 	run.Flags().StringArray(alsoFlag, nil, "hold a permit of the semaphore `NAME[=N]` as well, at most N at a time; may be repeated")
 	mode(run)
 	run.Flags().String(labelFlag, "", "tell whoever looks (procsem show) what this is: `TEXT` of at most 32 bytes")
@@ -507,7 +508,7 @@ func conflictStatus(cmd *cobra.Command) {
 // speech adds the flags of commands that wait.
 func speech(cmd *cobra.Command) {
 	cmd.Flags().BoolP(verboseFlag, "v", false, "say in whole lines, also where there is no terminal, for whom it waits")
-	quiet(cmd, "do not say for whom it waits, nor that it has given up, and print no notices: errors only, and that the name was removed")
+	quiet(cmd, "do not say for whom it waits, nor that it has given up, and print no notices: errors only")
 }
 
 func quiet(cmd *cobra.Command, usage string) { cmd.Flags().BoolP(quietFlag, "q", false, usage) }
