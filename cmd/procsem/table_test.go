@@ -33,7 +33,7 @@ func TestCut(t *testing.T) {
 		want  string
 	}{
 		{"abc", 0, "abc"}, {"abc", 3, "abc"}, {"abc", 2, "a…"}, {"abc", 1, "…"}, {"", 1, ""},
-		{"日本語", 6, "日本語"}, {"日本語", 5, "日本…"}, {"日本語", 4, "日…"}, {"e\u0301e\u0301e\u0301", 2, "e\u0301…"},
+		{"日本語", 6, "日本語"}, {"日本語", 5, "日本…"}, {"日本語", 4, "日…"}, {"a⌚✅⭐", 7, "a⌚✅⭐"}, {"a⌚✅⭐", 6, "a⌚✅…"}, {"a⌚✅⭐", 4, "a⌚…"}, {"→•✓—", 4, "→•✓—"}, {"e\u0301e\u0301e\u0301", 2, "e\u0301…"},
 	} {
 		if got := cut(tt.s, tt.width); got != tt.want || tt.width > 0 && columnsOf(got) > tt.width {
 			t.Errorf("cut(%q, %d) = %q, want %q", tt.s, tt.width, got, tt.want)
