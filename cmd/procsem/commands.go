@@ -106,9 +106,11 @@ in one line, which is drawn anew each second and is gone when the wait ends:
    procsem: build: waiting, 3rd of 5, for 12s; held by 4711 (make -j2) for 3m
 
 It names the holder that has held for longest, by its label or else its command. In
-the background nothing is drawn. With -v procsem says that in lines of their own where
-nothing is drawn: after two seconds, and when the place or the holder has changed,
-one in five seconds at most. When procsem gives up it names the holders. With -q it
+the background nothing is drawn, nor where another program shares the foreground with
+procsem and would write into the line: "procsem run ... | less", xargs -P, make -j. With
+-v procsem says that in lines of their own where nothing is drawn: after two seconds,
+and when the place or the holder has changed, one in five seconds at most. A terminal
+that was stopped (Ctrl-S) holds up no wait, nor its end. When procsem gives up it names the holders. With -q it
 says none of this, nor why it gave up, and no notices, as suits cron: errors only. Of
 a POSIX semaphore only the time is known.
 

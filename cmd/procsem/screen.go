@@ -1,7 +1,6 @@
 package main
 
 import (
-	"io"
 	"os"
 	"os/signal"
 )
@@ -51,5 +50,6 @@ func (e *ears) deaf() (stop bool) {
 	}
 }
 
-// clearLine erases the line that the cursor is at the beginning of.
-func clearLine(w io.Writer) { io.WriteString(w, "\r"+eraseBelow) }
+// clearLine erases the line that the cursor is at the beginning of. First without what is below: where that is the
+// whole screen some terminals (tmux) keep it, with the line, in what can be scrolled back to.
+const clearLine = "\r\x1b[K" + eraseBelow

@@ -200,6 +200,65 @@ func TestWaitSpeaksOnlyInForeground(t *testing.T) {
 	kill(t, command)
 }
 
+// Nor does one draw that others share the foreground with: siblings, as of xargs or make, the end of a pipeline, or a
+// script that has not waited. One that a script waits for does.
+func TestWaitSpeaksOnlyAlone(t *testing.T) {
+	t.Parallel()
+	testkit.NeedTool(t, "xargs")
+	name := newName(t)
+	_, command := startHolder(t, name, filepath.Join(t.TempDir(), "held"))
+	const line = `procsem: \S+: waiting, [^\n]*`
+	// What a shell without job control runs stays in its process group.
+	script := func(text string) string { return `sh -c '` + text + `; :'` }
+	run := `"$procsem" run ` + name
+	silent := map[string]string{
+		`yes | head -3 | xargs -P 4 -I{} ` + run + ` echo done`: `done\ndone\ndone`,
+		run + ` echo done | cat`:                                `done`,
+		script(run + ` echo done & sleep 1000`):                 `done`,
+		script(run + ` echo done & read line`):                  `done`,
+	}
+	var panes []pane
+	var want []string
+	for typed, printed := range silent {
+		p := newPane(t, 150, 24)
+		p.clear()
+		p.typed(typed)
+		panes, want = append(panes, p), append(want, regexp.QuoteMeta("$ "+typed)+`\n`+printed)
+	}
+	eventually(t, "they wait", func() bool { return len(shown(t, name).Waiters) == 6 })
+	// By the time that another one has drawn, so had they.
+	p := newPane(t, 150, 24)
+	p.clear()
+	p.typed(`clear; ` + script(run+` echo done`))
+	p.shows("the line of the only one", line)
+	for i, p := range panes {
+		if screen := p.screen(); strings.Contains(screen, "procsem: ") {
+			t.Errorf("%s\ndrawn:\n%s", want[i], screen)
+		}
+	}
+	kill(t, command)
+	p.shows("its output", `done\n\$`)
+	for i, p := range panes {
+		p.shows("their output", want[i]+`(\n\$)?`)
+	}
+}
+
+// An erased line cannot be scrolled back to either.
+func TestWaitLeavesNoLineInHistory(t *testing.T) {
+	t.Parallel()
+	name := newName(t)
+	_, command := startHolder(t, name, filepath.Join(t.TempDir(), "held"))
+	p := newPane(t, 150, 24)
+	p.clear()
+	p.typed(`clear; "$procsem" run ` + name + ` echo done`)
+	p.shows("the line, in the top row", `procsem: \S+: waiting, [^\n]*`)
+	kill(t, command)
+	p.shows("no line", `done\n\$`)
+	if all := p.tmux("capture-pane", "-p", "-S", "-"); strings.Contains(all, "waiting") {
+		t.Errorf("what can be scrolled back to:\n%s", all)
+	}
+}
+
 // watch shows what there is, as it changes, in a screen of its own, and leaves the terminal as it was.
 func TestWatchOnScreen(t *testing.T) {
 	t.Parallel()

@@ -6,3 +6,9 @@ package main
 const catchesStop = false
 
 func restoreStop() {}
+
+// A company is who else may write on the terminal. Of our process group that is not known here: where others run
+// procsem, a script or make, they may run more.
+type company struct{}
+
+func (*company) noneInGroup() bool { return leadsGroup() }

@@ -2,7 +2,10 @@
 
 package main
 
-import "os"
+import (
+	"io"
+	"os"
+)
 
 // Here no signals tell of a terminal, and none stops a program.
 var (
@@ -21,3 +24,11 @@ const catchesStop = false
 func restoreStop()      {}
 func stopNow()          {}
 func sendAll(os.Signal) {}
+
+// A company is who else may write on the terminal, as far as that can be told.
+type company struct{}
+
+func (*company) none() bool { return inForeground() }
+
+// takesOutput: here nobody can tell.
+func takesOutput(io.Writer) bool { return true }

@@ -6,7 +6,10 @@ import (
 	"errors"
 	"io"
 	"os"
+	"os/signal"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // screenSignals are heard while procsem draws on a terminal: of its size, and that procsem was continued.
@@ -32,4 +35,31 @@ func prepareScreen(io.Writer) (restore func(), err error) {
 		return nil, errors.ErrUnsupported
 	}
 	return func() {}, nil
+}
+
+// none reports whether nobody else writes on the terminal, as far as that can be told: procsem is in the
+// foreground, and so is nothing else but what runs it and waits for it. What a shell without job control (a script)
+// runs in the background, and does not wait for, ignores SIGINT.
+func (c *company) none() bool {
+	return inForeground() && !signal.Ignored(os.Interrupt) && c.noneInGroup()
+}
+
+// leadsGroup reports whether our process group began with us, as where a shell with job control runs procsem.
+func leadsGroup() bool {
+	group, err := unix.Getpgid(0)
+	return err == nil && group == os.Getpid()
+}
+
+// takesOutput reports whether a write would not block, as far as the system knows: one that is long may block yet.
+func takesOutput(out io.Writer) bool {
+	f, isFile := out.(*os.File)
+	if !isFile {
+		return true
+	}
+	for {
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(f.Fd()), Events: unix.POLLOUT}}, 0)
+		if err != unix.EINTR {
+			return err != nil || n > 0
+		}
+	}
 }

@@ -18,6 +18,7 @@ import (
 const (
 	silence   = 2 * time.Second // before it speaks
 	redraw    = time.Second
+	moment    = time.Second / 2 // that a write to a terminal may take
 	plainRest = 5 * time.Second // between lines of -v
 	// handleRest is how long a process rests after a look for each handle that holds or waits. To each of them a
 	// look asks for a lock, and all those that wait may look.
@@ -103,9 +104,15 @@ type teller struct {
 	ended   sync.WaitGroup
 
 	onScreen bool // stderr is a terminal that can move the cursor
+	company  company
 
-	mu    sync.Mutex
-	drawn bool
+	prepare func(io.Writer) (restore func(), err error)
+	mayDraw func() bool
+
+	mu     sync.Mutex
+	drawn  bool
+	last   chan struct{} // closed when what was put last is written; nil: nothing was put
+	lastAt time.Time     // when that was
 }
 
 // A subject is what a wait is for: k permits of a semaphore.
@@ -122,7 +129,8 @@ func (t *teller) turnTo(name string, k int, opened int64) {
 
 // speak begins a wait for k permits of a semaphore. No goroutine is started before the wait has lasted for a while.
 func (inv *invocation) speak(cmd *cobra.Command, name string, k int, look func(*teller) scene) *teller {
-	t := &teller{began: time.Now(), to: inv.stderr, verbose: isSet(cmd, verboseFlag), stop: make(chan struct{})}
+	t := &teller{began: time.Now(), to: inv.stderr, verbose: isSet(cmd, verboseFlag), stop: make(chan struct{}), prepare: prepareScreen}
+	t.mayDraw = t.company.none
 	t.turnTo(name, k, 0)
 	if inv.quiet {
 		return t
@@ -137,7 +145,7 @@ func (inv *invocation) speak(cmd *cobra.Command, name string, k int, look func(*
 	return t
 }
 
-// end ends the wait: then nothing of it is left on the terminal, and nothing more is said.
+// end ends the wait: then nothing of it is left on a terminal that takes output, and nothing more is said.
 func (t *teller) end() {
 	select {
 	case <-t.stop:
@@ -152,14 +160,60 @@ func (t *teller) end() {
 		t.ended.Done()
 	}
 	t.ended.Wait()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.drawn = false // If it is still to be seen it must not be erased later, with what others have written.
 }
 
-// Write writes a notice. If the line is drawn it is removed first; it will be drawn again.
+// Write writes a notice, however long that takes. If the line is drawn it is removed first; it will be drawn again.
 func (t *teller) Write(b []byte) (int, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.erase()
+	if t.last != nil {
+		<-t.last
+	}
+	if t.drawn {
+		io.WriteString(t.to, clearLine)
+		t.drawn = false
+	}
 	return t.to.Write(b)
+}
+
+// put writes what the wait says, and reports whether that is written, or on its way. A terminal that takes nothing
+// (Ctrl-S) must not keep a procsem that has got its permit, or a signal, or given up: where it says that it would,
+// nothing is written, and where a write turns out to take longer than a moment it is left to its goroutine, which
+// writes nothing else; nor is anything put before that is done. The caller has mu.
+func (t *teller) put(text string) bool {
+	if t.blocked() || !takesOutput(t.to) {
+		return false
+	}
+	last := make(chan struct{})
+	t.last, t.lastAt = last, time.Now()
+	go func() {
+		io.WriteString(t.to, text)
+		close(last)
+	}()
+	t.blocked()
+	return true
+}
+
+// blocked reports whether what was put last, a moment ago or longer, is still not written. The caller has mu.
+func (t *teller) blocked() bool {
+	if t.last == nil {
+		return false
+	}
+	timer := time.NewTimer(time.Until(t.lastAt.Add(moment)))
+	defer timer.Stop()
+	select {
+	case <-t.last:
+	case <-timer.C:
+	}
+	select {
+	case <-t.last:
+		return false
+	default:
+		return true
+	}
 }
 
 // draw leaves the cursor at the beginning of the line. If the terminal becomes narrower, and folds the line, it
@@ -168,14 +222,22 @@ func (t *teller) draw(s scene, width int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	// The last column stays free: in it some terminals are about to begin a new line.
-	fmt.Fprintf(t.to, "\r%s%s\r", s.line(t.began, max(1, width-1)), eraseBelow)
-	t.drawn = true
+	if t.put(fmt.Sprintf("\r%s%s\r", s.line(t.began, max(1, width-1)), eraseBelow)) {
+		t.drawn = true
+	}
+}
+
+// say prints a line that stays, and reports whether it could.
+func (t *teller) say(line string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.erase()
+	return !t.drawn && t.put(line+"\n")
 }
 
 // erase removes the line. The caller has mu.
 func (t *teller) erase() {
-	if t.drawn {
-		clearLine(t.to)
+	if t.drawn && t.put(clearLine) {
 		t.drawn = false
 	}
 }
@@ -189,12 +251,11 @@ func (t *teller) clear() {
 // tell speaks until the wait ends. Looks are made by another goroutine, so that however long one takes a
 // signal, and the end of the wait, are seen to at once.
 func (t *teller) tell() {
-	defer t.clear()
 	e := &ears{}
 	if _, _, onTerminal := sizeOf(t.to); onTerminal {
-		if restore, err := prepareScreen(t.to); err == nil {
+		if restore, err := t.prepare(t.to); err == nil {
 			t.onScreen = true
-			defer restore()
+			defer t.restore(restore)
 			e.hear()
 			defer func() {
 				if e.deaf() {
@@ -207,6 +268,7 @@ func (t *teller) tell() {
 	if !t.onScreen && !t.verbose {
 		return
 	}
+	defer t.clear() // before the terminal is as it was, and does not obey any more
 	looked := make(chan scene, 1)
 	tick := time.NewTicker(redraw)
 	defer tick.Stop()
@@ -224,8 +286,9 @@ func (t *teller) tell() {
 		case drawn:
 			t.draw(now, width)
 		case t.verbose && time.Since(saidAt) >= plainRest && (saidAt.IsZero() || !now.same(said)):
-			said, saidAt = now, time.Now()
-			fmt.Fprintln(t, now.line(t.began, 0))
+			if t.say(now.line(t.began, 0)) {
+				said, saidAt = now, time.Now()
+			}
 		default:
 			t.clear()
 		}
@@ -254,14 +317,24 @@ func (t *teller) tell() {
 	}
 }
 
-// screen returns the terminal's width, and whether the line is to be drawn there: procsem in the background would
-// draw over what others write.
+// restore leaves a terminal as it is on which something is still to be written: that may have to be obeyed, and a
+// console may not change its mode before.
+func (t *teller) restore(mode func()) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.blocked() {
+		mode()
+	}
+}
+
+// screen returns the terminal's width, and whether the line is to be drawn there: where others write too procsem would
+// draw over that, and they over the line.
 func (t *teller) screen() (width int, drawn bool) {
 	if !t.onScreen {
 		return 0, false
 	}
 	width, _, _ = sizeOf(t.to)
-	return width, inForeground()
+	return width, t.mayDraw()
 }
 
 // waitScene looks at a wait for permits of a semaphore.

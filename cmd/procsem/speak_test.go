@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -185,5 +186,50 @@ func TestTellerThatEndsAtOnce(t *testing.T) {
 	fmt.Fprint(inv.notices, "another\n")
 	if got := b.String(); got != "notice\nanother\n" {
 		t.Errorf("printed %q", got)
+	}
+}
+
+// A gate is a stream that takes output only when it is opened.
+type gate struct {
+	entered chan struct{} // is sent to when a write has begun
+	opened  chan struct{}
+	wrote   bytes.Buffer
+}
+
+func (g *gate) Write(b []byte) (int, error) {
+	g.entered <- struct{}{}
+	<-g.opened
+	return g.wrote.Write(b)
+}
+
+// A write that blocks does not hold up the end of the wait, and is not followed by another one.
+func TestTellerEndsWhileItsWriteBlocks(t *testing.T) {
+	t.Parallel()
+	g := &gate{entered: make(chan struct{}, 1), opened: make(chan struct{})}
+	inv := &invocation{stderr: g, notices: g}
+	cmd := newRun(inv)
+	if err := cmd.Flags().Set(verboseFlag, "true"); err != nil {
+		t.Fatal(err)
+	}
+	teller := inv.speak(cmd, "build", 1, func(*teller) scene { return scene{name: "build", what: "waiting"} })
+	receive(t, g.entered, "a line")
+	ended := make(chan struct{})
+	go func() { teller.end(); close(ended) }()
+	receive(t, ended, "the end, while a write blocks")
+	close(g.opened)
+	if _, err := fmt.Fprint(inv.notices, "notice\n"); err != nil {
+		t.Fatal(err)
+	}
+	if got := g.wrote.String(); !regexp.MustCompile(`\Aprocsem: build: waiting, for \d+s\nnotice\n\z`).MatchString(got) {
+		t.Errorf("printed %q", got)
+	}
+}
+
+func receive(t *testing.T, from <-chan struct{}, what string) {
+	t.Helper()
+	select {
+	case <-from:
+	case <-time.After(deadline):
+		t.Fatalf("not within %v: %s", deadline, what)
 	}
 }
