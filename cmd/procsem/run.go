@@ -185,17 +185,18 @@ func (b bound) start() *clock {
 	return c
 }
 
-// strike ends the command, first as it likes and then at once. It is called when the timer says so.
+// strike ends the command, first as it likes and then at once. It is called when the timer says so. It speaks after
+// that: a terminal that takes no output (Ctrl-S) must not keep the command's permit.
 func (c *clock) strike(p child, stderr io.Writer) {
 	c.timer = nil
 	if c.over {
-		complain(stderr, "--kill-after: the command runs on after %v, and is killed", c.killAfter)
 		p.kill()
+		complain(stderr, "--kill-after: the command runs on after %v, and is killed", c.killAfter)
 		return
 	}
-	complain(stderr, "--max-hold: the command has had the permit for %v, and is ended", c.hold)
 	c.over = true
 	p.end()
+	complain(stderr, "--max-hold: the command has had the permit for %v, and is ended", c.hold)
 	if c.killAfter != 0 {
 		c.timer = time.After(c.killAfter)
 	}
