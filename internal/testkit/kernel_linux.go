@@ -100,3 +100,11 @@ func Sleeper(pid int, file string) (tid int) {
 	}
 	return tid
 }
+
+// stopHere stops this process, by a signal to this thread. One to the process may stop another thread first, and this
+// one goes on until that has run.
+func stopHere() {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	unix.Tgkill(os.Getpid(), unix.Gettid(), unix.SIGSTOP)
+}

@@ -2,6 +2,12 @@
 
 package testkit
 
+import (
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
 // WithoutWaitv does nothing, as there is no futex_waitv.
 func WithoutWaitv() (restore func()) { return func() {} }
 
@@ -12,3 +18,6 @@ func Emulated() bool { return false }
 func KernelReports() bool { return false }
 
 func paths() string { return "no futexes, no OFD locks" }
+
+// stopHere stops this process, now or a moment later.
+func stopHere() { unix.Kill(os.Getpid(), unix.SIGSTOP) }

@@ -17,7 +17,6 @@ import (
 	"sync"
 	"syscall"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -286,8 +285,7 @@ func platformCommand(s *semaphore.Semaphore, f []string) (answer string, err err
 			step := permits.Step(s)
 			if step == permits.Waking {
 				testhook.Trace = nil
-				unix.Kill(os.Getpid(), unix.SIGSTOP)
-				time.Sleep(10 * time.Millisecond) // another thread may be the first to stop
+				stopHere()
 			}
 		}
 	case "die":
