@@ -89,13 +89,14 @@ func (s *Semaphore) LockFile() (*os.File, error) {
 	return f, err
 }
 
-// startEvery is what engine.StartEvery needs.
-func (s *Semaphore) startEvery(period time.Duration, start bool) (left time.Duration, err error) {
-	err = s.owned("startevery", func(r engine.Recoverable) (err error) { left, err = r.StartEvery(period, start); return err })
-	return left, err
-}
-
 func init() {
+	engine.StartEvery = func(s any, period time.Duration, start bool) (left time.Duration, err error) {
+		err = s.(*Semaphore).owned("startevery", func(r engine.Recoverable) (err error) {
+			left, err = r.StartEvery(period, start)
+			return err
+		})
+		return left, err
+	}
 	engine.OpenedAt = func(handle any) (at time.Time, err error) {
 		err = handle.(*Semaphore).owned("openedat", func(r engine.Recoverable) error {
 			at = time.Unix(0, r.Owner().Opened())

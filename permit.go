@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strconv"
 	"sync"
-	"time"
 
 	"github.com/procsem/semaphore/internal/engine"
 	"github.com/procsem/semaphore/internal/permits"
@@ -214,9 +213,6 @@ func (p *Permit) release() error {
 func init() {
 	engine.HandTo = func(permit any, f *os.File, pid int) error { return permit.(*Permit).handTo(f, pid) }
 	engine.WithOwner = func(owner *engine.Owner) any { return Option(func(o *options) { o.Owner = owner }) }
-	engine.StartEvery = func(s any, period time.Duration, start bool) (time.Duration, error) {
-		return s.(*Semaphore).startEvery(period, start)
-	}
 }
 
 // handTo makes an open file the owner of the permit. After that Release does nothing.

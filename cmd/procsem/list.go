@@ -178,7 +178,7 @@ func writeJSON(w io.Writer, v any) error {
 	return err
 }
 
-// escaped returns the JSON with \uXXXX for what is not printable in its texts and what encoding/json leaves as it is:
+// escaped returns the JSON with escapes (\u and four digits) for what is not printable in its texts and what encoding/json leaves as it is:
 // DEL, the control characters from U+0080 on, and those that change the direction or are invisible. Outside of texts there is
 // none of them, so the value is the same.
 func escaped(text []byte) []byte {

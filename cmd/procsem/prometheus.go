@@ -41,18 +41,13 @@ func count(of func(summary) *int) func(summary) (string, bool) {
 	}
 }
 
-// oldestHold returns for how long the holder that began first has held, as of now; 0 if nobody holds. A handle
-// knows when it took its permit only if it had to wait for it; that it was opened was before that.
+// oldestHold returns for how long the holder that began first has held, as of now; 0 if nobody holds.
 func oldestHold(o engine.Observation, now time.Time) (held time.Duration) {
 	for _, h := range o.Handles {
 		if h.Permits == 0 {
 			continue
 		}
-		since := h.Since
-		if since.IsZero() {
-			since = h.Opened
-		}
-		held = max(held, now.Sub(since), time.Nanosecond)
+		held = max(held, now.Sub(heldSince(h)), time.Nanosecond)
 	}
 	return held
 }

@@ -175,7 +175,6 @@ func handlesOf(name string, o observation) (seen []handle, ended bool, err error
 	if err != nil {
 		return nil, false, err
 	}
-	var owners proc.Owners
 	for i, h := range o.Handles {
 		if seen[i].State != stateUnseen {
 			continue
@@ -184,21 +183,16 @@ func handlesOf(name string, o observation) (seen []handle, ended bool, err error
 			ended = true
 			continue
 		}
-		if locks.locks == nil || h.LockAt == 0 {
-			continue
-		}
-		if owners == nil {
-			owners = ownersOf(locks.locks)
-		}
-		seen[i] = amongOwners(h, seen[i], owners.Of(h.LockAt))
+		seen[i] = locks.amongOwners(h, seen[i])
 	}
 	return seen, ended, nil
 }
 
 // A lockView says which processes have the lock of a handle.
 type lockView struct {
-	locks *proc.Locks // nil: not known
-	held  map[int]heldLocks
+	locks  *proc.Locks // nil: not known
+	held   map[int]heldLocks
+	owners proc.Owners // nil: nobody has looked at all processes yet
 }
 
 // heldLocks are the locks of a process, which may have many handles.
@@ -207,7 +201,7 @@ type heldLocks struct {
 	err   error
 }
 
-func (l lockView) heldBy(pid int) heldLocks {
+func (l *lockView) heldBy(pid int) heldLocks {
 	held, known := l.held[pid]
 	if !known {
 		held.bytes, held.err = locksHeldBy(l.locks, pid)
@@ -218,25 +212,25 @@ func (l lockView) heldBy(pid int) heldLocks {
 
 // locksOf finds the locks of the handles of a semaphore; a handle is alive while its lock
 // is held. Where locks cannot be seen the view is empty.
-func locksOf(o observation) lockView {
+func locksOf(o observation) *lockView {
 	f, info, err := store.ReadRegular(o.Path)
 	if err != nil {
-		return lockView{}
+		return &lockView{}
 	}
 	defer f.Close()
 	if !os.SameFile(info, o.File) {
-		return lockView{} // it was removed, and another one made
+		return &lockView{} // it was removed, and another one made
 	}
 	locks, err := proc.LocksOf(f, permits.SpareByte)
 	if err != nil {
-		return lockView{}
+		return &lockView{}
 	}
-	return lockView{locks, make(map[int]heldLocks)}
+	return &lockView{locks: locks, held: make(map[int]heldLocks)}
 }
 
 // look finds the process of a handle under its own id. The id alone proves nothing: ids are
 // reused, and each pid namespace has its own.
-func (l lockView) look(h engine.ObservedHandle) handle {
+func (l *lockView) look(h engine.ObservedHandle) handle {
 	seen := handle{
 		process: process{PID: h.PID, Started: h.Started},
 		State:   stateUnseen,
@@ -340,9 +334,15 @@ func placesOf(o observation) map[uint64]int {
 // amongOwners finds the process of a handle among those that have its lock: in a pid
 // namespace of its own it has another id for us. If they are others, these have inherited
 // the lock, and the process is gone.
-func amongOwners(h engine.ObservedHandle, seen handle, pids []int) handle {
+func (l *lockView) amongOwners(h engine.ObservedHandle, seen handle) handle {
+	if l.locks == nil || h.LockAt == 0 {
+		return seen
+	}
+	if l.owners == nil {
+		l.owners = ownersOf(l.locks)
+	}
 	var others []process
-	for _, pid := range pids {
+	for _, pid := range l.owners.Of(h.LockAt) {
 		p, err := proc.Look(pid)
 		switch {
 		case err != nil:
@@ -360,7 +360,7 @@ func amongOwners(h engine.ObservedHandle, seen handle, pids []int) handle {
 }
 
 // barely says why a bare count shows no holders.
-const barely = "Who holds a permit of a POSIX semaphore, or waits for one, nobody can tell: it is a bare count."
+const barely = "A POSIX semaphore is a bare count: nobody can tell who holds a permit of it, or waits for one."
 
 // rows makes the table of a semaphore.
 func (v view) rows(row func(cells ...string)) {

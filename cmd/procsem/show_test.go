@@ -255,7 +255,7 @@ func TestLookNeedsMoreThanProcessID(t *testing.T) {
 		{"another process, start not known", engine.Holder{PID: os.Getpid(), Opened: self.Started.Add(-time.Hour)}, stateUnseen},
 		{"no process", engine.Holder{PID: math.MaxInt32, Started: self.Started, Opened: now}, stateUnseen},
 	} {
-		if got := (lockView{}).look(engine.ObservedHandle{Holder: tt.holder}).State; got != tt.want {
+		if got := (&lockView{}).look(engine.ObservedHandle{Holder: tt.holder}).State; got != tt.want {
 			t.Errorf("%s: %s, want %s", tt.what, got, tt.want)
 		}
 	}

@@ -52,7 +52,7 @@ func TestWaitSpeaksWithoutTerminal(t *testing.T) {
 	lineOn(t, also, `procsem: `+name+`: waiting, 4th of 4, for \d+s; `+by)
 }
 
-// Of a bare count nobody can tell who holds.
+// Nobody can tell who holds a permit of a bare count.
 func TestWaitForBareCountSpeaks(t *testing.T) {
 	t.Parallel()
 	name := newSemaphore(t, 0)

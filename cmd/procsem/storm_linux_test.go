@@ -39,9 +39,9 @@ func init() {
 // The limits of the storm's two semaphores.
 var stormLimits = [2]int{3, 2}
 
-// Who is inside has a POSIX record lock on the bytes of a file, which the kernel drops, when its process dies, before it
-// drops the locks of open files, by which the permit may stay taken. Process p is inside of the semaphore i as often as it
-// has locked bytes from i<<40 + p<<8; and the number n of the semaphore i is the byte i<<40 + 1<<39 + n.
+// A process that is inside has a POSIX record lock on the bytes of a file, which the kernel drops, when its process dies,
+// before it drops the locks of open files, by which the permit may stay taken. Process p is inside of the semaphore i as often
+// as it has locked bytes from i<<40 + p<<8; and the number n of the semaphore i is the byte i<<40 + 1<<39 + n.
 const (
 	areaBits   = 40
 	numberBits = 39

@@ -168,7 +168,7 @@ func usersNamed(name string, in *engine.InUse) string {
 	}
 	c := crowd{others: max(0, len(in.Users)-mostNamed)}
 	for _, u := range in.Users[:min(mostNamed, len(in.Users))] {
-		c.first = append(c.first, nameOf(lockView{}.look(engine.ObservedHandle{Holder: u})))
+		c.first = append(c.first, nameOf((&lockView{}).look(engine.ObservedHandle{Holder: u})))
 	}
 	return c.clause(": open in ", mostCommand)
 }

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/procsem/semaphore/internal/engine"
-	"github.com/procsem/semaphore/internal/proc"
 )
 
 // Lines that name holders: of a wait, of giving up, of what cannot be removed.
@@ -89,30 +88,29 @@ func holdersOf(o observation, own *engine.ObservedHandle, most int) (c crowd) {
 			holders = append(holders, h)
 		}
 	}
-	from := func(h engine.ObservedHandle) time.Time {
-		if h.Since.IsZero() {
-			return h.Opened
-		}
-		return h.Since
-	}
-	slices.SortFunc(holders, func(a, b engine.ObservedHandle) int { return from(a).Compare(from(b)) })
+	slices.SortFunc(holders, func(a, b engine.ObservedHandle) int { return heldSince(a).Compare(heldSince(b)) })
 	c.others = max(0, len(holders)-most)
-	var locks lockView
-	var owners proc.Owners
+	var locks *lockView
 	for i, h := range holders[:min(most, len(holders))] {
 		if i == 0 {
 			locks = locksOf(o)
 		}
 		seen := locks.look(h)
-		if seen.State == stateUnseen && locks.locks != nil && h.LockAt != 0 {
-			if owners == nil {
-				owners = ownersOf(locks.locks)
-			}
-			seen = amongOwners(h, seen, owners.Of(h.LockAt))
+		if seen.State == stateUnseen {
+			seen = locks.amongOwners(h, seen)
 		}
 		c.first = append(c.first, nameOf(seen))
 	}
 	return c
+}
+
+// heldSince returns since when a handle has held a permit, at the earliest. It is known when it took the last one
+// only if it had to wait for it; that it was opened was before that.
+func heldSince(h engine.ObservedHandle) time.Time {
+	if h.Since.IsZero() {
+		return h.Opened
+	}
+	return h.Since
 }
 
 // mostNamed is how many holders the line of a wait that was given up names.

@@ -1,7 +1,6 @@
 package proc
 
 import (
-	"bytes"
 	"fmt"
 	"os"
 	"strconv"
@@ -61,15 +60,10 @@ func memberOf(group, pid int) (parent int, is bool) {
 	if pid == os.Getpid() {
 		return os.Getppid(), true // which QEMU's /proc of a program that it emulates does not tell
 	}
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
+	f := statOf(pid)
+	if len(f) < 2 || f[0] == "Z" || f[0] == "X" {
 		return 0, false
 	}
-	// proc_pid_stat(5): fields 3 and 4. Field 2, in parentheses, may contain anything.
-	f := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
-	if len(f) < 2 || string(f[0]) == "Z" || string(f[0]) == "X" {
-		return 0, false
-	}
-	parent, err = strconv.Atoi(string(f[1]))
+	parent, err := strconv.Atoi(f[1])
 	return parent, err == nil
 }

@@ -19,16 +19,11 @@ import (
 // /proc/stat. gopsutil uses /proc/uptime instead, which in LXC containers is that of the
 // container, while the processes' ticks are those of the machine.
 func startOf(p *process.Process) time.Time {
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.Pid))
-	if err != nil {
-		return time.Time{}
-	}
-	// proc_pid_stat(5): field 22. Field 2, in parentheses, may contain anything.
-	f := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+	f := statOf(int(p.Pid))
 	if len(f) < 20 {
 		return time.Time{}
 	}
-	ticks, err := strconv.ParseInt(f[19], 10, 64)
+	ticks, err := strconv.ParseInt(f[19], 10, 64) // field 22
 	if err != nil {
 		return time.Time{}
 	}
@@ -44,6 +39,16 @@ func startOf(p *process.Process) time.Time {
 	}
 	const ticksPerSecond = 100 // USER_HZ, the same on all of Go's Linux systems
 	return time.Unix(boot, 0).Add(time.Duration(ticks) * time.Second / ticksPerSecond)
+}
+
+// statOf returns the fields of proc_pid_stat(5) from the third on, nil if they cannot be read. The second one, in
+// parentheses, may contain anything.
+func statOf(pid int) []string {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return nil
+	}
+	return strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
 }
 
 // Locks finds the processes that have open-file-description locks of a file. Such a lock

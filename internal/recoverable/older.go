@@ -129,7 +129,7 @@ func replace(name, path string, how engine.How, o *engine.Options) error {
 	if err := h.seesClaim(second); err != nil {
 		return err
 	}
-	if gone, err := store.NameGone(f, path); err != nil {
+	if gone, err := hasLostName(f, path); err != nil {
 		return err
 	} else if gone {
 		return errVanished

@@ -324,7 +324,7 @@ func (h *handle) lockClaim() (unlock func(), err error) {
 // lockClaimOf is lockClaim through a description that was opened for it, which it closes
 // if that fails, and unlock otherwise.
 func (h *handle) lockClaimOf(f *os.File) (unlock func(), err error) {
-	locked, err := engine.Retry(store.Patience, 20*time.Microsecond, 5*time.Millisecond, func() (bool, error) { return h.locks.lockClaim(f) })
+	locked, err := lockClaimWithin(store.Patience, h.locks, f)
 	if !locked && err == nil {
 		err = fmt.Errorf("another process has held the lock of %s for %v; is one stopped while opening or resizing it?%s", h.path, store.Patience, fuser(h.path))
 	}
@@ -333,6 +333,11 @@ func (h *handle) lockClaimOf(f *os.File) (unlock func(), err error) {
 		return nil, err
 	}
 	return func() { h.locks.unlockClaim(f) }, nil
+}
+
+// lockClaimWithin takes the lock of the claim, if it becomes free within that time.
+func lockClaimWithin(patience time.Duration, locks slotLocks, f *os.File) (locked bool, err error) {
+	return engine.Retry(patience, 20*time.Microsecond, 5*time.Millisecond, func() (bool, error) { return locks.lockClaim(f) })
 }
 
 // fuser tells people how to find out which processes have a file open.

@@ -65,7 +65,7 @@ func unlinkUnused(name string) error {
 	if err != nil {
 		return err
 	}
-	claimed, err := engine.Retry(briefly, 20*time.Microsecond, 5*time.Millisecond, func() (bool, error) { return locks.lockClaim(second) })
+	claimed, err := lockClaimWithin(briefly, locks, second)
 	if !claimed {
 		second.Close()
 		return cmp.Or[error](err, &engine.InUse{})

@@ -234,7 +234,7 @@ var mutants = []mutant{
 		{"			if !h.table.ByFile(s) {", "			if false {"},
 	}},
 	{"a name is removed by a process that has not the claim", unused, "TestUnlinkUnusedAgainstOpen", whole, []edit{
-		{"func() (bool, error) { return locks.lockClaim(second) }", "func() (bool, error) { return true, nil }"},
+		{"	claimed, err := lockClaimWithin(briefly, locks, second)\n", "	claimed, err := true, error(nil)\n"},
 		{"	defer locks.unlockClaim(second)\n", "	defer second.Close()\n"},
 		{"	h := &handle{f: f, path: path, locks: locks}\n	if err := h.seesClaim(second); err != nil {\n		return err\n	}\n", ""},
 	}},
