@@ -8,6 +8,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"syscall"
 	"unicode"
 	"unicode/utf8"
 
@@ -129,13 +130,17 @@ func statusOf(err error) int {
 	return statusOSErr
 }
 
-// message is the text of an error without what only programs in Go have to know.
+// message is the text of an error without what only programs in Go have to know, and with the remedy of an error
+// that any system call may have.
 func message(err error) string {
 	text := err.Error()
 	if e, ok := err.(*semaphore.Error); ok {
 		text = fmt.Sprintf("%q: %v", e.Name, e.Err)
 	}
-	return inWords.Replace(text)
+	if text = inWords.Replace(text); errors.Is(err, syscall.EMFILE) {
+		text += ": the limit of open files (ulimit -n) is too low"
+	}
+	return text
 }
 
 // inWords removes what the library's errors repeat of those of the standard library.
