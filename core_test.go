@@ -84,11 +84,11 @@ func (b *fakeBackend) Interrupt() {
 	b.kick.Send()
 }
 
-func (b *fakeBackend) Post() error {
+func (b *fakeBackend) Post(n int) error {
 	b.mu.Lock()
 	b.open("post")
-	b.free++
-	b.posts++
+	b.free += n
+	b.posts += n
 	b.mu.Unlock()
 	b.Interrupt()
 	return nil
@@ -508,11 +508,11 @@ func TestStrictWaiters(t *testing.T) {
 			go func() { errs <- s.Wait() }()
 			synctest.Wait()
 		}
-		b.Post()
+		b.Post(1)
 		if err := <-errs; err != nil {
 			t.Error(err)
 		}
-		b.Post()
+		b.Post(1)
 		if err := <-errs; !errors.Is(err, ErrHeld) {
 			t.Errorf("second Wait, while the first's permit is held: %v, want ErrHeld", err)
 		}
@@ -536,7 +536,97 @@ func TestPostFailureKeepsThePermitHeld(t *testing.T) {
 
 type failingPost struct{ engine.Backend }
 
-func (failingPost) Post() error { return ErrOverflow }
+func (failingPost) Post(int) error { return ErrOverflow }
+
+// What WithCloseOnExit gives back is what was taken less what PostN gave, also if that was a part.
+func TestPostNCounts(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		post func(engine.Backend) engine.Backend
+		n    int
+		err  string
+		held int64
+	}{
+		{"all given", nil, 2, "", 1},
+		{"more given than held", nil, 5, "", 0},
+		{"none given", func(b engine.Backend) engine.Backend { return failingPost{b} }, 2, "semaphore: value would exceed its maximum", 3},
+		{"a part given", func(b engine.Backend) engine.Backend { return partPost{b, 2} }, 5, "2 of 5 were posted: semaphore: value would exceed its maximum", 1},
+		{"all held given, and a part of the others", func(b engine.Backend) engine.Backend { return partPost{b, 4} }, 5, "4 of 5 were posted: semaphore: value would exceed its maximum", 0},
+	} {
+		s, b := fake(t, 3, WithCloseOnExit(true))
+		for range 3 {
+			s.Wait()
+		}
+		if tt.post != nil {
+			s.back = tt.post(b)
+		}
+		err := s.PostN(tt.n)
+		if tt.err == "" && err != nil || tt.err != "" && (!errors.Is(err, ErrOverflow) || err.Error() != `post "fake": `+tt.err) {
+			t.Errorf("%s: %v", tt.name, err)
+		}
+		if got := s.held.Load(); got != tt.held {
+			t.Errorf("%s: held %d, want %d", tt.name, got, tt.held)
+		}
+		s.back = b
+		before := b.free
+		s.Close()
+		if gave := b.free - before; int64(gave) != tt.held {
+			t.Errorf("%s: Close gave back %d, want %d", tt.name, gave, tt.held)
+		}
+	}
+}
+
+// partPost posts only so many.
+type partPost struct {
+	engine.Backend
+	most int
+}
+
+func (p partPost) Post(n int) error {
+	p.Backend.Post(p.most)
+	return &engine.PartlyPosted{Posted: p.most, Of: n, Err: ErrOverflow}
+}
+
+// Either PostN gives what it is to give, and Close the rest, or Close gives all.
+func TestPostNAgainstClose(t *testing.T) {
+	for range 500 {
+		synctest.Test(t, func(t *testing.T) {
+			s, b := fake(t, 5, WithCloseOnExit(true))
+			for range 5 {
+				s.Wait()
+			}
+			errs := make(chan error, 2)
+			go func() { errs <- s.PostN(3) }()
+			go func() { errs <- s.PostN(2) }()
+			go s.Close()
+			synctest.Wait()
+			for range 2 {
+				if err := <-errs; err != nil && !errors.Is(err, ErrClosed) {
+					t.Error(err)
+				}
+			}
+			if b.free != 5 || s.held.Load() != 0 {
+				t.Errorf("free %d, held %d; want 5 and 0", b.free, s.held.Load())
+			}
+		})
+	}
+}
+
+// A strict handle holds one at most.
+func TestPostNStrict(t *testing.T) {
+	s, b := fake(t, 1, WithStrict(true))
+	s.Wait()
+	err := s.PostN(2)
+	if !errors.Is(err, ErrNotHeld) || err.Error() != `post "fake": semaphore: not held by this handle: it holds 1, and 2 were to be posted` {
+		t.Error(err)
+	}
+	if b.posts != 0 || s.held.Load() != 1 {
+		t.Errorf("%d posted, %d held after a PostN that was refused; want 0 and 1", b.posts, s.held.Load())
+	}
+	if err := s.PostN(1); err != nil || b.posts != 1 {
+		t.Errorf("%v; %d posted, want 1", err, b.posts)
+	}
+}
 
 // A Release that fails gives nothing, and can be repeated; of those that succeed only the
 // first one gives.
@@ -640,6 +730,8 @@ func TestLogMessages(t *testing.T) {
 		time.Sleep(3 * time.Second)
 		s.Post()
 		synctest.Wait()
+		s.PostN(2)
+		s.Wait()
 		s.Close()
 		var got []string
 		for line := range strings.Lines(out.String()) {
@@ -652,6 +744,8 @@ func TestLogMessages(t *testing.T) {
 			"level=DEBUG msg=blocked",
 			"level=DEBUG msg=posted",
 			"level=DEBUG msg=taken waited=3s",
+			"level=DEBUG msg=posted permits=2",
+			"level=DEBUG msg=taken",
 			"level=WARN msg=permits given back on exit or close permits=1",
 			"level=DEBUG msg=closed",
 		}

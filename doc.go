@@ -63,10 +63,10 @@
 //
 // # Guarantees
 //
-// Wait returns nil only with a permit. TryWait and Post don't block, with one
+// Wait returns nil only with a permit. TryWait, Post and PostN don't block, with one
 // exception: if another process keeps the file of an EngineFlock semaphore locked, or is
 // stopped in the microseconds in which it has that lock, TryWait tries for a second, and
-// Post for ten, after which it fails, with nothing posted. The waiters of one handle are
+// Post and PostN for ten, after which they fail, with nothing posted. The waiters of one handle are
 // served in order of arrival, and TryWait does not overtake them. Those of a recoverable semaphore
 // are served so over all handles and processes, but for waits that do not block, which may take
 // a permit past those who have waited for less than a millisecond; with other engines there is no order between
@@ -77,6 +77,9 @@
 // What happened before a Post happens before the return of the Wait that it
 // let through, in the sense of the Go memory model, between goroutines and
 // between processes that share memory. The race detector is told so.
+//
+// [Semaphore.PostN] gives several permits at once: all or nothing, but for EngineLibc, which has to post them one by
+// one.
 //
 // [Semaphore.AcquireN] takes several permits of a recoverable semaphore at once, or all of them ([All]):
 // all or nothing, in the same order. So a big job may count for two, and readers may take one permit where a

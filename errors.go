@@ -47,12 +47,13 @@ var (
 	// os.ErrClosed.
 	ErrClosed error = engine.ErrClosed
 
-	// ErrOverflow: the value is already the greatest possible, 2147483647.
+	// ErrOverflow: the value is already the greatest possible, 2147483647, or PostN would make it greater.
 	// Is EOVERFLOW.
 	ErrOverflow error = engine.ErrOverflow
 
 	// ErrNotHeld: Post on a strict handle that holds nothing, or on any handle of
-	// a recoverable semaphore that holds nothing which Wait or TryWait took.
+	// a recoverable semaphore that holds nothing which Wait or TryWait took. PostN on one that
+	// holds fewer than it is to give.
 	ErrNotHeld error = engine.ErrNotHeld
 
 	// ErrHeld: Wait or TryWait on a strict handle that holds a permit.
@@ -62,7 +63,7 @@ var (
 	ErrInvalidName error = engine.ErrInvalidName
 
 	// ErrInvalidValue: a value below 0 or above 2147483647, or a limit of a
-	// recoverable semaphore below 1 (SetLimit: 0) or above 65535.
+	// recoverable semaphore below 1 (SetLimit: 0) or above 65535, or a number of permits below 1.
 	ErrInvalidValue error = engine.ErrInvalidValue
 
 	// ErrInvalidOption: an option's argument, or two options together, make

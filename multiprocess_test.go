@@ -342,6 +342,82 @@ func TestPostWakesAcrossProcesses(t *testing.T) {
 	})
 }
 
+// One PostN wakes as many waiters in other processes of any kind, also those whose wait has a context.
+func TestPostNWakesAcrossProcesses(t *testing.T) {
+	NeedSleeping(t)
+	UseHelper("actor")
+	const n = 3
+	EachStore(t, func(t *testing.T, kinds []string) {
+		for e := semaphore.EngineLibc; e < semaphore.EngineRecoverable; e++ {
+			if !slices.Contains(kinds, e.String()) {
+				continue // in another language
+			}
+			for _, waiter := range kinds {
+				for _, command := range []string{"waits 1", "waitcontext"} {
+					if command == "waitcontext" && (waiter == "Python" || strings.HasSuffix(waiter, "C")) {
+						continue // they have no contexts
+					}
+					t.Run(fmt.Sprintf("%v to %s, %s", e, waiter, command), func(t *testing.T) {
+						s := Open(t, UniqueName(t), e, semaphore.WithValue(0))
+						actors := waitingActors(t, s, waiter, command, n, (*Actor).Sleeping)
+						Must(t, s.PostN(n))
+						for _, a := range actors {
+							if got := a.Answer(); got != "ok" {
+								t.Fatal(got)
+							}
+						}
+						Becomes(t, s, 0)
+					})
+				}
+			}
+		}
+	})
+}
+
+// waitingActors starts n actors that wait for s.
+func waitingActors(t *testing.T, s *semaphore.Semaphore, kind, command string, n int, waits func(*Actor) bool) (actors []*Actor) {
+	t.Helper()
+	for range n {
+		a := StartActor(t, kind)
+		a.OK("open /%s", s.Name())
+		a.Send("%s", command)
+		WaitFor(t, "its wait", func() bool { return waits(a) })
+		actors = append(actors, a)
+	}
+	return actors
+}
+
+// So does a PostN that gives back permits with owners. More than the handle holds it does not
+// give, and wakes nobody.
+func TestPostNOfOwnedPermits(t *testing.T) {
+	UseHelper("actor")
+	NeedEngine(t, Recoverable)
+	EachVariant(t, func(t *testing.T) {
+		const n = 3
+		for _, command := range []string{"waits 1", "waitcontext"} {
+			s := Open(t, UniqueName(t), Recoverable, semaphore.WithValue(n))
+			for range n {
+				Must(t, s.Wait())
+			}
+			actors := waitingActors(t, s, "recoverable", command, n, func(a *Actor) bool { return Waits(t, s, a) })
+			WantErr(t, "PostN of more than is held", s.PostN(n+1), semaphore.ErrNotHeld)
+			for _, a := range actors {
+				if !Waits(t, s, a) {
+					t.Error("a waiter was served by a PostN that failed")
+				}
+			}
+			Must(t, s.PostN(n))
+			for _, a := range actors {
+				if got := a.Answer(); got != "ok" {
+					t.Fatal(got)
+				}
+			}
+			Becomes(t, s, 0)
+			WantErr(t, "PostN of what others hold", s.PostN(n), semaphore.ErrNotHeld)
+		}
+	})
+}
+
 func TestExclusiveCreationHasOneWinner(t *testing.T) {
 	EachEngine(t, func(t *testing.T, e semaphore.Engine) {
 		for range Times(10) {

@@ -301,13 +301,10 @@ func (s *flockSemaphore) Serve(t engine.Turn) {
 func (s *flockSemaphore) Interrupt() { s.kick.Send() }
 
 // Post gives up where the creation of a semaphore does: whoever may open the file can lock
-// it and keep the lock. Its permit is then not given, and the caller may try again.
-func (s *flockSemaphore) Post() error {
+// it and keep the lock. Nothing is then given, and the caller may try again.
+func (s *flockSemaphore) Post(n int) error {
 	done, err := s.update(store.Patience, func(value uint32) (uint32, error) {
-		if value == MaxValue {
-			return 0, ErrOverflow
-		}
-		return value + 1, nil
+		return value + uint32(n), engine.MayPost(value, n)
 	})
 	s.Interrupt() // our own waiters need not wait for the next try
 	if !done && err == nil {

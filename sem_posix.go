@@ -372,12 +372,31 @@ func (s *libcSemaphore) TryWait(bool) error {
 	return libcError("sem_trywait", C.semaphore_trywait(s.sem))
 }
 
-func (s *libcSemaphore) Post() error {
-	err := libcError("sem_post", C.semaphore_post(s.sem))
-	if libcPolls {
-		s.Interrupt() // our own waiters need not wait for the next try
+// Post calls sem_post for one permit after the other: libc has no call for several. It
+// begins only if the value has room for all, where libc tells the value; others may post meanwhile.
+func (s *libcSemaphore) Post(n int) error {
+	if n > 1 {
+		value, err := s.Value()
+		if err != nil {
+			value = 0
+		}
+		if err := engine.MayPost(uint32(value), n); err != nil {
+			return err
+		}
 	}
-	return err
+	if libcPolls {
+		defer s.Interrupt() // our own waiters need not wait for the next try
+	}
+	for posted := range n {
+		err := libcError("sem_post", C.semaphore_post(s.sem))
+		if err != nil && posted > 0 {
+			err = &engine.PartlyPosted{Posted: posted, Of: n, Err: err}
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (s *libcSemaphore) Value() (int, error) {

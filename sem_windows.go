@@ -150,8 +150,11 @@ func (s *windowsSemaphore) Serve(t engine.Turn) {
 // Interrupt sets the event, which stays set until Serve waits.
 func (s *windowsSemaphore) Interrupt() { windows.SetEvent(s.event) }
 
-func (s *windowsSemaphore) Post() error {
-	_, err := win.ReleaseSemaphore(s.h, 1)
+func (s *windowsSemaphore) Post(n int) error {
+	if err := engine.MayPost(0, n); err != nil {
+		return err
+	}
+	_, err := win.ReleaseSemaphore(s.h, int32(n)) // all, or none if that would be too many
 	if errors.Is(err, windows.ERROR_TOO_MANY_POSTS) {
 		return engine.Because(ErrOverflow, "%w", err)
 	}

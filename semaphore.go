@@ -235,7 +235,7 @@ func (s *Semaphore) confirmOpen() bool {
 
 func (s *Semaphore) undo() (kept bool) {
 	if s.words != nil {
-		s.words.Post()
+		s.words.Post(1)
 	} else {
 		s.owner.Give() // whichever: Close gives back all
 	}
@@ -270,42 +270,72 @@ func (s *Semaphore) Post() error {
 			return nil
 		}
 	}
-	return s.post()
+	return s.post(1)
 }
 
-func (s *Semaphore) post() (err error) {
+// PostN gives n permits at once, and wakes as many waiters, in whichever processes. Those of one handle are served
+// in the order of their arrival, those of a recoverable semaphore over all processes. It gives all of them,
+// or none and returns an error. It depends on the engine how, and EngineLibc cannot promise it:
+//
+//   - EngineNative, and EngineAuto on glibc: one atomic operation adds n to the value, and one system call
+//     wakes as many waiters as there are, n at most.
+//   - EngineWindows: one ReleaseSemaphore, whose lReleaseCount is n.
+//   - EngineFlock: one write of the file.
+//   - EngineRecoverable: it gives back n permits that Wait or TryWait took through this handle, and none
+//     if these are fewer. Others may see them come back one after the other. They all come back too if
+//     the process dies in the middle.
+//   - EngineLibc, if it is asked for by WithEngine or libc is not glibc: sem_post gives one permit, and
+//     POSIX has no call that gives several. So PostN calls it n times. It does not begin if sem_getvalue
+//     (which macOS lacks) says that the value would exceed MaxValue. If it fails in the middle, because others have
+//     posted meanwhile, the error says how many were given: "2 of 5 were posted". A process that is killed in the
+//     middle has given a part.
+//
+// Errors: those of Post, with nothing posted: ErrNotHeld also if the handle holds fewer than n (a strict one
+// never holds more than one), ErrOverflow if the value would exceed MaxValue. ErrInvalidValue if n is less than 1.
+func (s *Semaphore) PostN(n int) error { return s.post(n) }
+
+func (s *Semaphore) post(n int) (err error) {
 	defer s.stayIfFailed(&err)
 	if !s.enter() {
 		return s.fail("post", ErrClosed)
 	}
 	defer s.leave()
+	if n < 1 {
+		return s.fail("post", engine.Because(ErrInvalidValue, "%d permits; allowed are 1 or more", n))
+	}
 	// Counted before it is given: were it the other way round, the process
 	// could end between the two and a signal give the same permit twice.
-	counted := s.counts() && s.uncount()
-	if s.counts() && !counted {
+	var counted int64
+	if s.counts() {
+		counted = s.uncount(int64(n))
+	}
+	if s.counts() && counted < int64(n) {
 		if s.closed() {
 			// Close set the bit before it swept, and may have given back
 			// what this call was to give.
+			s.recount(counted)
 			return s.fail("post", ErrClosed)
 		}
 		if s.opts.strict {
-			return s.fail("post", ErrNotHeld)
+			return s.fail("post", engine.TooFewHeld(int(s.held.Load()), n))
 		}
 	}
-	if err := s.give(nil); err != nil {
-		if counted {
-			s.held.Add(1)
-			// Close may have swept what the handle holds before that.
-			if s.opts.closeOnExit && s.closed() && s.uncount() {
-				s.owe(1)
-			}
+	if err := s.giveN(n); err != nil {
+		var partly *engine.PartlyPosted
+		if errors.As(err, &partly) {
+			counted = max(0, counted-int64(partly.Posted))
 		}
+		s.recount(counted)
 		if s.traits.Recoverable != nil && s.closed() {
 			err = ErrClosed // which has given it back under us
 		}
 		return s.fail("post", err)
 	}
-	s.opts.Debug("posted")
+	if n == 1 {
+		s.opts.Debug("posted")
+	} else {
+		s.opts.Debug("posted", "permits", n)
+	}
 	return nil
 }
 

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"math"
 	"math/rand/v2"
 	"os"
 	"runtime"
@@ -63,6 +64,168 @@ func TestConformanceCounting(t *testing.T) {
 			Must(t, s.Post())
 		}
 		Becomes(t, s, 6)
+	})
+}
+
+func TestConformancePostN(t *testing.T) {
+	EachEngine(t, func(t *testing.T, e semaphore.Engine) {
+		name := UniqueName(t)
+		s := Open(t, name, e, semaphore.WithValue(6))
+		for range 6 {
+			Must(t, s.Wait())
+		}
+		for _, n := range []int{0, -1, math.MinInt} {
+			err := s.PostN(n)
+			WantErr(t, fmt.Sprint("PostN of ", n), err, semaphore.ErrInvalidValue)
+			var se *semaphore.Error
+			if !errors.As(err, &se) || se.Op != "post" || se.Name != name || !strings.Contains(err.Error(), fmt.Sprint(n, " permits; allowed are 1 or more")) {
+				t.Errorf("PostN of %d: %v", n, err)
+			}
+			Becomes(t, s, 0)
+		}
+		Must(t, s.PostN(1))
+		Becomes(t, s, 1)
+		Must(t, s.PostN(3))
+		Becomes(t, s, 4)
+		other := Open(t, name, e)
+		if !Owns(e) {
+			Must(t, other.PostN(5)) // any handle may post, even more permits than there were at first
+			Becomes(t, s, 9)
+			return
+		}
+		WantErr(t, "PostN of what another handle holds", other.PostN(2), semaphore.ErrNotHeld)
+		p, err := s.TryAcquire()
+		Must(t, err)
+		for _, n := range []int{3, 4, semaphore.MaxValue} {
+			err := s.PostN(n) // a Permit is no part of it
+			WantErr(t, "PostN of more than is held", err, semaphore.ErrNotHeld)
+			if want := fmt.Sprintf("it holds 2, and %d were to be posted", n); !strings.Contains(fmt.Sprint(err), want) {
+				t.Errorf("PostN(%d): %v, want %q", n, err, want)
+			}
+			Becomes(t, s, 3)
+		}
+		Must(t, s.PostN(2))
+		Becomes(t, s, 5)
+		Must(t, p.Release())
+		Becomes(t, s, 6)
+	})
+}
+
+// One PostN serves as many waiters of its handle, of those who came first.
+func TestConformancePostNInOrder(t *testing.T) {
+	EachEngine(t, func(t *testing.T, e semaphore.Engine) {
+		const round, rounds = 3, 3
+		s := Open(t, UniqueName(t), e, semaphore.WithValue(round))
+		for range round {
+			Must(t, s.Wait())
+		}
+		served := make(chan int, round*rounds)
+		for i := range cap(served) {
+			Blocked(t, s, func() error {
+				err := s.Wait()
+				served <- i / round
+				return err
+			})
+		}
+		for want := range rounds {
+			Must(t, s.PostN(round))
+			for range round {
+				select {
+				case got := <-served:
+					if got != want {
+						t.Fatalf("a waiter of round %d was served, want %d", got, want)
+					}
+				case <-time.After(Hang):
+					t.Fatal("no waiter was served")
+				}
+			}
+		}
+		Becomes(t, s, 0)
+	})
+}
+
+// One PostN wakes the waiters of several handles, and what happened before it happens before
+// their waits return; with -race this fails if the race detector does not learn that.
+func TestConformancePostNToHandles(t *testing.T) {
+	EachEngine(t, func(t *testing.T, e semaphore.Engine) {
+		name := UniqueName(t)
+		const n = 3
+		s := Open(t, name, e, semaphore.WithValue(n))
+		for range n {
+			Must(t, s.Wait())
+		}
+		data := 0
+		var waiting []<-chan error
+		for i := range n {
+			w := Open(t, name, e)
+			wait := w.Wait
+			if i == 0 {
+				wait = func() error { return w.WaitContext(t.Context()) }
+			}
+			waiting = append(waiting, Blocked(t, w, func() error {
+				if err := wait(); err != nil {
+					return err
+				}
+				if data != 1 {
+					return errors.New("it did not see what was written before PostN")
+				}
+				return nil
+			}))
+		}
+		data = 1
+		Must(t, s.PostN(n))
+		for _, w := range waiting {
+			Must(t, Result(t, w))
+		}
+		Becomes(t, s, 0)
+	})
+}
+
+// Several PostNs of one handle at once give each its number or nothing: nothing only if the handle holds
+// fewer, at that moment and so also when all have ended.
+func TestConformancePostNAtOnce(t *testing.T) {
+	EachEngine(t, func(t *testing.T, e semaphore.Engine) {
+		const limit = 6
+		name := UniqueName(t)
+		s, watch := Open(t, name, e, semaphore.WithValue(limit)), Open(t, name, e)
+		for range Times(100) {
+			for range limit {
+				Must(t, s.Wait())
+			}
+			var all sync.WaitGroup
+			var given atomic.Int64
+			refused := make(chan int, 4)
+			for _, n := range []int{4, 3, 2, 1} { // 10 of 6
+				all.Go(func() {
+					switch err := s.PostN(n); {
+					case err == nil:
+						given.Add(int64(n))
+					case Owns(e) && errors.Is(err, semaphore.ErrNotHeld):
+						refused <- n
+					default:
+						t.Error(err)
+					}
+				})
+			}
+			all.Wait()
+			want := int(given.Load())
+			Becomes(t, watch, want)
+			if !Owns(e) && want != 10 || Owns(e) && want > limit {
+				t.Fatalf("%d given", want)
+			}
+			close(refused)
+			for n := range refused {
+				if held := limit - want; held >= n {
+					t.Fatalf("PostN(%d) was refused, and %d are held still", n, held)
+				}
+			}
+			for range limit - want {
+				Must(t, s.Post())
+			}
+			for range want - limit {
+				Must(t, s.Wait())
+			}
+		}
 	})
 }
 
@@ -380,7 +543,7 @@ func TestConformanceClose(t *testing.T) {
 		acquire := func() error { _, err := s.Acquire(context.Background()); return err }
 		short := func() error { return s.WaitTimeout(time.Millisecond) }
 		for what, f := range map[string]func() error{
-			"Wait": s.Wait, "TryWait": s.TryWait, "Post": s.Post, "Value": value,
+			"Wait": s.Wait, "TryWait": s.TryWait, "Post": s.Post, "PostN": func() error { return s.PostN(2) }, "Value": value,
 			"TryAcquire": try, "Acquire": acquire, "WaitTimeout": short,
 		} {
 			WantErr(t, what+" of a closed handle", f(), semaphore.ErrClosed)
@@ -781,8 +944,10 @@ func TestConformanceOverflow(t *testing.T) {
 		err = s.Post()
 		WantErr(t, "Post at the maximum", err, semaphore.ErrOverflow)
 		WantErr(t, "Post at the maximum", err, syscall.EOVERFLOW)
+		overflows(t, s, 0)
 		p, err := s.TryAcquire()
 		Must(t, err)
+		overflows(t, s, 1)
 		Must(t, s.Post())
 		for range 2 {
 			WantErr(t, "Release at the maximum", p.Release(), semaphore.ErrOverflow)
@@ -795,6 +960,30 @@ func TestConformanceOverflow(t *testing.T) {
 			t.Errorf("Value %d, %v", n, err)
 		}
 	})
+}
+
+// overflows posts more than the room that is left below the maximum, in vain.
+func overflows(t *testing.T, s *semaphore.Semaphore, room int) {
+	t.Helper()
+	numbers := []int{room + 1, room + 2, semaphore.MaxValue}
+	if n := semaphore.MaxValue; n+1 > n { // with 64 bits
+		numbers = append(numbers, n+1, math.MaxInt)
+	}
+	for _, n := range numbers {
+		err := s.PostN(n)
+		WantErr(t, fmt.Sprintf("PostN(%d) with room for %d", n, room), err, semaphore.ErrOverflow)
+		value, unknown := s.Value()
+		if errors.Is(unknown, semaphore.ErrUnsupported) && room > 0 {
+			// libc said so in the middle.
+			if want := fmt.Sprintf("%d of %d were posted", room, n); n <= semaphore.MaxValue && !strings.Contains(fmt.Sprint(err), want) {
+				t.Errorf("PostN(%d): %v, want %q", n, err, want)
+			} else if n <= semaphore.MaxValue {
+				Must(t, s.Wait())
+			}
+		} else if unknown == nil && value != semaphore.MaxValue-room {
+			t.Fatalf("value %d after PostN(%d), want %d", value, n, semaphore.MaxValue-room)
+		}
+	}
 }
 
 func TestConformanceOpenModes(t *testing.T) {
@@ -896,13 +1085,16 @@ func TestConformanceStrict(t *testing.T) {
 		watch := Open(t, name, e, semaphore.WithValue(3))
 		s := Open(t, name, e, semaphore.WithStrict(true))
 		WantErr(t, "Post of nothing", s.Post(), semaphore.ErrNotHeld)
+		WantErr(t, "PostN of nothing", s.PostN(2), semaphore.ErrNotHeld)
 		for _, take := range []func() error{s.Wait, s.TryWait} {
 			Must(t, take())
 			WantErr(t, "Wait while held", s.Wait(), semaphore.ErrHeld)
 			WantErr(t, "TryWait while held", s.TryWait(), semaphore.ErrHeld)
 			p, err := s.TryAcquire() // a Permit is counted apart
 			Must(t, err)
-			Must(t, s.Post())
+			WantErr(t, "PostN of more than held", s.PostN(2), semaphore.ErrNotHeld)
+			Becomes(t, watch, 1)
+			Must(t, s.PostN(1))
 			WantErr(t, "Post of a Permit's", s.Post(), semaphore.ErrNotHeld)
 			Must(t, p.Release())
 			Becomes(t, watch, 3)

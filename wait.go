@@ -44,7 +44,7 @@ func (s *Semaphore) wait(ctx context.Context, how how, op string) (err error) {
 		// Post would refuse to give it back. Close gives back what a
 		// close-on-exit handle holds; whichever of the two calls brings the
 		// count down posts.
-		if !s.counts() || s.uncount() {
+		if !s.counts() || s.uncount(1) > 0 {
 			s.giveBack(grant{}, one)
 		}
 		return s.fail(op, ErrClosed)
@@ -361,15 +361,27 @@ func (s *Semaphore) counts() bool {
 	return s.opts.strict || s.opts.closeOnExit && s.traits.Recoverable == nil
 }
 
-// uncount takes one from held, unless it is 0.
-func (s *Semaphore) uncount() bool {
+// uncount takes n from held, or what there is if that is less (of a strict handle nothing then), and returns how much.
+func (s *Semaphore) uncount(n int64) int64 {
 	for {
-		n := s.held.Load()
-		if n == 0 {
-			return false
+		held := s.held.Load()
+		less := min(n, held)
+		if less < n && s.opts.strict {
+			less = 0
 		}
-		if s.held.CompareAndSwap(n, n-1) {
-			return true
+		if less == 0 || s.held.CompareAndSwap(held, held-less) {
+			return less
+		}
+	}
+}
+
+// recount adds n to held, which were not given after all. The caller is inside (enter).
+func (s *Semaphore) recount(n int64) {
+	s.held.Add(n)
+	// Close may have swept what the handle holds before that.
+	if s.opts.closeOnExit && s.closed() {
+		if n = s.uncount(n); n > 0 {
+			s.owe(n)
 		}
 	}
 }
@@ -498,7 +510,18 @@ func (s *Semaphore) give(p *Permit) error {
 	if recoverable != nil && p != nil {
 		return recoverable.GiveAt(p.got.Number)
 	}
-	return s.back.Post()
+	return s.back.Post(1)
+}
+
+// giveN gives n permits of the handle's. The engine gets all of them at once. None is handed to a waiter of
+// the handle past it, as give does: that one could not be taken back if the engine refused the others. The
+// server takes permits from the engine for these waiters, in their order, as it takes those that other processes post.
+func (s *Semaphore) giveN(n int) error {
+	if n == 1 {
+		return s.give(nil)
+	}
+	s.race.release()
+	return s.back.Post(n)
 }
 
 // giveBack gives what no caller will give: a permit of the handle's, or those of a Permit to

@@ -113,7 +113,9 @@ type Backend interface {
 	Serve(t Turn)
 	// Interrupt makes the Serve in progress, if there is one, look again.
 	Interrupt()
-	Post() error
+	// Post gives n permits, all of them or none. Where it can only give one after the other, and fails in the
+	// middle, it returns *PartlyPosted.
+	Post(n int) error
 	Value() (int, error)
 	Close() error
 }

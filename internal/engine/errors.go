@@ -32,8 +32,8 @@ var (
 	ErrTimeout        error = &Sentinel{"timeout", append([]error{os.ErrDeadlineExceeded}, errnosTimeout...)}
 	ErrInterrupted    error = &Sentinel{"interrupted by a signal", errnosInterrupted}
 	ErrClosed         error = &Sentinel{"handle is closed", []error{os.ErrClosed}}
-	ErrOverflow       error = &Sentinel{"value is at its maximum", errnosOverflow}
-	ErrNotHeld        error = &Sentinel{text: "no permit held by this handle"}
+	ErrOverflow       error = &Sentinel{"value would exceed its maximum", errnosOverflow}
+	ErrNotHeld        error = &Sentinel{text: "not held by this handle"}
 	ErrHeld           error = &Sentinel{text: "a permit is already held by this handle"}
 	ErrInvalidName    error = &Sentinel{text: "invalid name"}
 	ErrInvalidValue   error = &Sentinel{text: "invalid value"}
@@ -79,6 +79,34 @@ func (e *Exposed) Unwrap() error { return fs.ErrPermission }
 func Because(err error, format string, args ...any) error {
 	return fmt.Errorf("%w: "+format, append([]any{err}, args...)...)
 }
+
+// MayPost returns ErrOverflow if a value cannot grow by n.
+func MayPost(value uint32, n int) error {
+	if uint64(value)+uint64(n) <= MaxValue {
+		return nil
+	}
+	return Because(ErrOverflow, "%d and %d more; at most %d is possible", value, n, MaxValue)
+}
+
+// TooFewHeld is ErrNotHeld of a handle that holds fewer permits than the n that it is to post.
+func TooFewHeld(held, n int) error {
+	if n == 1 {
+		return ErrNotHeld
+	}
+	return Because(ErrNotHeld, "it holds %d, and %d were to be posted", held, n)
+}
+
+// PartlyPosted is why an engine that posts one permit after the other has posted only some.
+type PartlyPosted struct {
+	Posted, Of int
+	Err        error // that of the next one
+}
+
+func (e *PartlyPosted) Error() string {
+	return fmt.Sprintf("%d of %d were posted: %v", e.Posted, e.Of, e.Err)
+}
+
+func (e *PartlyPosted) Unwrap() error { return e.Err }
 
 // NoSemaphore is why a name cannot be removed by a look at who uses it: what has the name is no semaphore, or damaged so
 // much that nobody can open it.

@@ -237,8 +237,8 @@ func (s *Semaphore) TryWait(bool) error {
 	return nil
 }
 
-func (s *Semaphore) Post() error {
-	err := s.mem.words.Post()
+func (s *Semaphore) Post(n int) error {
+	err := s.mem.words.Post(n)
 	runtime.KeepAlive(s.mem)
 	return err
 }
@@ -256,6 +256,9 @@ func (s *Semaphore) Value() (int, error) {
 // permit, then reads the number of waiters (64-bit: both in one operation on one
 // word; 32-bit: the word has a bit for it), and wakes one. Either the look finds
 // the permit, or the word has changed before the sleep, or Post finds a waiter.
+// A Post of n permits adds all of them in that operation, and wakes n, or all if fewer sleep: so nobody
+// sleeps on for whom there is one. If a woken one finds none, newcomers have taken it, or a server that serves
+// several waiters; then it sleeps again, and none is left beside it.
 //
 // A process that ends in here, by a crash or without having closed the handle,
 // leaves the number of waiters one too high: each Post then costs a system call

@@ -20,10 +20,10 @@ const Store = "glibc"
 // Words are nowhere but on Linux.
 type Words struct{}
 
-func (*Words) Take() bool    { return false }
-func (*Words) Give() bool    { return false }
-func (*Words) Post() error   { return engine.ErrUnsupported }
-func (*Words) Value() uint32 { return 0 }
+func (*Words) Take() bool     { return false }
+func (*Words) Give() bool     { return false }
+func (*Words) Post(int) error { return engine.ErrUnsupported }
+func (*Words) Value() uint32  { return 0 }
 
 // Semaphore is a backend of no engine.
 type Semaphore struct{ engine.Backend }

@@ -26,7 +26,7 @@ func Probe(memory unsafe.Pointer, libc Probed) bool {
 	if !libc.TryWait() || words.Value() != 1 || !words.Take() || libc.TryWait() {
 		return false
 	}
-	if words.Post() != nil || !libc.TryWait() || !libc.Post() || words.Value() != 1 || !words.Take() {
+	if words.Post(1) != nil || !libc.TryWait() || !libc.Post() || words.Value() != 1 || !words.Take() {
 		return false
 	}
 	// A waiter in libc counts itself, and our post wakes it.
@@ -38,6 +38,6 @@ func Probe(memory unsafe.Pointer, libc Probed) bool {
 			return <-served && false
 		}
 	}
-	posted := words.Post() == nil
+	posted := words.Post(1) == nil
 	return <-served && posted && words.Value() == 0 && words.Counted() == 0
 }

@@ -45,16 +45,19 @@ func (w *words64) Take() bool {
 
 // Post is the release operation. After it the semaphore's memory must not be
 // touched, but for the wake-up, which uses only its address: the process that
-// takes this permit may be the last user and unmap it.
-func (w *words64) Post() error {
+// takes the permit, or the last of n, may be the last user and unmap it.
+//
+// For n permits it wakes n waiters, or all if fewer sleep, as n calls for one each would. A waiter that is
+// counted, and does not sleep yet, finds the value changed, and does not sleep.
+func (w *words64) Post(n int) error {
 	for {
 		d := w.data.Load()
-		if uint32(d) == engine.MaxValue {
-			return engine.ErrOverflow
+		if err := engine.MayPost(uint32(d), n); err != nil {
+			return err
 		}
-		if w.data.CompareAndSwap(d, d+1) {
+		if w.data.CompareAndSwap(d, d+uint64(n)) {
 			if d >= waiter64 {
-				futex.Wake(w.valueHalf(), 1)
+				futex.Wake(w.valueHalf(), n)
 			}
 			return nil
 		}
@@ -112,15 +115,15 @@ func (w *words32) Take() bool {
 	}
 }
 
-func (w *words32) Post() error {
+func (w *words32) Post(n int) error {
 	for {
 		v := w.val.Load()
-		if v>>1 == engine.MaxValue {
-			return engine.ErrOverflow
+		if err := engine.MayPost(v>>1, n); err != nil {
+			return err
 		}
-		if w.val.CompareAndSwap(v, v+2) {
+		if w.val.CompareAndSwap(v, v+uint32(n)<<1) {
 			if v&hasWaiters != 0 {
-				futex.Wake((*uint32)(unsafe.Pointer(&w.val)), 1)
+				futex.Wake((*uint32)(unsafe.Pointer(&w.val)), n)
 			}
 			return nil
 		}
@@ -144,8 +147,8 @@ func (w *words32) SleepOn() (word *uint32, none uint32) {
 
 // RemoveWaiter is glibc's __sem_wait_32_finish. The last waiter takes the bit
 // back before it uncounts itself; if another one came in between, that was
-// wrong: it sets the bit again, and since a Post may have missed it meanwhile,
-// wakes as many as there are permits. Beyond glibc, and as words64 does, a
+// wrong: it sets the bit again, and since a Post may have missed it meanwhile, of
+// however many permits, wakes as many as there are permits. Beyond glibc, and as words64 does, a
 // waiter that leaves while there is a permit wakes another one.
 func (w *words32) RemoveWaiter() {
 	guess := w.waiters.Load()

@@ -428,6 +428,67 @@ func (o *Owner) mine() (i int, ok bool) {
 	return 0, false
 }
 
+// GiveN gives back n permits that were taken for the handle, if it has so many, or none. It returns n, or how many
+// it has if they are fewer. It frees all before it notifies waiters. If it dies in between, they watch it: it held
+// each of the words until it freed that.
+//
+// All or none: while it holds slow, no other goroutine of the handle takes or gives another word than home's. So
+// the other words that it counts stay the handle's. If they are not enough without home's, it frees
+// home's first, which a GiveHome at the same moment may have done: then nothing was given. So it
+// never has to take back what others could have taken already.
+//
+// A word that it has counted may be free all the same when its turn comes: the goroutine that took it gave it back, for
+// it was above the limit (undo), or the handle is being closed (GiveAll). Then it frees another one that the
+// handle has. If there is none, that word counts as one of the n: had GiveN been a moment earlier it would have freed
+// it itself, and the other goroutine would have found nothing to give.
+func (o *Owner) GiveN(n int) (has int) {
+	o.slow.Lock()
+	words := o.freeN(n)
+	if has = len(words); has == n {
+		o.home.Store(uint32(words[0]) | o.home.Load()&timed)
+	}
+	o.slow.Unlock()
+	if has < n {
+		return has
+	}
+	for _, i := range words {
+		o.offer(i)
+	}
+	o.Notify(n)
+	return n
+}
+
+// freeN frees n words that were taken for the handle, and returns them. If it has fewer it frees none, and returns
+// those. The caller holds slow.
+func (o *Owner) freeN(n int) (words []int) {
+	home := o.homeWord()
+	for i := 0; i < o.permitsInUse() && len(words) < n; i++ {
+		if i != home && o.words[i].Load() == o.word {
+			words = append(words, i)
+		}
+	}
+	others := words
+	if len(words) < n && o.words[home].Load() == o.word {
+		words = append(words, home)
+	}
+	if len(words) < n {
+		return words
+	}
+	if len(others) < n && !o.words[home].CompareAndSwap(o.word, 0) {
+		return others
+	}
+	for k, i := range others {
+		for !o.words[i].CompareAndSwap(o.word, 0) {
+			var ok bool
+			if i, ok = o.mine(); !ok {
+				break
+			}
+			words[k] = i
+		}
+	}
+	return words
+}
+
 // GiveAt gives back the permit i, which was taken for a Permit. It reports false if
 // the permit is not held any more.
 func (o *Owner) GiveAt(i int) bool { return o.put(i, o.word|forPermitBit) }

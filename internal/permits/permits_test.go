@@ -472,6 +472,128 @@ func TestHandOver(t *testing.T) {
 	}
 }
 
+// GiveN gives all or none, and calls as many waiters as there are permits for.
+func TestGiveN(t *testing.T) {
+	w := newWorld(t, 6)
+	a, b := w.open(), w.open()
+	if _, ok := a.Take(true); !ok {
+		t.Fatal("no permit for a Permit")
+	}
+	w.takesOne(b)
+	w.takes(a, 4)
+	var waiters []*Owner
+	for range 4 {
+		waiters = append(waiters, w.open())
+	}
+	w.waits(waiters...)
+	w.sleeps(waiters...)
+	if has := a.GiveN(5); has != 4 || w.woken != 0 {
+		t.Errorf("GiveN of 5: has %d, want 4; %d woken, want none", has, w.woken)
+	}
+	if held, _ := w.table.held(); held != 6 {
+		t.Errorf("%d held after a GiveN of more than there are, want 6", held)
+	}
+	if has := a.GiveN(3); has != 3 || w.woken != 3 {
+		t.Errorf("GiveN of 3: has %d; %d woken, want 3", has, w.woken)
+	}
+	if held, _ := w.table.held(); held != 3 {
+		t.Errorf("%d held after a GiveN of 3 of 6, want 3", held)
+	}
+	if has := a.GiveN(2); has != 1 {
+		t.Errorf("GiveN of 2: has %d, want 1", has)
+	}
+	if has := a.GiveN(1); has != 1 || a.Give() {
+		t.Errorf("GiveN of the last one: has %d, or it has another one", has)
+	}
+	if has := a.GiveN(1); has != 0 {
+		t.Errorf("GiveN without one: has %d", has)
+	}
+}
+
+// What GiveN frees takers find, in all groups of a large table.
+func TestGiveNInALargeTable(t *testing.T) {
+	const limit = 5 * groupSize
+	w := newWorld(t, limit)
+	a, b := w.open(), w.open()
+	w.takes(a, limit)
+	w.takes(b, 0) // all groups are clear now
+	if has := a.GiveN(limit + 1); has != limit {
+		t.Errorf("has %d, want %d", has, limit)
+	}
+	w.takes(b, 0)
+	if has := a.GiveN(limit - 1); has != limit-1 {
+		t.Errorf("has %d, want %d", has, limit-1)
+	}
+	w.takes(b, limit-1)
+	if !a.Give() || a.Give() {
+		t.Error("it has not kept exactly one")
+	}
+}
+
+// GiveN needs home's word, which another goroutine gives at the same moment: one of the two gives.
+func TestGiveNAgainstGiveHome(t *testing.T) {
+	eachWay(func(together func(giveN, other func()) bool) (more bool) {
+		w := newWorld(t, 3)
+		a := w.open()
+		w.takes(a, 3)
+		has, home := 0, -1
+		more = together(func() { has = a.GiveN(3) }, func() { home, _ = a.GiveHome() })
+		held, _ := w.table.held()
+		if !(has == 3 && home < 0 && held == 0) && !(has == 2 && home >= 0 && held == 2) {
+			t.Errorf("GiveN: %d; GiveHome: %d; %d held", has, home, held)
+		}
+		return more
+	})
+}
+
+// A word that GiveN has counted goes back under it, because it is above the limit: GiveN gives another
+// one if there is one, and nobody keeps a word above the limit.
+func TestGiveNAgainstUndo(t *testing.T) {
+	for n := 1; n <= 3; n++ {
+		eachWay(func(together func(giveN, other func()) bool) (more bool) {
+			w := newWorld(t, 4)
+			a, b := w.open(), w.open()
+			w.takesOne(a)
+			w.takesOne(a)
+			a.home.Store(0)
+			b.SetLimit(2, true)
+			w.takes(b, 0)                              // clears the flag
+			w.table.words[3].CompareAndSwap(0, a.word) // it has read a limit of 4
+			has, put := 0, false
+			more = together(func() { has = a.GiveN(n) }, func() { put = a.put(3, a.word) })
+			if !put {
+				a.Give() // as undo does then
+			}
+			given := 0
+			if has == n {
+				given = min(n, 2)
+			}
+			held, highest := w.table.held()
+			if held != 2-given || highest >= 2 || has < min(n, 2) {
+				t.Errorf("GiveN(%d): %d; %d held, the highest is %d", n, has, held, highest)
+			}
+			return more
+		})
+	}
+}
+
+// eachWay calls try with the ways in which two operations can come together: one after the other, the second at
+// each step of the first, and both in goroutines. try reports whether there are more steps.
+func eachWay(try func(together func(do, other func()) bool) (more bool)) {
+	for n, more := 0, true; more; n++ {
+		more = try(func(do, other func()) bool { return stopAt(n, do, other) })
+	}
+	for range 200 {
+		try(func(do, other func()) bool {
+			var both sync.WaitGroup
+			both.Go(other)
+			do()
+			both.Wait()
+			return false
+		})
+	}
+}
+
 // In a small table a Permit gets the lowest free word, whichever word the handle took or gave
 // last, and for itself the handle takes that one.
 func TestPermitsTakeTheLowestWord(t *testing.T) {
@@ -784,6 +906,7 @@ func TestGiveAgainstWait(t *testing.T) {
 				o.Announce(i)
 			}
 		},
+		"GiveN":   func(o *Owner, _ int) { o.GiveN(1) },
 		"GiveAt":  func(o *Owner, i int) { o.GiveAt(i) },
 		"GiveAll": func(o *Owner, _ int) { o.GiveAll() },
 	} {

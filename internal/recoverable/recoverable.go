@@ -467,10 +467,16 @@ var started = time.Now().Add(-time.Hour)
 // no scan would be due.
 func ticks() int64 { return int64(time.Since(started)) }
 
-func (h *handle) Post() error {
+func (h *handle) Post(n int) error {
 	defer h.kick.Send()
-	if !h.owner.Give() {
-		return engine.ErrNotHeld
+	has := 0
+	if n > 1 {
+		has = h.owner.GiveN(n)
+	} else if h.owner.Give() {
+		has = 1
+	}
+	if has < n {
+		return engine.TooFewHeld(has, n)
 	}
 	return nil
 }

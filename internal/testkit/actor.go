@@ -157,6 +157,10 @@ func ActorMain(args []string) int {
 			for range number(1) {
 				err = errors.Join(err, s.Wait())
 			}
+		case "waitcontext":
+			ctx, cancel := context.WithTimeout(context.Background(), 2*Hang)
+			err = s.WaitContext(ctx)
+			cancel()
 		case "posts":
 			for range number(1) {
 				err = errors.Join(err, s.Post())
