@@ -55,6 +55,7 @@ const (
 	handed  = "internal/recoverable/handed.go"
 	every   = "internal/permits/every.go"
 	unused  = "internal/recoverable/unused.go"
+	words   = "internal/glibc/words.go"
 	core    = "semaphore.go"
 	queue   = "wait.go"
 )
@@ -369,6 +370,26 @@ var mutants = []mutant{
 	}},
 	{"one permit is handed over to a waiter that wants several", queue, "TestConformanceSeveralWithinAHandle", root, []edit{
 		{"wants(w.Wants).several() || recoverable", "recoverable"},
+	}},
+	// Several permits given at once.
+	{"PostN gives several permits, and wakes one waiter", words, "TestPostNWakesAcrossProcesses", root, []edit{
+		{"				futex.Wake(w.valueHalf(), n)\n", "				futex.Wake(w.valueHalf(), 1)\n"},
+	}},
+	{"GiveN calls one waiter", owner, "TestGiveN", unit, []edit{
+		{"	o.Notify(n)\n	return n\n", "	o.Notify(1)\n	return n\n"},
+	}},
+	{"GiveN frees home's word last", owner, "TestGiveNAgainstGiveHome", unit, []edit{
+		{"	if len(others) < n && !o.words[home].CompareAndSwap(o.word, 0) {\n		return others\n	}\n", ""},
+		{"			words[k] = i\n		}\n	}\n	return words\n", "			words[k] = i\n		}\n	}\n	trace(Taking)\n	if len(others) < n && !o.words[home].CompareAndSwap(o.word, 0) {\n		return others\n	}\n	return words\n"},
+	}},
+	{"GiveN counts home's word without a look whether it is still there", owner, "TestGiveNAgainstGiveHome", unit, []edit{
+		{"	if len(others) < n && !o.words[home].CompareAndSwap(o.word, 0) {\n		return others\n	}\n", "	trace(Taking)\n	o.words[home].CompareAndSwap(o.word, 0)\n"},
+	}},
+	{"GiveN gives no other word in place of one that went back under it", owner, "TestGiveNAgainstUndo", unit, []edit{
+		{"		for !o.words[i].CompareAndSwap(o.word, 0) {\n			var ok bool\n			if i, ok = o.mine(); !ok {", "		trace(Taking)\n		for !o.words[i].CompareAndSwap(o.word, 0) {\n			var ok bool\n			if i, ok = o.mine(); !ok || true {"},
+	}},
+	{"what PostN could not give is not counted as held again", core, "TestPostNCounts", root, []edit{
+		{"		s.recount(counted)\n		if s.traits", "		if s.traits"},
 	}},
 
 	{"dead owners are not reaped", reaping, "TestReap", unit, []edit{

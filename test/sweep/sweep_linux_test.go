@@ -211,6 +211,11 @@ func sweptOperations() []*swept {
 			sweepMust(s.TryWait())
 			return s.Post
 		}},
+		&swept{name: "PostN of two to a waiter", limit: 2, every: true, wait: fromStart, work: plain(func(s *semaphore.Semaphore) func() error {
+			sweepMust(s.TryWait())
+			sweepMust(s.TryWait())
+			return func() error { return s.PostN(2) }
+		})},
 		&swept{name: "Wait, blocked, then served", listed: true, yields: true, limit: 1, held: 1, wait: fromSleep, work: served},
 		&swept{name: "TryAcquireN of two", limit: 3, every: true, work: plain(func(s *semaphore.Semaphore) func() error {
 			return func() error { _, err := s.TryAcquireN(2); return err }
