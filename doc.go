@@ -4,7 +4,7 @@
 // a value, the number of free permits. Wait takes a permit, and blocks until one
 // is free; Post gives one.
 //
-//	s, err := semaphore.Open("build", semaphore.WithValue(4), semaphore.WithRecovery(true))
+//	s, err := semaphore.OpenLimit("build", 4)
 //	...
 //	p, err := s.Acquire(ctx) // at most 4 are held at once, over all processes
 //	...
@@ -31,12 +31,12 @@
 //
 // # Recovery
 //
-// [WithRecovery] makes semaphores of another kind, [EngineRecoverable], whose permits
+// [OpenLimit], or [Open] with [WithRecovery], makes semaphores of another kind, [EngineRecoverable], whose permits
 // have owners, and are released even if their holder is killed: the permits of a process
 // that dies, however it dies, come back as soon as the kernel is done with it. It is the
 // kind for limits on a resource. Post gives back only what the handle took with Wait or
 // TryWait, else it is [ErrNotHeld]; Close gives back all permits that the handle holds,
-// those of Acquire too. WithValue is the limit, 1 to 65535: if it differs from the limit
+// those of Acquire too. OpenLimit's n, as WithValue, is the limit, 1 to 65535: if it differs from the limit
 // in force it is [ErrLimitMismatch] while any process has the semaphore open, and the
 // new limit if none has. [Semaphore.SetLimit] changes the limit for all, and what it has
 // set stays; [Semaphore.Holders] lists the holders, with what their [WithLabel] says. Programs
@@ -53,6 +53,9 @@
 //
 // If a parent gives a child its [Semaphore.LockFile], the parent's permits stay taken
 // until both are gone (not on Windows).
+//
+// [Do] opens, acquires, calls a function and gives back; [Semaphore.Locker] makes a sync.Locker of a limit of
+// one. For tests there is the package semtest.
 //
 // A name exists in one store only: opening it with an engine of another store is
 // [ErrKindMismatch] where the other store can be seen. It cannot be

@@ -193,7 +193,15 @@ func otherKind(eng *engine.Engine, name string, ours fs.FileInfo) error {
 		return fmt.Errorf("looking for another semaphore of that name: %w", err)
 	}
 	if other != nil {
-		return engine.Because(ErrKindMismatch, "it is in use by engine %v, not %v", other.Name, eng.Name)
+		remedy := ""
+		recoverable := EngineRecoverable.String()
+		switch {
+		case other.Name == recoverable:
+			remedy = "; OpenLimit, or WithRecovery(true), opens it"
+		case eng.Name == recoverable:
+			remedy = "; Open without WithRecovery opens it, but a holder that dies does not give back its permits"
+		}
+		return engine.Because(ErrKindMismatch, "it is in use by engine %v, not %v%s", other.Name, eng.Name, remedy)
 	}
 	return nil
 }

@@ -5,6 +5,7 @@ package semaphore_test
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"log"
@@ -49,7 +50,7 @@ func Example_parentAndChild() {
 // parent holds the semaphore, starts the child, writes, posts, and ends the
 // child after a second.
 func parent(name, path string, child *exec.Cmd, out io.Writer) error {
-	s, err := semaphore.Open(name, semaphore.WithExclusive(true), semaphore.WithRecovery(true))
+	s, err := semaphore.OpenLimit(name, 1, semaphore.WithExclusive(true))
 	if err != nil {
 		return err
 	}
@@ -88,12 +89,45 @@ func parent(name, path string, child *exec.Cmd, out io.Writer) error {
 	return nil
 }
 
+// A wrapper runs a command with a permit. The command inherits the lock file, so that if the wrapper is killed alone
+// the permit stays taken for as long as the command runs.
+func ExampleSemaphore_LockFile() {
+	s, err := semaphore.OpenLimit("example-lock-file", 1)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer s.Unlink()
+	defer s.Close()
+	p, err := s.Acquire(context.Background())
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer p.Release() // also if the command has left processes behind that have the file
+
+	lock, err := s.LockFile()
+	if err != nil {
+		log.Fatal(err)
+	}
+	command := exec.Command("echo", "with a permit")
+	command.Stdout = os.Stdout
+	command.ExtraFiles = []*os.File{lock}
+	err = command.Start()
+	lock.Close() // the command has its own
+	if err == nil {
+		err = command.Wait()
+	}
+	if err != nil {
+		log.Fatal(err)
+	}
+	// Output: with a permit
+}
+
 func init() { helpers["child"] = childMain }
 
 // childMain waits until the parent has written, prints what it reads, and works until a
 // signal ends it. What it holds comes back then.
 func childMain(args []string) int {
-	s, err := semaphore.Open(args[0], semaphore.WithCreate(false), semaphore.WithRecovery(true))
+	s, err := semaphore.OpenLimit(args[0], 1, semaphore.WithCreate(false))
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -129,7 +163,7 @@ func TestParentAndChild(t *testing.T) {
 	watch := make(chan *semaphore.Semaphore, 1)
 	go func() { // the name is unlinked when parent returns: look before
 		for {
-			if s, err := semaphore.Open(name, semaphore.WithCreate(false), semaphore.WithRecovery(true)); err == nil {
+			if s, err := semaphore.OpenLimit(name, 1, semaphore.WithCreate(false)); err == nil {
 				watch <- s
 				return
 			}

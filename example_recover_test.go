@@ -14,27 +14,27 @@ import (
 
 // A mutex that excludes all processes of this machine that use its name. If one is
 // killed while it has it, the next one gets it.
-func Example_mutex() {
-	s, err := semaphore.Open("example-mutex", semaphore.WithRecovery(true))
+func ExampleSemaphore_Locker() {
+	s, err := semaphore.OpenLimit("example-mutex", 1)
 	if err != nil {
 		log.Fatal(err)
 	}
 	defer s.Unlink() // only if no other process needs the name
 	defer s.Close()
 
-	if err := s.Wait(); err != nil {
+	mutex, err := s.Locker()
+	if err != nil {
 		log.Fatal(err)
 	}
+	mutex.Lock()
 	fmt.Println("alone")
-	if err := s.Post(); err != nil {
-		log.Fatal(err)
-	}
+	mutex.Unlock()
 	// Output: alone
 }
 
 // At most three at a time, of all goroutines of all processes.
-func Example_limit() {
-	s, err := semaphore.Open("example-limit", semaphore.WithValue(3), semaphore.WithRecovery(true))
+func ExampleOpenLimit() {
+	s, err := semaphore.OpenLimit("example-limit", 3)
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -60,21 +60,27 @@ func Example_limit() {
 }
 
 // The number of a permit chooses one of several things that only one process can have at a
-// time: here a port for each of at most ten servers of this machine.
+// time: here one of four databases, each for one test run on this machine.
 func ExamplePermit_Slots() {
-	p, err := semaphore.Acquire(context.Background(), "example-slots", semaphore.WithValue(10), semaphore.WithRecovery(true))
+	s, err := semaphore.OpenLimit("example-slots", 4)
 	if err != nil {
 		log.Fatal(err)
 	}
-	defer semaphore.Unlink("example-slots")
+	defer s.Unlink()
+	defer s.Close()
+
+	p, err := s.Acquire(context.Background())
+	if err != nil {
+		log.Fatal(err)
+	}
 	defer p.Release()
-	fmt.Println("port", 8000+p.Slots()[0])
-	// Output: port 8000
+	fmt.Printf("postgres:///test%d\n", p.Slots()[0])
+	// Output: postgres:///test0
 }
 
 // Readers share the permits, and a writer takes all of them: then it is alone, on the whole machine.
 func ExampleSemaphore_AcquireN() {
-	s, err := semaphore.Open("example-all", semaphore.WithRecovery(true), semaphore.WithValue(8))
+	s, err := semaphore.OpenLimit("example-all", 8)
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -105,21 +111,22 @@ func ExampleSemaphore_AcquireN() {
 	// alone: [0 1 2 3 4 5 6 7]
 }
 
-// One call for one critical section: Release closes the handle too.
-func ExampleAcquire() {
-	p, err := semaphore.Acquire(context.Background(), "example-acquire", semaphore.WithValue(2), semaphore.WithRecovery(true))
+// One call for one piece of work.
+func ExampleDo() {
+	err := semaphore.Do(context.Background(), "example-do", 2, func(context.Context) error {
+		fmt.Println("one of two")
+		return nil
+	})
 	if err != nil {
 		log.Fatal(err)
 	}
-	defer semaphore.Unlink("example-acquire")
-	defer p.Release()
-	fmt.Println("one of two")
+	semaphore.Unlink("example-do") // only if no other process needs the name
 	// Output: one of two
 }
 
 // A label tells whoever looks, by Holders or by procsem show, what a permit is held for.
 func ExampleWithLabel() {
-	s, err := semaphore.Open("example-label", semaphore.WithRecovery(true), semaphore.WithLabel("deploy 4711"))
+	s, err := semaphore.OpenLimit("example-label", 1, semaphore.WithLabel("deploy 4711"))
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -142,36 +149,28 @@ func ExampleWithLabel() {
 	// Output: "deploy 4711" holds 1 since some time (it did not have to wait)
 }
 
-// Permits that come back when their holder dies, however it dies, and a limit that can
-// be changed while it is in force.
-func Example_recovery() {
-	s, err := semaphore.Open("example-recovery", semaphore.WithRecovery(true), semaphore.WithValue(3))
+// An operator changes the limit while it is in force, with this or by "procsem resize example-resize 5". It stands for all, also
+// for programs that ask for another one.
+func ExampleSemaphore_SetLimit() {
+	worker, err := semaphore.OpenLimit("example-resize", 3)
 	if err != nil {
 		log.Fatal(err)
 	}
-	defer s.Unlink()
-	defer s.Close()
+	defer worker.Unlink()
+	defer worker.Close()
 
-	p, err := s.Acquire(context.Background())
+	operator, err := semaphore.OpenLimit("example-resize", 3)
 	if err != nil {
 		log.Fatal(err)
 	}
-	// The work, three at a time.
-	holders, err := s.Holders()
-	if err != nil {
+	if err := operator.SetLimit(5); err != nil { // at once, for all processes
 		log.Fatal(err)
 	}
-	fmt.Println(len(holders), "holds", holders[0].Permits)
-	if err := p.Release(); err != nil {
+	if err := operator.Close(); err != nil {
 		log.Fatal(err)
 	}
 
-	if err := s.SetLimit(5); err != nil { // at once, for all processes
-		log.Fatal(err)
-	}
-	free, err := s.Value()
+	free, err := worker.Value()
 	fmt.Println(free, err)
-	// Output:
-	// 1 holds 1
-	// 5 <nil>
+	// Output: 5 <nil>
 }

@@ -2,10 +2,12 @@ package semaphore
 
 import (
 	"context"
+	"errors"
 	"os"
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 
 	"github.com/procsem/semaphore/internal/engine"
 	"github.com/procsem/semaphore/internal/permits"
@@ -44,6 +46,27 @@ func Acquire(ctx context.Context, name string, opts ...Option) (*Permit, error) 
 		return nil, err
 	}
 	return p, nil
+}
+
+// Do calls f while it holds one of n permits of the recoverable semaphore of that name, over all processes:
+// OpenLimit, Acquire, f, Release and Close. The permit is given back also if f panics or calls
+// runtime.Goexit (t.FailNow), and if the process dies. f gets ctx as it is.
+//
+// It returns the error of f, if that is not nil, joined with that of giving back, if that is not nil (errors.Join). Without
+// a permit f is not called, and the error is that of OpenLimit or Acquire: the bare ctx.Err() if ctx ends first.
+//
+// Each call opens the semaphore anew; a program that takes permits often keeps a handle.
+func Do(ctx context.Context, name string, n int, f func(context.Context) error, opts ...Option) (err error) {
+	p, err := Acquire(ctx, name, limited(n, opts)...)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if lost := p.Release(); lost != nil {
+			err = errors.Join(err, lost)
+		}
+	}()
+	return f(ctx)
 }
 
 // Acquire is WaitContext whose permit has an owner of its own, the Permit: no Post
@@ -288,6 +311,51 @@ func (p *Permit) abandon() {
 	}
 	p.s.forget(p)
 	p.s.leave()
+}
+
+// Locker returns a lock of what the semaphore guards: Lock acquires a permit, and Unlock releases it. It excludes
+// others only where there is one permit: if the semaphore is recoverable and its limit is not 1 that is
+// ErrInvalidValue. The value of another one tells nothing; it is for the caller to know.
+//
+// A sync.Locker has no errors, so Lock panics with the *Error where Acquire fails (ErrClosed, say), and
+// Unlock where Release does, or of a Locker that is not locked (ErrNotHeld). Any goroutine may unlock it.
+// It is another lock than other Lockers of the handle: they exclude each other, and none unlocks another.
+func (s *Semaphore) Locker() (sync.Locker, error) {
+	if s.traits.Recoverable != nil {
+		if limit, err := s.Limit(); err != nil {
+			return nil, err
+		} else if limit != 1 {
+			return nil, s.fail("locker", engine.Because(ErrInvalidValue, "the limit is %d, so that as many would have the lock at once; 1 is allowed", limit))
+		}
+	}
+	return &locker{s: s}, nil
+}
+
+type locker struct {
+	s    *Semaphore
+	held atomic.Pointer[Permit]
+}
+
+func (l *locker) Lock() {
+	p, err := l.s.Acquire(context.Background())
+	if err != nil {
+		panic(err)
+	}
+	if !l.held.CompareAndSwap(nil, p) {
+		_ = p.Release()
+		panic(l.s.fail("lock", engine.Because(ErrInvalidValue, "there is more than one permit: it was locked twice")))
+	}
+}
+
+func (l *locker) Unlock() {
+	// Taken out first: the next one has the lock as soon as it is released.
+	p := l.held.Swap(nil)
+	if p == nil {
+		panic(l.s.fail("unlock", ErrNotHeld))
+	}
+	if err := p.Release(); err != nil {
+		panic(err)
+	}
 }
 
 // forget takes a permit off those that Close gives back.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -59,7 +60,8 @@ type Semaphore struct {
 }
 
 // Open opens the semaphore of that name, and creates it if it does not exist,
-// unless the options say otherwise. CheckName has the rule for names.
+// unless the options say otherwise. CheckName has the rule for names. Without options it is a POSIX semaphore;
+// OpenLimit opens one whose permits come back when their holder dies.
 //
 // Errors: ErrInvalidName, ErrInvalidOption, ErrInvalidValue, ErrUnsupported,
 // fs.ErrExist, fs.ErrNotExist, fs.ErrPermission, ErrKindMismatch if the name
@@ -92,6 +94,20 @@ func Open(name string, opts ...Option) (*Semaphore, error) {
 		return fail(err)
 	}
 	return newSemaphore(clean, eng, b, &o), nil
+}
+
+// OpenLimit opens the recoverable semaphore of that name, which has n permits: it is Open with those options,
+// WithRecovery(true) and WithValue(n), and so of the kind for limits on a resource, whose permits come back when their
+// holder dies. The n decides, whatever a WithValue among the options says.
+//
+// Errors: those of Open. If the name is in use with another limit that is ErrLimitMismatch; one that
+// SetLimit, or procsem resize, has set stands without an error, and Limit returns it.
+func OpenLimit(name string, n int, opts ...Option) (*Semaphore, error) {
+	return Open(name, limited(n, opts)...)
+}
+
+func limited(n int, opts []Option) []Option {
+	return append(slices.Clip(opts), WithRecovery(true), WithValue(n))
 }
 
 func newSemaphore(name string, eng *engine.Engine, b engine.Backend, o *options) *Semaphore {

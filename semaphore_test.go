@@ -1548,3 +1548,213 @@ func TestConformanceSeveralAgainstSetLimit(t *testing.T) {
 		holdsSlots(t, "all", <-all, 0, 1, 2, 3, 4)
 	})
 }
+
+// OpenLimit makes semaphores whose permits have owners, whatever else the options say, and what it finds of
+// another kind it refuses with the remedy, as what opens those refuses its.
+func TestOpenLimit(t *testing.T) {
+	NeedEngine(t, semaphore.EngineRecoverable)
+	name := UniqueName(t)
+	opts := append(make([]semaphore.Option, 0, 4), semaphore.WithLabel("first"))
+	s, err := semaphore.OpenLimit(name, 3, append(opts, semaphore.WithRecovery(false), semaphore.WithValue(5))...)
+	Must(t, err)
+	t.Cleanup(func() { s.Close(); s.Unlink() })
+	if limit, err := s.Limit(); limit != 3 || err != nil || s.Engine() != semaphore.EngineRecoverable {
+		t.Errorf("limit %d (%v), engine %v; want 3, %v", limit, err, s.Engine(), semaphore.EngineRecoverable)
+	}
+	if opts := opts[:4]; opts[3] != nil {
+		t.Error("it has written into the caller's options")
+	}
+	for _, n := range []int{-1, 0, 1 << 16} {
+		_, err := semaphore.OpenLimit(name, n)
+		WantErr(t, fmt.Sprintf("a limit of %d", n), err, semaphore.ErrInvalidValue)
+	}
+	_, err = semaphore.OpenLimit(name, 4)
+	WantErr(t, "another limit", err, semaphore.ErrLimitMismatch)
+	for _, e := range []semaphore.Engine{semaphore.EngineFlock, semaphore.EngineWindows} { // whose names can be seen
+		if !HasEngine(e) {
+			continue
+		}
+		_, err := semaphore.OpenLimit(name, 3, semaphore.WithEngine(e))
+		WantErr(t, fmt.Sprintf("OpenLimit of engine %v", e), err, semaphore.ErrInvalidOption)
+		_, err = semaphore.Open(name, semaphore.WithEngine(e))
+		WantErr(t, "Open of a limit", err, semaphore.ErrKindMismatch)
+		if want := "; OpenLimit, or WithRecovery(true), opens it"; !strings.Contains(fmt.Sprint(err), want) {
+			t.Errorf("%v: want %q", err, want)
+		}
+		other := Open(t, UniqueName(t)+"-other", e)
+		_, err = semaphore.OpenLimit(other.Name(), 1)
+		WantErr(t, "OpenLimit of another kind", err, semaphore.ErrKindMismatch)
+		if want := "; Open without WithRecovery opens it"; !strings.Contains(fmt.Sprint(err), want) {
+			t.Errorf("%v: want %q", err, want)
+		}
+	}
+}
+
+// Do gives the permit back however its function ends, and calls it only with one.
+func TestDo(t *testing.T) {
+	NeedEngine(t, semaphore.EngineRecoverable)
+	ctx, name := context.Background(), UniqueName(t)
+	watch, err := semaphore.OpenLimit(name, 2)
+	Must(t, err)
+	t.Cleanup(func() { watch.Close(); watch.Unlink() })
+	handles := semaphore.OpenHandles()
+	back := func(what string) {
+		t.Helper()
+		Becomes(t, watch, 2)
+		WaitFor(t, what+": the handle closed", func() bool { return semaphore.OpenHandles() == handles })
+	}
+	type key struct{}
+	wrong := errors.New("wrong")
+	for _, want := range []error{nil, wrong} {
+		err := semaphore.Do(context.WithValue(ctx, key{}, "ours"), name, 2, func(ctx context.Context) error {
+			Becomes(t, watch, 1)
+			if ctx.Value(key{}) != "ours" {
+				t.Error("another context")
+			}
+			return want
+		}, semaphore.WithLabel("do"))
+		if err != want {
+			t.Errorf("got %v, want %v itself", err, want)
+		}
+		back("returned")
+	}
+	func() {
+		defer func() {
+			if got := recover(); got != wrong {
+				t.Errorf("panicked with %v, want %v", got, wrong)
+			}
+		}()
+		semaphore.Do(ctx, name, 2, func(context.Context) error { panic(wrong) })
+	}()
+	back("panicked")
+	exited := make(chan struct{})
+	go func() {
+		defer close(exited)
+		semaphore.Do(ctx, name, 2, func(context.Context) error { runtime.Goexit(); return nil })
+	}()
+	<-exited
+	back("Goexit")
+
+	never := func(context.Context) error { t.Error("called without a permit"); return nil }
+	WantErr(t, "another limit", semaphore.Do(ctx, name, 3, never), semaphore.ErrLimitMismatch)
+	all, err := watch.AcquireN(ctx, semaphore.All)
+	Must(t, err)
+	short, cancel := context.WithTimeout(ctx, time.Millisecond)
+	defer cancel()
+	if err := semaphore.Do(short, name, 2, never); err != context.DeadlineExceeded {
+		t.Errorf("no permit in time: %v, want the bare %v", err, context.DeadlineExceeded)
+	}
+	Must(t, all.Release())
+	back("cancelled")
+}
+
+// Lockers exclude each other, and what a sync.Locker cannot return it panics with.
+func TestConformanceLocker(t *testing.T) {
+	EachEngine(t, func(t *testing.T, e semaphore.Engine) {
+		name := UniqueName(t)
+		s := Open(t, name, e)
+		var all sync.WaitGroup
+		inside := 0 // written by one goroutine at a time, as the race detector checks, too
+		for range 4 {
+			l, err := Open(t, name, e).Locker()
+			Must(t, err)
+			for range 2 {
+				all.Go(func() {
+					for range Times(50) {
+						l.Lock()
+						if inside++; inside != 1 {
+							t.Error("two have the lock")
+						}
+						inside--
+						l.Unlock()
+					}
+				})
+			}
+		}
+		all.Wait()
+		Becomes(t, s, 1)
+
+		panics := func(what string, want error, f func()) {
+			t.Helper()
+			defer func() {
+				t.Helper()
+				err, _ := recover().(error)
+				WantErr(t, what, err, want)
+			}()
+			f()
+		}
+		l, err := s.Locker()
+		Must(t, err)
+		panics("Unlock at first", semaphore.ErrNotHeld, l.Unlock)
+		l.Lock()
+		other, err := s.Locker()
+		Must(t, err)
+		panics("Unlock of another's", semaphore.ErrNotHeld, other.Unlock)
+		l.Unlock()
+		panics("Unlock again", semaphore.ErrNotHeld, l.Unlock)
+		Becomes(t, s, 1)
+
+		several := Open(t, UniqueName(t), e, semaphore.WithValue(2))
+		l, err = several.Locker()
+		if Owns(e) {
+			WantErr(t, "Locker of a limit of 2", err, semaphore.ErrInvalidValue)
+		} else {
+			Must(t, err)
+			l.Lock()
+			panics("a second Lock", semaphore.ErrInvalidValue, l.Lock)
+			l.Unlock()
+			Becomes(t, several, 2)
+		}
+		l, err = s.Locker()
+		Must(t, err)
+		Must(t, s.Close())
+		panics("Lock of a closed handle", semaphore.ErrClosed, l.Lock)
+	})
+}
+
+// The log says of a wait that blocks how many handles wait already, where that is known.
+func TestConformanceLogOfWaiters(t *testing.T) {
+	EachEngine(t, func(t *testing.T, e semaphore.Engine) {
+		name := UniqueName(t)
+		handles := []*semaphore.Semaphore{Open(t, name, e)}
+		Must(t, handles[0].Wait())
+		var waits []<-chan error
+		for already := range 3 {
+			if Owns(e) {
+				WaitFor(t, "those before it wait", func() bool {
+					holders, err := handles[0].Holders()
+					Must(t, err)
+					waiting := 0
+					for _, h := range holders {
+						if h.Waiting {
+							waiting++
+						}
+					}
+					return waiting == already
+				})
+			}
+			var log SyncBuffer
+			s := Open(t, name, e, semaphore.WithLogger(slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))))
+			handles, waits = append(handles, s), append(waits, Blocked(t, s, s.Wait))
+			want := `msg="semaphore: blocked" name=` + name + "\n"
+			if Owns(e) {
+				want = fmt.Sprintf(`msg="semaphore: blocked" name=%s waiters=%d`+"\n", name, already)
+			}
+			if !strings.Contains(log.String(), want) {
+				t.Errorf("got %s, want %s among it", log.String(), want)
+			}
+		}
+		// The handle that got the permit gives it: with some engines that is any of them.
+		for range waits {
+			if !Owns(e) {
+				Must(t, handles[0].Post())
+			}
+		}
+		for i, w := range waits {
+			if Owns(e) {
+				Must(t, handles[i].Post())
+			}
+			Must(t, Result(t, w))
+		}
+	})
+}

@@ -3,6 +3,7 @@ package semaphore
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"os"
 	"os/signal"
 	"runtime"
@@ -51,6 +52,17 @@ func (s *Semaphore) wait(ctx context.Context, how how, op string) (err error) {
 	}
 	s.debugTaken(began)
 	return nil
+}
+
+// debugBlocked logs that a wait blocks, and how many handles of all processes wait already, where that is known.
+func (s *Semaphore) debugBlocked() {
+	switch r := s.traits.Recoverable; {
+	case s.opts.Log == nil || !s.opts.Log.Enabled(context.Background(), slog.LevelDebug):
+	case r == nil:
+		s.opts.Debug("blocked")
+	default:
+		s.opts.Debug("blocked", "waiters", r.Waiters())
+	}
 }
 
 // debugTaken logs that a permit was taken, and how long was waited since began, if the wait blocked.
@@ -102,7 +114,7 @@ func (s *Semaphore) obtain(ctx context.Context, how how, want wants) (got grant,
 	if how != blocks {
 		return grant{}, began, ErrWouldBlock
 	}
-	s.opts.Debug("blocked")
+	s.debugBlocked()
 	w, serve, err := s.queue.Join(ctx.Done(), waitqueue.Wants(want))
 	if err != nil {
 		return grant{}, began, ErrClosed

@@ -163,6 +163,8 @@ type Recoverable interface {
 	GiveAll() int
 
 	Holders() ([]Holder, error)
+	// Waiters returns how many handles wait, dead ones among them whose death was not found yet.
+	Waiters() int
 	Limit() (int, error)
 	SetLimit(n int) error
 	// StartEvery is what the variable of that name needs.

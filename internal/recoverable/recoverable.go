@@ -561,6 +561,15 @@ func (h *handle) Holders() ([]engine.Holder, error) {
 	return hs, nil
 }
 
+func (h *handle) Waiters() (n int) {
+	for _, o := range h.table.Holders() {
+		if o.Waits {
+			n++
+		}
+	}
+	return n
+}
+
 func holder(of permits.Holder) engine.Holder {
 	h := engine.Holder{
 		PID:     of.PID,

@@ -33,11 +33,11 @@ func Of(fd uintptr) (*Lock, error) {
 		return nil, os.NewSyscallError("fstat", err)
 	}
 	name := fmt.Sprintf("inode-%d-%d", stat.Dev, stat.Ino)
-	gate, err := semaphore.Open(name+"-gate", semaphore.WithRecovery(true))
+	gate, err := semaphore.OpenLimit(name+"-gate", 1)
 	if err != nil {
 		return nil, err
 	}
-	permits, err := semaphore.Open(name, semaphore.WithRecovery(true), semaphore.WithValue(readers))
+	permits, err := semaphore.OpenLimit(name, readers)
 	if err != nil {
 		return nil, errors.Join(err, gate.Close())
 	}

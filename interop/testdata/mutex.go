@@ -13,7 +13,7 @@ import (
 
 // acquire takes a free mutex whatever the timeout: the tests' clock ends it at once.
 func acquire(spec Spec, timeout <-chan time.Time) (Releaser, error) {
-	s, err := semaphore.Open("juju-"+spec.Name, semaphore.WithRecovery(true))
+	s, err := semaphore.OpenLimit("juju-"+spec.Name, 1)
 	if err != nil {
 		return nil, err
 	}

@@ -30,7 +30,7 @@ func NewWeighted(n int64) *Weighted {
 }
 
 func nameless(limit int64) *procsem.Semaphore {
-	s, err := procsem.Open("weighted-"+rand.Text(), procsem.WithRecovery(true), procsem.WithValue(int(limit)))
+	s, err := procsem.OpenLimit("weighted-"+rand.Text(), int(limit))
 	must(err)
 	must(s.Unlink())
 	return s
