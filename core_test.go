@@ -19,6 +19,8 @@ import (
 
 	"github.com/procsem/semaphore/internal/engine"
 	"github.com/procsem/semaphore/internal/waitqueue"
+	"path/filepath"
+	"unsafe"
 )
 
 // fakeBackend is an engine of channels. It fails the test if the Semaphore
@@ -775,6 +777,10 @@ func TestOptionsAreChecked(t *testing.T) {
 		{"label too long", []Option{WithLabel(strings.Repeat("ü", 17))}, ErrInvalidOption, "it has 34 bytes; a label is UTF-8 of at most 32 bytes without NUL"},
 		{"label with NUL", []Option{WithLabel("a\x00b")}, ErrInvalidOption, `WithLabel("a\x00b"): it has 3 bytes; a label is`},
 		{"label that is no UTF-8", []Option{WithLabel("\xff")}, ErrInvalidOption, `WithLabel("\xff"): it has 1 bytes`},
+		{"directory without a name", []Option{WithRecovery(true), WithDir("")}, ErrInvalidOption, `WithDir(""): it needs the path of a directory`},
+		{"directory and libc", []Option{WithEngine(EngineLibc), WithDir("/")}, ErrInvalidOption, "WithDir and engine libc, whose semaphores are in no directory"},
+		{"directory and native", []Option{WithDir("/"), WithEngine(EngineNative)}, ErrInvalidOption, "OpenLimit, WithRecovery(true), or (on Unix) WithEngine(EngineFlock)"},
+		{"directory and windows", []Option{WithDir("/"), WithEngine(EngineWindows)}, ErrInvalidOption, "those of engines recoverable and flock are"},
 		{"unknown engine", []Option{WithEngine(99)}, ErrInvalidOption, "Engine(99)"},
 		{"negative engine", []Option{WithEngine(-1)}, ErrInvalidOption, "Engine(-1)"},
 	} {
@@ -787,6 +793,37 @@ func TestOptionsAreChecked(t *testing.T) {
 				t.Errorf("got %v", err)
 			}
 		})
+	}
+}
+
+// To the race detector a semaphore is the same by all paths of its directory, and another one in another
+// directory.
+func TestRaceDetectorKnowsDirectories(t *testing.T) {
+	temporary := func() string {
+		dir, err := os.MkdirTemp("", "semaphore-test-") // whose removal by t.TempDir fails under Wine
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { os.Remove(dir) })
+		return dir
+	}
+	dir, other := temporary(), temporary()
+	x := newRaceSync("flock", dir, "x")
+	if again := newRaceSync("flock", filepath.Join(other, "..")+string(filepath.Separator)+filepath.Base(dir)+string(filepath.Separator)+".", "x"); again != x {
+		t.Error("two paths of a directory are two semaphores")
+	}
+	if unsafe.Sizeof(x) == 0 {
+		return // without the detector nothing can differ
+	}
+	for what, another := range map[string]raceSync{
+		"another directory's": newRaceSync("flock", other, "x"),
+		"that of none":        newRaceSync("flock", "", "x"),
+		"of another name":     newRaceSync("flock", dir, "y"),
+		"of another engine":   newRaceSync("recoverable", dir, "x"),
+	} {
+		if another == x {
+			t.Errorf("a semaphore %s is the same", what)
+		}
 	}
 }
 

@@ -61,7 +61,7 @@
 // [ErrKindMismatch] where the other store can be seen. It cannot be
 // seen where libc keeps its semaphores in the kernel or in files of its own
 // (macOS, the BSDs, musl) and the build has no cgo, and where two programs have
-// different SEMAPHORE_DIRs. A build without cgo on a system with musl speaks
+// different SEMAPHORE_DIRs, or directories of their own ([WithDir]). A build without cgo on a system with musl speaks
 // glibc's format all the same; musl's own programs use another file.
 //
 // # Guarantees
@@ -98,6 +98,13 @@
 // the log ([WithLogger]) while a Wait blocks; SEMAPHORE_DIR under /run prevents it.
 // Containers share semaphores by sharing /dev/shm or the SEMAPHORE_DIR.
 //
+// # Locks beside what they guard
+//
+// [WithDir] keeps a semaphore in a directory that the program names, a cache or a build directory: who uses that
+// finds the semaphore, and names need not be unique on the machine. It goes with the directory:
+// whoever removes all files there while processes use it removes the name too (see above), and a copy of the
+// directory has a semaphore of its own. The directory must be on a local filesystem.
+//
 // # Several users
 //
 // Only its creator may use a semaphore unless [WithMode], less the umask, lets others
@@ -111,7 +118,7 @@
 //
 // A program that has more rights than whoever starts it (setuid, setgid, a file's
 // capabilities: AT_SECURE, issetugid) ignores SEMAPHORE_DIR, which would let its user say
-// where it makes files.
+// where it makes files. What it says itself by [WithDir] counts.
 //
 // # Errors
 //

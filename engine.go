@@ -77,8 +77,8 @@ const (
 
 	// EngineFlock is a counter in a small file, changed under flock(2):
 	// shared with programs that use this package, on any Unix. Waiting polls
-	// (WithBackoff). The files are in the directory that the environment
-	// variable SEMAPHORE_DIR names, else in /dev/shm, else in /tmp. A setuid program
+	// (WithBackoff). The files are in the directory that WithDir names, or else the environment
+	// variable SEMAPHORE_DIR, else in /dev/shm, else in /tmp. A setuid program
 	// ignores the variable.
 	EngineFlock
 
@@ -160,8 +160,11 @@ func chooseEngine(e Engine) (*engine.Engine, error) {
 // create two kinds the second one finds the first one's. Opening what exists
 // creates nothing and needs no lock; the engine looks at the other stores (Alone) when
 // it has found the semaphore, and before it changes anything in it.
+//
+// With WithDir the other stores are those in that directory, whose lock it then is. A semaphore
+// that is in no directory, libc's, is another one, whatever its name.
 func openBackend(eng *engine.Engine, name string, o *options) (engine.Backend, error) {
-	o.Alone = func(ours fs.FileInfo) error { return otherKind(eng, name, ours) }
+	o.Alone = func(ours fs.FileInfo) error { return otherKind(eng, name, ours, o) }
 	if !o.exclusive {
 		b, err := eng.Open(name, engine.OpenExisting, &o.Options)
 		if !errors.Is(err, fs.ErrNotExist) {
@@ -171,7 +174,7 @@ func openBackend(eng *engine.Engine, name string, o *options) (engine.Backend, e
 			return nil, cmp.Or(o.Alone(nil), err)
 		}
 	}
-	unlock, err := store.Lock()
+	unlock, err := store.Lock(o.Dir)
 	if err != nil {
 		return nil, err
 	}
@@ -187,8 +190,8 @@ func openBackend(eng *engine.Engine, name string, o *options) (engine.Backend, e
 
 // otherKind returns ErrKindMismatch if name exists in another store than eng's,
 // or the error that keeps us from knowing.
-func otherKind(eng *engine.Engine, name string, ours fs.FileInfo) error {
-	other, err := store.OtherKind(engines(), eng, name, ours)
+func otherKind(eng *engine.Engine, name string, ours fs.FileInfo, o *options) error {
+	other, err := store.OtherKind(o.engines(), eng, o.Dir, name, ours)
 	if err != nil {
 		return fmt.Errorf("looking for another semaphore of that name: %w", err)
 	}
@@ -198,6 +201,8 @@ func otherKind(eng *engine.Engine, name string, ours fs.FileInfo) error {
 		switch {
 		case other.Name == recoverable:
 			remedy = "; OpenLimit, or WithRecovery(true), opens it"
+		case eng.Name == recoverable && o.inDir:
+			remedy = "; Open with WithEngine(EngineFlock) opens it, but a holder that dies does not give back its permits"
 		case eng.Name == recoverable:
 			remedy = "; Open without WithRecovery opens it, but a holder that dies does not give back its permits"
 		}
@@ -206,29 +211,33 @@ func otherKind(eng *engine.Engine, name string, ours fs.FileInfo) error {
 	return nil
 }
 
-// unlinkKinds removes name from engine e's store, or with EngineAuto from
-// whichever has it.
-func unlinkKinds(e Engine, name string) error {
-	if e != EngineAuto {
-		eng, err := chooseEngine(e)
-		if err != nil {
+// unlinkKinds removes name from the store of the engine that was asked for, or with EngineAuto
+// from whichever has it.
+func unlinkKinds(name string, o *options) error {
+	eng, err := chooseEngine(o.engine)
+	if err != nil {
+		return err
+	}
+	if o.engine != EngineAuto {
+		if err := o.chooseDir(eng); err != nil {
 			return err
 		}
-		return eng.Unlink(name)
+		return eng.Unlink(o.Dir, name)
 	}
-	if len(engines()) == 0 {
-		_, err := chooseEngine(e)
-		return err
+	if o.inDir {
+		if o.Dir, err = store.Choose(o.Dir); err != nil {
+			return err
+		}
 	}
 	var errs []error
 	removed := false
 	stores := make(map[string]bool)
-	for _, eng := range engines() {
+	for _, eng := range o.engines() {
 		if stores[eng.Store] {
 			continue
 		}
 		stores[eng.Store] = true
-		switch err := eng.Unlink(name); {
+		switch err := eng.Unlink(o.Dir, name); {
 		case err == nil:
 			removed = true
 		case !errors.Is(err, fs.ErrNotExist):
@@ -239,4 +248,40 @@ func unlinkKinds(e Engine, name string) error {
 		return engine.ErrNoSuch
 	}
 	return errors.Join(errs...)
+}
+
+// engines are those among which a name is of one kind: all of this build, or with WithDir those whose
+// semaphores are in directories.
+func (o *options) engines() []*engine.Engine {
+	if !o.inDir {
+		return engines()
+	}
+	return slices.DeleteFunc(slices.Clone(engines()), func(e *engine.Engine) bool { return !e.Dirs })
+}
+
+// chooseDir decides in which directory the semaphore's file is, if it has one, once and for all: neither
+// a change of the working directory nor one of SEMAPHORE_DIR gives a handle another.
+func (o *options) chooseDir(eng *engine.Engine) (err error) {
+	switch {
+	case o.inDir && !eng.Dirs:
+		err = noDir(engineOf(eng))
+	case o.inDir:
+		o.Dir, err = store.Choose(o.Dir)
+	case eng.Dirs:
+		o.Dir, err = store.Dir("")
+	}
+	return err
+}
+
+// noDir is the error of WithDir and an engine that has no directory.
+func noDir(e Engine) error {
+	return engine.Because(ErrInvalidOption, "WithDir and engine %v, whose semaphores are in no directory that a program can choose; those of engines %v and %v are: OpenLimit, WithRecovery(true), or (on Unix) WithEngine(EngineFlock)", e, EngineRecoverable, EngineFlock)
+}
+
+// whereMissing adds to the error of a semaphore that does not exist in which directory that is.
+func (o *options) whereMissing(err error) error {
+	if o.inDir && errors.Is(err, engine.ErrNoSuch) {
+		return fmt.Errorf("%w, in %s", err, o.Dir)
+	}
+	return err
 }

@@ -67,7 +67,7 @@ var (
 	ErrInvalidValue error = engine.ErrInvalidValue
 
 	// ErrInvalidOption: an option's argument, or two options together, make
-	// no sense, or SEMAPHORE_DIR is not an absolute path.
+	// no sense, or SEMAPHORE_DIR is not an absolute path, or WithDir names no directory.
 	ErrInvalidOption error = engine.ErrInvalidOption
 
 	// ErrCorrupt: what has the semaphore's name is not a semaphore. Or it is a recoverable one,

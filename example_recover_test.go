@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"log"
+	"os"
+	"path/filepath"
 	"sync"
 
 	"github.com/procsem/semaphore"
@@ -173,4 +175,18 @@ func ExampleSemaphore_SetLimit() {
 	free, err := worker.Value()
 	fmt.Println(free, err)
 	// Output: 5 <nil>
+}
+
+// A lock beside what it guards: whoever uses this cache, one process at a time updates it.
+func ExampleWithDir() {
+	cache, err := os.MkdirTemp("", "cache-")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.RemoveAll(cache)
+	err = semaphore.Do(context.Background(), "update", 1, func(context.Context) error {
+		return os.WriteFile(filepath.Join(cache, "index"), []byte("fresh"), 0o600)
+	}, semaphore.WithDir(cache))
+	fmt.Println(err)
+	// Output: <nil>
 }

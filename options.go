@@ -27,6 +27,7 @@ type options struct {
 
 	engine      Engine
 	recovery    bool
+	inDir       bool // WithDir: Dir is what it says, at first as it was written
 	exclusive   bool
 	closeOnExit bool
 	strict      bool
@@ -60,6 +61,10 @@ func newOptions(opts []Option) (options, error) {
 		return o, engine.Because(ErrInvalidOption, "WithExclusive(true) needs WithCreate(true): it is creation that is exclusive")
 	case o.recovery && o.engine != EngineAuto && o.engine != EngineRecoverable:
 		return o, engine.Because(ErrInvalidOption, "WithRecovery(true) and WithEngine(%v); recovery is what engine %v does", o.engine, EngineRecoverable)
+	case o.inDir && o.Dir == "":
+		return o, engine.Because(ErrInvalidOption, `WithDir(""): it needs the path of a directory`)
+	case o.inDir && (o.engine == EngineLibc || o.engine == EngineNative || o.engine == EngineWindows):
+		return o, noDir(o.engine) // also if the build lacks it
 	case o.recovery:
 		o.engine = EngineRecoverable
 	}
@@ -199,6 +204,28 @@ func WithStrict(strict bool) Option { return func(o *options) { o.strict = stric
 // WithEngine takes that engine, or fails with ErrUnsupported. The default is
 // EngineAuto.
 func WithEngine(e Engine) Option { return func(o *options) { o.engine = e } }
+
+// WithDir keeps the semaphore's file in the directory dir, beside what it guards, a cache or
+// a build directory. It takes the place of SEMAPHORE_DIR and of the usual directories, for this
+// call of Open, OpenLimit, Acquire, Do or Unlink and for the handle that it returns. Processes that name the same directory, by
+// whatever path, or have it as SEMAPHORE_DIR, share the semaphore. One name in two
+// directories is two semaphores, each with its own permits. What the documentation says of files in
+// SEMAPHORE_DIR is true of these, too: whose are trusted, which are refused, and that a limit doubles
+// when a name that is in use is removed.
+//
+// A relative dir is looked up in the working directory at the time of the call; a later chdir
+// changes nothing for the handle. The directory has to exist. A setuid program ignores SEMAPHORE_DIR, but not WithDir,
+// which it says itself: it must not pass on a directory that its user has named.
+//
+// Only EngineRecoverable and EngineFlock have files in a directory that can be chosen. With
+// another engine, and so with EngineAuto mostly, WithDir is ErrInvalidOption: use OpenLimit or Do, or add
+// WithRecovery(true) or WithEngine(EngineFlock). Unlink needs neither, and removes whichever of
+// the two there is. ErrKindMismatch is of these two, in that directory: a semaphore
+// of libc is elsewhere, and may have the same name.
+//
+// Errors: ErrInvalidOption also if dir is "" or is no directory, fs.ErrNotExist if it does not
+// exist, ErrUnsupported if it is on a network filesystem.
+func WithDir(dir string) Option { return func(o *options) { o.Dir, o.inDir = dir, true } }
 
 // WithRecovery(true) makes a semaphore whose permits come back when their holder
 // dies: it is WithEngine(EngineRecoverable), and together with another engine

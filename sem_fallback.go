@@ -44,16 +44,17 @@ func init() {
 	engine.Register(&engine.Engine{
 		Name:  EngineFlock.String(),
 		Store: "flock",
+		Dirs:  true,
 		Open:  openFlock,
-		Exists: func(name string, counts func(fs.FileInfo) bool) (bool, error) {
-			path, err := flockPath(name)
+		Exists: func(dir, name string, counts func(fs.FileInfo) bool) (bool, error) {
+			path, err := flockPath(dir, name)
 			if err != nil {
 				return false, err
 			}
 			return store.Exists(path, counts)
 		},
-		Unlink: func(name string) error {
-			path, err := flockPath(name)
+		Unlink: func(dir, name string) error {
+			path, err := flockPath(dir, name)
 			if err != nil {
 				return err
 			}
@@ -64,8 +65,8 @@ func init() {
 }
 
 // observeFlock reads a counter: one write changes it, so no lock is needed.
-func observeFlock(name string) (o engine.Observation, err error) {
-	if o.Path, err = flockPath(name); err != nil {
+func observeFlock(dir, name string) (o engine.Observation, err error) {
+	if o.Path, err = flockPath(dir, name); err != nil {
 		return o, err
 	}
 	f, info, err := store.ReadLocal(o.Path)
@@ -82,8 +83,8 @@ func observeFlock(name string) (o engine.Observation, err error) {
 	return o, err
 }
 
-func flockPath(name string) (string, error) {
-	dir, err := store.Dir()
+func flockPath(dir, name string) (string, error) {
+	dir, err := store.Dir(dir)
 	return filepath.Join(dir, names.Flock+name), err
 }
 
@@ -103,7 +104,7 @@ type flockSemaphore struct {
 }
 
 func openFlock(name string, how engine.How, o *engine.Options) (engine.Backend, error) {
-	dir, err := store.Dir()
+	dir, err := store.Dir(o.Dir)
 	if err != nil {
 		return nil, err
 	}

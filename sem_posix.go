@@ -44,7 +44,7 @@ func init() {
 		Store:  libcStore,
 		Open:   openLibc,
 		Exists: libcExists,
-		Unlink: func(name string) error {
+		Unlink: func(_, name string) error {
 			cname := C.CString("/" + name)
 			defer C.free(unsafe.Pointer(cname))
 			errno := C.semaphore_unlink(cname)
@@ -325,7 +325,7 @@ const (
 // libcStore is a name of its own for a libc other than glibc.
 var libcStore = map[bool]string{true: glibc.Store, false: "libc"}[isGlibc]
 
-func libcExists(name string, counts func(fs.FileInfo) bool) (bool, error) {
+func libcExists(_, name string, counts func(fs.FileInfo) bool) (bool, error) {
 	if libcPath != nil {
 		return store.Exists(libcPath(name), counts)
 	}

@@ -16,7 +16,7 @@ func init() {
 		Name:  EngineWindows.String(),
 		Store: "windows",
 		Open:  openWindows,
-		Exists: func(name string, _ func(fs.FileInfo) bool) (bool, error) {
+		Exists: func(_, name string, _ func(fs.FileInfo) bool) (bool, error) {
 			err := seeWindows(name)
 			switch {
 			case err == nil, errors.Is(err, fs.ErrPermission):
@@ -26,7 +26,7 @@ func init() {
 			}
 			return false, err
 		},
-		Unlink: seeWindows,
+		Unlink: func(_, name string) error { return seeWindows(name) },
 	})
 }
 

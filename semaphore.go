@@ -89,9 +89,15 @@ func Open(name string, opts ...Option) (*Semaphore, error) {
 	if err != nil {
 		return fail(err)
 	}
+	if err := o.chooseDir(eng); err != nil {
+		return fail(err)
+	}
+	if o.inDir && o.Log != nil {
+		o.Log = o.Log.With("dir", o.Dir)
+	}
 	b, err := openBackend(eng, clean, &o)
 	if err != nil {
-		return fail(err)
+		return fail(o.whereMissing(err))
 	}
 	return newSemaphore(clean, eng, b, &o), nil
 }
@@ -117,7 +123,7 @@ func newSemaphore(name string, eng *engine.Engine, b engine.Backend, o *options)
 		back:     b,
 		traits:   b.Traits(),
 		opts:     o,
-		race:     newRaceSync(eng.Name + "/" + name),
+		race:     newRaceSync(eng.Name, o.Dir, name),
 		ended:    make(chan struct{}),
 		shutDown: make(chan struct{}),
 	}
@@ -375,17 +381,17 @@ func (s *Semaphore) Value() (n int, err error) {
 }
 
 // Unlink removes the semaphore's name, as the function Unlink does for the
-// handle's engine. It works on a closed handle too.
+// handle's engine and directory. It works on a closed handle too.
 func (s *Semaphore) Unlink() (err error) {
 	defer s.stayIfFailed(&err)
-	if err := s.engine.Unlink(s.name); err != nil {
+	if err := s.engine.Unlink(s.opts.Dir, s.name); err != nil {
 		return s.fail("unlink", err)
 	}
 	return nil
 }
 
 // Unlink removes the name of a semaphore of whichever kind there is; with
-// WithEngine or WithRecovery of that one only. Other options mean nothing here. A
+// WithEngine or WithRecovery of that one only, and with WithDir in that directory only. Other options mean nothing here. A
 // process that has it open keeps using it; the next Open makes a new one. fs.ErrNotExist if
 // there is none.
 //
@@ -399,7 +405,7 @@ func Unlink(name string, opts ...Option) error {
 	}
 	o, err := newOptions(opts)
 	if err == nil {
-		err = unlinkKinds(o.engine, clean)
+		err = o.whereMissing(unlinkKinds(clean, &o))
 	}
 	if err != nil {
 		return &Error{Op: "unlink", Name: clean, Err: err}

@@ -84,10 +84,10 @@ func observe(name string) (observation, error) {
 // observeIn looks at the semaphore that an engine has by that name. If the name is of another
 // kind, too, that is an error: then nobody can open either.
 func observeIn(eng *engine.Engine, name string) (engine.Observation, error) {
-	o, err := eng.Observe(name)
+	o, err := eng.Observe("", name)
 	var other *engine.Engine
 	if err == nil {
-		other, err = store.OtherKind(engine.Registered(), eng, name, o.File)
+		other, err = store.OtherKind(engine.Registered(), eng, "", name, o.File)
 	}
 	if other != nil {
 		err = engine.Because(semaphore.ErrKindMismatch, "there is also one of that name of engine %v", other.Name)

@@ -243,7 +243,7 @@ func setLimit(name string, n int, asDefault bool) error {
 		return &failure{statusUnavailable, errors.New("recoverable semaphores, which have a limit, are not in this build")}
 	}
 	alone := func(ours fs.FileInfo) error {
-		other, err := store.OtherKind(engine.Registered(), eng, name, ours)
+		other, err := store.OtherKind(engine.Registered(), eng, "", name, ours)
 		if other != nil {
 			err = semaphore.ErrKindMismatch
 		}

@@ -107,14 +107,14 @@ func unlinkUnused(name string) (removed bool, err error) {
 	if eng == nil {
 		return false, nil
 	}
-	err = eng.UnlinkUnused(name)
+	err = eng.UnlinkUnused("", name)
 	var in *engine.InUse
 	var none *engine.NoSemaphore
 	switch {
 	case errors.As(err, &in):
 		return false, inUse(name, usersNamed(name, in))
 	case errors.As(err, &none):
-		err = eng.Unlink(name)
+		err = eng.Unlink("", name)
 	case errors.Is(err, fs.ErrNotExist):
 		return false, nil
 	case errors.Is(err, semaphore.ErrCorrupt):
@@ -144,7 +144,7 @@ func unlinkOthers(name string) error {
 			continue
 		}
 		done[eng.Store] = true
-		switch err := eng.Unlink(name); {
+		switch err := eng.Unlink("", name); {
 		case err == nil:
 			removed = true
 		case !errors.Is(err, fs.ErrNotExist):
@@ -180,7 +180,7 @@ func barelyUsed(name string) error {
 		if eng == nil {
 			continue
 		}
-		o, err := eng.Observe(name)
+		o, err := eng.Observe("", name)
 		if err != nil {
 			continue // there is none, or nobody can use it
 		}
@@ -216,7 +216,7 @@ func (inv *invocation) unlinkIdle(cmd *cobra.Command) error {
 		}
 	}
 	return inv.each(all, func(name string) error {
-		err := eng.UnlinkUnused(name)
+		err := eng.UnlinkUnused("", name)
 		var in *engine.InUse
 		switch {
 		case err == nil:

@@ -19,18 +19,21 @@ type Engine struct {
 	Name string
 	// Store names where the semaphores are; engines of one store share them.
 	Store string
-	Open  func(name string, how How, o *Options) (Backend, error)
+	// Dirs says that each semaphore is a file in the directory that Options.Dir names. The functions
+	// without Options have it as dir; other engines are given "" there.
+	Dirs bool
+	Open func(name string, how How, o *Options) (Backend, error)
 	// Exists reports whether there is something of that name: any file, or one that
 	// counts, if counts is not nil. What is in no file that the engine knows counts.
-	Exists func(name string, counts func(fs.FileInfo) bool) (bool, error)
-	Unlink func(name string) error
+	Exists func(dir, name string, counts func(fs.FileInfo) bool) (bool, error)
+	Unlink func(dir, name string) error
 	// UnlinkUnused is Unlink of a semaphore that no handle has open; else it returns *InUse. Nobody can
 	// open the semaphore between its look and the removal. It is nil where that cannot be had.
-	UnlinkUnused func(name string) error
+	UnlinkUnused func(dir, name string) error
 	// Observe reads a semaphore that exists without being one of its users: it claims no
 	// slot, maps no memory, waits for no lock and changes nothing. It is nil where the system
 	// shows a semaphore only to those that have it open.
-	Observe func(name string) (Observation, error)
+	Observe func(dir, name string) (Observation, error)
 	// SetLimit changes the limit of a semaphore that exists without being one of its users:
 	// it claims no slot. It is nil if semaphores of the engine have no limit.
 	SetLimit func(name string, n int, o *Options) error

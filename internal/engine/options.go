@@ -12,6 +12,7 @@ import (
 
 // Options are the options that engines look at.
 type Options struct {
+	Dir        string // of the file, absolute, if the engine has one; "": the usual directory
 	Create     bool
 	Value      int
 	ValueSet   bool // by the caller

@@ -43,10 +43,10 @@ func init() {
 		Name:  "native",
 		Store: Store,
 		Open:  open,
-		Exists: func(name string, counts func(fs.FileInfo) bool) (bool, error) {
+		Exists: func(_, name string, counts func(fs.FileInfo) bool) (bool, error) {
 			return store.Exists(Path(name), counts)
 		},
-		Unlink:  func(name string) error { return store.Remove(Path(name)) },
+		Unlink:  func(_, name string) error { return store.Remove(Path(name)) },
 		Observe: observe,
 	})
 }
@@ -108,7 +108,7 @@ func open(name string, how engine.How, o *engine.Options) (engine.Backend, error
 }
 
 // observe reads a semaphore's file, and does not map it.
-func observe(name string) (o engine.Observation, err error) {
+func observe(_, name string) (o engine.Observation, err error) {
 	if err := local(); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return o, err
 	}

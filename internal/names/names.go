@@ -58,13 +58,16 @@ type File struct {
 	Name   string // the semaphore's
 }
 
-// List returns the files that have names of semaphores' files.
+// ListIn returns the files in a directory that have names of this module's own semaphores' files.
+func ListIn(dir string) ([]File, error) { return list(dir, Recoverable, Flock) }
+
+// List returns the files that have names of semaphores' files, in the directory Dir and in glibc's.
 func List() ([]File, error) {
 	dir, err := Dir()
 	if err != nil {
 		return nil, err
 	}
-	files, err := list(dir, Recoverable, Flock)
+	files, err := ListIn(dir)
 	// If the usual directory does not exist, it contains no semaphores.
 	if err != nil && (fromEnvironment() != "" || !errors.Is(err, fs.ErrNotExist)) {
 		return nil, err

@@ -17,6 +17,12 @@ func usualDir() (string, error) {
 	return filepath.Join(data, "semaphore"), nil
 }
 
+// IsUsual reports whether dir is that directory.
+func IsUsual(dir string) bool {
+	usual, err := usualDir()
+	return err == nil && dir == usual
+}
+
 func encode(name string) string { return escape(name) }
 
 func decode(file string) (name string, ok bool) { return unescape(file) }

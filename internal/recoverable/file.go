@@ -21,8 +21,8 @@ import (
 
 // The file: its name, making a new one, and checking what is there.
 
-func pathOf(name string) (string, error) {
-	dir, err := store.Dir()
+func pathOf(dir, name string) (string, error) {
+	dir, err := store.Dir(dir)
 	return filepath.Join(dir, names.FileName(names.Recoverable, name)), err
 }
 

@@ -54,8 +54,8 @@ func viewOf(f *os.File) (memory unsafe.Pointer, unmap func(), err error) {
 }
 
 // unlink removes the name, and the lock files of the dead.
-func unlink(name string) error {
-	path, err := pathOf(name)
+func unlink(dir, name string) error {
+	path, err := pathOf(dir, name)
 	if err != nil {
 		return err
 	}

@@ -12,11 +12,11 @@ import (
 	"github.com/procsem/semaphore/internal/store"
 )
 
-func unlink(name string) error {
+func unlink(dir, name string) error {
 	if err := checkName(name); err != nil {
 		return fmt.Errorf("%w: %w", err, fs.ErrNotExist)
 	}
-	path, err := pathOf(name)
+	path, err := pathOf(dir, name)
 	if err != nil {
 		return err
 	}

@@ -14,11 +14,11 @@ import (
 // observe looks at a semaphore through a copy of its file. So whoever looks is not counted as
 // a user, needs no slot, does not wait for the lock of the claim, whoever has it, and does not
 // die if the file's owner truncates it. Whose file it is does not matter: it is only read.
-func observe(name string) (o engine.Observation, err error) {
+func observe(dir, name string) (o engine.Observation, err error) {
 	if err := checkName(name); err != nil {
 		return o, err
 	}
-	if o.Path, err = pathOf(name); err != nil {
+	if o.Path, err = pathOf(dir, name); err != nil {
 		return o, err
 	}
 	f, info, err := store.ReadLocal(o.Path)

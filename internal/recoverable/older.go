@@ -78,7 +78,7 @@ func olderAlive(head *permits.Head, f *os.File, locks slotLocks) (bool, error) {
 // A caller that may create has the lock under which semaphores are created.
 func replace(name, path string, how engine.How, o *engine.Options) error {
 	if how == engine.OpenExisting {
-		unlock, err := store.Lock()
+		unlock, err := store.Lock(o.Dir)
 		if err != nil {
 			return err
 		}

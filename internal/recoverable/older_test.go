@@ -113,7 +113,7 @@ func TestFileOfAnOlderVersionInUse(t *testing.T) {
 					wantInUse(t, what, err, old.Path, version)
 				}
 				if !claim {
-					_, err := theEngine(t).Observe(name)
+					_, err := theEngine(t).Observe("", name)
 					wantInUse(t, "Observe", err, old.Path, version)
 				}
 				old.Unchanged(t, "in use")
@@ -147,7 +147,7 @@ func TestLookingAtAnOlderVersion(t *testing.T) {
 	eachOlder(t, func(t *testing.T, version int) {
 		name := UniqueName(t)
 		old := MakeOlder(t, name, version, 3, 0o600)
-		_, err := theEngine(t).Observe(name)
+		_, err := theEngine(t).Observe("", name)
 		WantErr(t, "Observe", err, semaphore.ErrCorrupt)
 		for _, want := range []string{old.Path, fmt.Sprint("of version ", version), "Nobody has it open", "will be replaced"} {
 			if err == nil || !strings.Contains(err.Error(), want) {
@@ -164,6 +164,38 @@ func TestLookingAtAnOlderVersion(t *testing.T) {
 		s := Open(t, name, Recoverable, semaphore.WithValue(2))
 		if n, err := s.Limit(); n != 9 || err != nil {
 			t.Errorf("limit %d (%v), want 9, which was set", n, err)
+		}
+	})
+}
+
+// What has a directory of its own (WithDir) is replaced there.
+func TestOlderVersionInADirectory(t *testing.T) {
+	eachOlder(t, func(t *testing.T, version int) {
+		dir, usual := TempDir(t), TempDir(t)
+		for what, use := range map[string]func(name string) error{
+			"Open": func(name string) error {
+				s, err := semaphore.Open(name, semaphore.WithRecovery(true), semaphore.WithDir(dir), semaphore.WithCreate(false))
+				if err == nil {
+					err = s.Close()
+				}
+				return err
+			},
+			"SetLimit": func(name string) error { return theEngine(t).SetLimit(name, 3, &engine.Options{Dir: dir}) },
+		} {
+			t.Setenv("SEMAPHORE_DIR", dir) // where it is made
+			name := strings.ToLower(what)
+			MakeOlder(t, name, version, 3, 0o600)
+			t.Setenv("SEMAPHORE_DIR", usual)
+			_, err := theEngine(t).Observe(dir, name)
+			WantErr(t, "Observe", err, semaphore.ErrCorrupt)
+			Must(t, use(name))
+			seen, err := theEngine(t).Observe(dir, name)
+			if err != nil || seen.Limit != 3 {
+				t.Errorf("after %s: limit %d, %v; want 3", what, seen.Limit, err)
+			}
+		}
+		if made, err := os.ReadDir(usual); len(made) > 0 || err != nil {
+			t.Errorf("in the usual directory: %v, %v", made, err)
 		}
 	})
 }

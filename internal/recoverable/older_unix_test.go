@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/procsem/semaphore"
+	"github.com/procsem/semaphore/internal/engine"
 	"github.com/procsem/semaphore/internal/permits"
 	"github.com/procsem/semaphore/internal/store"
 	. "github.com/procsem/semaphore/internal/testkit"
@@ -54,19 +55,25 @@ func TestOlderVersionThatOthersMayWrite(t *testing.T) {
 // be replaced, though it is in use.
 func TestReplacingTakesTheLockOfTheDirectory(t *testing.T) {
 	eachOlder(t, func(t *testing.T, version int) {
-		commonDir(t, 0o700)
+		dir := commonDir(t, 0o700)
 		old := MakeOlder(t, "x", version, 3, 0o600)
-		unlock, err := store.Lock()
+		unlock, err := store.Lock(dir)
 		Must(t, err)
 		patience := store.Patience
 		store.Patience = time.Millisecond
-		err = openExisting("x")
+		failed := map[string]error{"Open": openExisting("x")}
+		t.Setenv("SEMAPHORE_DIR", t.TempDir()) // and in one that is not the usual one
+		failed["SetLimit"] = theEngine(t).SetLimit("x", 4, &engine.Options{Dir: dir})
+		failed["UnlinkUnused"] = theEngine(t).UnlinkUnused(dir, "x")
 		store.Patience = patience
-		if err == nil || !strings.Contains(err.Error(), "lock of "+filepath.Dir(old.Path)) {
-			t.Errorf("got %v, want it to name the lock", err)
+		for what, err := range failed {
+			if err == nil || !strings.Contains(err.Error(), "lock of "+dir) {
+				t.Errorf("%s: got %v, want it to name the lock", what, err)
+			}
 		}
 		old.Unchanged(t, "while another process may create")
 		unlock()
+		t.Setenv("SEMAPHORE_DIR", dir)
 		Must(t, openExisting("x"))
 	})
 }

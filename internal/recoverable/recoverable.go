@@ -26,12 +26,13 @@ func init() {
 	engine.Register(&engine.Engine{
 		Name:  "recoverable",
 		Store: "recoverable",
+		Dirs:  true,
 		Open:  open,
-		Exists: func(name string, counts func(fs.FileInfo) bool) (bool, error) {
+		Exists: func(dir, name string, counts func(fs.FileInfo) bool) (bool, error) {
 			if checkName(name) != nil {
 				return false, nil
 			}
-			path, err := pathOf(name)
+			path, err := pathOf(dir, name)
 			if err != nil {
 				return false, err
 			}
@@ -108,7 +109,7 @@ func find(name string, how engine.How, o *engine.Options, use func(h *handle, se
 	if err := checkName(name); err != nil {
 		return nil, err
 	}
-	path, err := pathOf(name)
+	path, err := pathOf(o.Dir, name)
 	if err != nil {
 		return nil, err
 	}
@@ -145,7 +146,7 @@ func find(name string, how engine.How, o *engine.Options, use func(h *handle, se
 			}
 		default:
 			if created && errors.Is(err, engine.ErrUnsupported) {
-				unlink(name) // it limits nobody here
+				unlink(o.Dir, name) // it limits nobody here
 			}
 			return nil, err
 		}

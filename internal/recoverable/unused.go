@@ -26,18 +26,18 @@ const briefly = 100 * time.Millisecond
 // It also has the lock of the directory, taken first, as creators do, from before it opens the file. So if another
 // process removes the name meanwhile, nobody makes a new semaphore whose name we would remove. If we are killed, the
 // name is there or gone, and the locks that we have end with us.
-func unlinkUnused(name string) error {
+func unlinkUnused(dir, name string) error {
 	if err := checkName(name); err != nil {
 		return fs.ErrNotExist
 	}
-	path, err := pathOf(name)
+	path, err := pathOf(dir, name)
 	if err != nil {
 		return err
 	}
 	if err := store.CheckLocal(filepath.Dir(path)); err != nil {
 		return err
 	}
-	unlock, err := store.Lock()
+	unlock, err := store.Lock(dir)
 	if err != nil {
 		return err
 	}

@@ -20,7 +20,7 @@ import (
 
 func unlinkUnused(name string) error {
 	all := engine.Registered()
-	return all[slices.IndexFunc(all, func(e *engine.Engine) bool { return e.Name == Recoverable.String() })].UnlinkUnused(name)
+	return all[slices.IndexFunc(all, func(e *engine.Engine) bool { return e.Name == Recoverable.String() })].UnlinkUnused("", name)
 }
 
 // The name stays while a handle is open, whether it holds anything or not, and goes when the last one is closed.

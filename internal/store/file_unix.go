@@ -174,7 +174,7 @@ func giveName(temp, path string) error {
 	if err == nil || errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	return engine.Because(engine.ErrUnsupported, "in %s a new file can have its name neither by a link (%w) nor by a rename that replaces nothing (%w); set SEMAPHORE_DIR to a directory on another filesystem", filepath.Dir(path), linkErr, err)
+	return engine.Because(engine.ErrUnsupported, "in %s a new file can have its name neither by a link (%w) nor by a rename that replaces nothing (%w); use a directory on another filesystem (SEMAPHORE_DIR, or WithDir)", filepath.Dir(path), linkErr, err)
 }
 
 // renameNew renames a file, if there is none of the new name, where the system can do that.

@@ -95,7 +95,7 @@ func publishFor(sa *windows.SecurityAttributes, dir, name string, fill func(*os.
 		return CreateFile(temp, windows.GENERIC_READ|windows.GENERIC_WRITE, sa, windows.CREATE_NEW)
 	}
 	h, err := create()
-	if errors.Is(err, fs.ErrNotExist) && os.Getenv(names.DirVariable) == "" {
+	if errors.Is(err, fs.ErrNotExist) && names.IsUsual(dir) {
 		if err := os.Mkdir(dir, 0o777); err != nil && !errors.Is(err, fs.ErrExist) {
 			return nil, fmt.Errorf("semaphore directory: %w", err)
 		}

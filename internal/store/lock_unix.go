@@ -15,11 +15,11 @@ import (
 )
 
 // Lock takes the lock under which semaphores of whatever kind are created: that of the
-// directory itself, which leaves no file behind and goes when its holder dies. Programs
-// with different directories don't exclude each other, and don't see each other's files
-// either.
-func Lock() (unlock func(), err error) {
-	dir, err := Dir()
+// directory itself, which leaves no file behind and goes when its holder dies. Those who
+// create in different directories don't exclude each other, and don't see each other's files
+// either. chosen is as for Dir.
+func Lock(chosen string) (unlock func(), err error) {
+	dir, err := Dir(chosen)
 	if err != nil {
 		return nil, err
 	}

@@ -35,6 +35,16 @@ func TestCreationLockHeldByAnother(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "lock of "+dir) {
 		t.Errorf("got %v, want it to name the directory's lock", err)
 	}
+	// It is the lock of that directory alone, by whatever way the directory was chosen.
+	t.Setenv("SEMAPHORE_DIR", t.TempDir())
+	_, err = semaphore.Open("x", semaphore.WithEngine(semaphore.EngineFlock), semaphore.WithDir(dir))
+	if err == nil || !strings.Contains(err.Error(), "lock of "+dir) {
+		t.Errorf("WithDir: got %v, want it to name the directory's lock", err)
+	}
+	elsewhere, err := semaphore.Open("x", semaphore.WithEngine(semaphore.EngineFlock), semaphore.WithDir(t.TempDir()))
+	Must(t, err)
+	Must(t, elsewhere.Close())
+	t.Setenv("SEMAPHORE_DIR", dir)
 	Must(t, filelock.Unlock(f))
 	s, err := semaphore.Open("x", semaphore.WithEngine(semaphore.EngineFlock))
 	Must(t, err)

@@ -38,10 +38,10 @@ func createStoresMutex() (windows.Handle, error) {
 }
 
 // Lock takes the lock under which semaphores of whatever kind are created: a
-// mutex, which the kernel releases when its holder dies. The caller's goroutine stays
-// on its thread, the mutex's owner, until it unlocks. As for the lock of a file, no
+// mutex, one for all directories, which the kernel releases when its holder dies. The
+// caller's goroutine stays on its thread, the mutex's owner, until it unlocks. As for the lock of a file, no
 // thread blocks in the kernel.
-func Lock() (unlock func(), err error) {
+func Lock(string) (unlock func(), err error) {
 	h, err := createStoresMutex()
 	if err != nil {
 		return nil, err

@@ -135,6 +135,13 @@ func TestFlockRefusesNetworkFilesystem(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), dir) || !strings.Contains(err.Error(), "pretended") {
 		t.Errorf("%v: names neither directory nor filesystem", err)
 	}
+	for _, e := range fileEngines {
+		_, err := semaphore.Open("x", semaphore.WithEngine(e), semaphore.WithDir(dir))
+		WantErr(t, "Open with WithDir", err, semaphore.ErrUnsupported)
+		if err == nil || !strings.Contains(err.Error(), dir) || !strings.Contains(err.Error(), "pretended") {
+			t.Errorf("%v: %v: names neither directory nor filesystem", e, err)
+		}
+	}
 	if entries, _ := os.ReadDir(dir); len(entries) != 0 {
 		t.Errorf("left behind: %v", entries)
 	}

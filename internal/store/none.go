@@ -9,7 +9,7 @@ import (
 )
 
 // Lock has nothing to lock: there is no engine on such a system.
-func Lock() (unlock func(), err error) { return func() {}, nil }
+func Lock(string) (unlock func(), err error) { return func() {}, nil }
 
 // CountsBeside: there are no files either.
 func CountsBeside(fs.FileInfo) func(fs.FileInfo) bool { return nil }

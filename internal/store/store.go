@@ -16,7 +16,6 @@ import (
 
 	"github.com/procsem/semaphore/internal/engine"
 	"github.com/procsem/semaphore/internal/filelock"
-	"github.com/procsem/semaphore/internal/names"
 )
 
 // Patience bounds the wait for a lock that its holders need for microseconds. One that
@@ -25,15 +24,6 @@ var Patience = 10 * time.Second
 
 // othersWrite are the bits of a mode that let others than the owner write.
 const othersWrite = 0o022
-
-// Dir is the directory of this package's own files.
-func Dir() (string, error) {
-	dir, err := names.Dir()
-	if err != nil {
-		return "", engine.Because(engine.ErrInvalidOption, "%w", err)
-	}
-	return dir, nil
-}
 
 // networkFS names the network filesystem that dir is on, "" if it is local. It is set
 // where the system can tell: NetBSD, Solaris, illumos and AIX have statvfs, each with a
@@ -47,7 +37,7 @@ func CheckLocal(dir string) error {
 		return fmt.Errorf("semaphore directory: %w", err)
 	}
 	if fsys != "" {
-		return engine.Because(engine.ErrUnsupported, "%s is on a filesystem (%s) that others may see without its locks and memory: other machines, or those that have mounted the same directory elsewhere; set SEMAPHORE_DIR to a directory on a local filesystem", dir, fsys)
+		return engine.Because(engine.ErrUnsupported, "%s is on a filesystem (%s) that others may see without its locks and memory: other machines, or those that have mounted the same directory elsewhere; use a directory on a local filesystem (SEMAPHORE_DIR, or WithDir)", dir, fsys)
 	}
 	return nil
 }
@@ -139,7 +129,7 @@ var errRemoved = errors.New("the name was removed")
 // one of the same name does: a lock, or what is written.
 func Unseen(path, what string) error {
 	dir := filepath.Dir(path)
-	return engine.Because(engine.ErrUnsupported, "%s is on %s, which does not show %s of one open file to another one of the same name: a semaphore there limits nobody; set SEMAPHORE_DIR to a directory on a local filesystem", dir, filesystemOf(dir), what)
+	return engine.Because(engine.ErrUnsupported, "%s is on %s, which does not show %s of one open file to another one of the same name: a semaphore there limits nobody; use a directory on a local filesystem (SEMAPHORE_DIR, or WithDir)", dir, filesystemOf(dir), what)
 }
 
 // OtherName is the error of a file that says that it was made for the semaphore of another

@@ -123,17 +123,22 @@ func ActorMain(args []string) int {
 	var s *semaphore.Semaphore
 	var witness *witness
 	var permit *semaphore.Permit
+	var where []semaphore.Option // create and open it
 	for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
 		f := strings.Fields(lines.Text())
 		number := func(i int) (n int) { fmt.Sscan(f[i], &n); return n }
 		var err error
 		answer := "ok"
 		switch f[0] {
+		case "dir":
+			where = []semaphore.Option{semaphore.WithDir(strings.Join(f[1:], " "))}
+		case "chdir":
+			err = os.Chdir(strings.Join(f[1:], " "))
 		case "create":
-			s, err = semaphore.Open(f[1], semaphore.WithEngine(engine), semaphore.WithExclusive(true), semaphore.WithValue(number(2)))
+			s, err = semaphore.Open(f[1], append(where, semaphore.WithEngine(engine), semaphore.WithExclusive(true), semaphore.WithValue(number(2)))...)
 		case "open":
 			label := strings.Join(f[2:], " ")
-			s, err = semaphore.Open(f[1], semaphore.WithEngine(engine), semaphore.WithCreate(false), semaphore.WithLabel(label))
+			s, err = semaphore.Open(f[1], append(where, semaphore.WithEngine(engine), semaphore.WithCreate(false), semaphore.WithLabel(label))...)
 		case "rounds":
 			if witness == nil {
 				witness = newWitness(f[3])

@@ -17,7 +17,11 @@ func CreateMain(args []string) int {
 	fmt.Sscan(args[1], &engine)
 	fmt.Println("ready")
 	fmt.Scanln() // the starting gun, for all at once
-	_, err := semaphore.Open(args[0], semaphore.WithEngine(engine), semaphore.WithExclusive(args[2] == "true"))
+	opts := []semaphore.Option{semaphore.WithEngine(engine), semaphore.WithExclusive(args[2] == "true")}
+	if len(args) > 3 {
+		opts = append(opts, semaphore.WithDir(args[3]))
+	}
+	_, err := semaphore.Open(args[0], opts...)
 	switch {
 	case err == nil:
 		fmt.Println("won")
@@ -33,12 +37,12 @@ func CreateMain(args []string) int {
 }
 
 // Race starts one process for each engine of the list, which create the name
-// at the same moment, and counts their answers.
-func Race(t *testing.T, name string, exclusive bool, engines []semaphore.Engine) map[string]int {
+// at the same moment, in the directory if one is given, and counts their answers.
+func Race(t *testing.T, name string, exclusive bool, engines []semaphore.Engine, dir ...string) map[string]int {
 	t.Helper()
 	var actors []*Actor
 	for _, e := range engines {
-		a := StartActorCommand(t, "create", Helper(t, "create", name, fmt.Sprint(int(e)), fmt.Sprint(exclusive)))
+		a := StartActorCommand(t, "create", Helper(t, "create", append([]string{name, fmt.Sprint(int(e)), fmt.Sprint(exclusive)}, dir...)...))
 		if got := a.Answer(); got != "ready" {
 			t.Fatal(got)
 		}

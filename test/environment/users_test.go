@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -334,6 +335,16 @@ func TestSetuidIgnoresDirectory(t *testing.T) {
 		if entries, err := os.ReadDir(dir); err != nil || len(entries) != 0 {
 			t.Errorf("%v: in the directory of the variable: %v, %v", e, entries, err)
 		}
+
+		// What the program itself says is not its user's.
+		Must(t, os.Chmod(dir, 0o755))
+		a.OK("dir %s", dir)
+		a.OK("create /%s 1", name)
+		if _, err := os.Stat(filepath.Join(dir, filepath.Base(usual))); err != nil {
+			t.Errorf("%v: in the directory that WithDir names: %v", e, err)
+		}
+		a.OK("unlink")
+		a.OK("close")
 
 		b := StartActor(t, e.String())
 		b.OK("create /%s 1", name)

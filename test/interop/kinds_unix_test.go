@@ -76,6 +76,46 @@ func makeKind(t *testing.T, e semaphore.Engine, name string) {
 	Must(t, os.WriteFile(path, make([]byte, 32), 0o600))
 }
 
+// In a directory (WithDir) a name is of one kind; what has the name in other directories, or
+// is in none, is another semaphore.
+func TestKindsInADirectory(t *testing.T) {
+	f, r := semaphore.EngineFlock, semaphore.EngineRecoverable
+	if !HasEngine(r) {
+		return // there is one kind
+	}
+	for _, kinds := range [][2]semaphore.Engine{{f, r}, {r, f}} {
+		e, other := kinds[0], kinds[1]
+		dir, another := t.TempDir(), t.TempDir()
+		in := semaphore.WithDir(dir)
+		name := UniqueName(t)
+		usual, err := semaphore.Open(name, semaphore.WithExclusive(true)) // of whichever kind
+		Must(t, err)
+		defer usual.Close()
+		first := Open(t, name, e, in)
+		for what, opts := range map[string][]semaphore.Option{
+			"Open":           nil,
+			"without create": {semaphore.WithCreate(false)},
+			"exclusive":      {semaphore.WithExclusive(true)},
+		} {
+			_, err := semaphore.Open(name, append(opts, in, semaphore.WithEngine(other))...)
+			WantErr(t, what, err, semaphore.ErrKindMismatch)
+			remedy := map[semaphore.Engine]string{f: "WithEngine(EngineFlock)", r: "OpenLimit"}[e]
+			if err == nil || !strings.Contains(err.Error(), "by engine "+e.String()) || !strings.Contains(err.Error(), remedy) {
+				t.Errorf("%s: %v: does not name the kind that exists, or what opens it: %s", what, err, remedy)
+			}
+		}
+		Open(t, name, other, semaphore.WithDir(another))
+		WantErr(t, "Unlink of the other kind", semaphore.Unlink(name, in, semaphore.WithEngine(other)), fs.ErrNotExist)
+		Must(t, semaphore.Unlink(name, in)) // whichever kind exists
+		Open(t, name, other, in)
+		WantErr(t, "the first handle's Unlink", first.Unlink(), fs.ErrNotExist)
+		Must(t, semaphore.Unlink(name, in))
+		WantErr(t, "Unlink of what is gone", semaphore.Unlink(name, in), fs.ErrNotExist)
+		Must(t, semaphore.Unlink(name, semaphore.WithDir(another)))
+		Must(t, usual.Unlink())
+	}
+}
+
 func TestLibcRefusesWhatIsNoSemaphore(t *testing.T) {
 	NeedEngine(t, semaphore.EngineLibc)
 	NeedFile(t, semaphore.EngineLibc)
@@ -111,13 +151,18 @@ func TestRacedCreationOfTwoKinds(t *testing.T) {
 		t.Run(e.String(), func(t *testing.T) { racedKinds(t, e, semaphore.EngineFlock) })
 		t.Run(e.String()+" recoverable", func(t *testing.T) { racedKinds(t, e, semaphore.EngineRecoverable) })
 	}
+	if HasEngine(semaphore.EngineRecoverable) {
+		t.Run("in a directory", func(t *testing.T) {
+			racedKinds(t, semaphore.EngineFlock, semaphore.EngineRecoverable, t.TempDir())
+		})
+	}
 }
 
-func racedKinds(t *testing.T, l, f semaphore.Engine) {
+func racedKinds(t *testing.T, l, f semaphore.Engine, dir ...string) {
 	NeedEngine(t, l)
 	NeedEngine(t, f)
 	for range Times(15) {
-		got := Race(t, UniqueName(t), false, []semaphore.Engine{l, f, l, f, l, f, l, f})
+		got := Race(t, UniqueName(t), false, []semaphore.Engine{l, f, l, f, l, f, l, f}, dir...)
 		if got["won"] != 4 || got["mismatch"] != 4 || got[l.String()] != 0 && got[f.String()] != 0 {
 			t.Errorf("got %v, want four winners of one kind", got)
 		}
