@@ -35,7 +35,14 @@ On Windows a POSIX semaphore is gone when no process has it open.
 
 Recoverable semaphores are files, rec.NAME, in the directory $SEMAPHORE_DIR, else
 /dev/shm, else /tmp (Windows: %ProgramData%\semaphore): programs that share one
-need the same directory.
+need the same directory. With --dir DIR, before or after the command's name, they are
+those in DIR, beside what they guard, whatever SEMAPHORE_DIR is:
+
+   procsem run --dir ~/.cache/tool -n 1 update tool --refresh
+
+One name in two directories is two semaphores. DIR has to exist, and "procsem list --dir
+DIR" lists what is in it. The command that procsem runs is told nothing of DIR: a procsem
+within it needs its own --dir. POSIX semaphores are in no such directory.
 
 ` + statusHelp
 
@@ -207,8 +214,8 @@ procsem waits for the permit, they end it.
 
 const listHelp = `Lists the semaphores in the directory $SEMAPHORE_DIR, else /dev/shm, else /tmp
 (Windows: %ProgramData%\semaphore) and, on Linux, the POSIX semaphores in
-/dev/shm. On other systems POSIX semaphores cannot be listed: show finds them
-by name.
+/dev/shm; or with --dir those in DIR alone. On other systems POSIX semaphores cannot be
+listed: show finds them by name.
 
 KIND is recoverable, posix, or flock (a count in a file, of builds that have
 nothing better). HOLDERS counts the handles that hold permits, WAITING those
@@ -338,6 +345,10 @@ func newRoot(inv *invocation) *cobra.Command {
 		},
 	}
 	root.Flags().Bool("version", false, "print the version") // the parser's own would take -v for it
+	directoryOption(root.PersistentFlags())
+	if err := root.RegisterFlagCompletionFunc(dirFlag, cobra.FixedCompletions(nil, cobra.ShellCompDirectiveFilterDirs)); err != nil {
+		panic(err) // there is no such flag
+	}
 	root.SetFlagErrorFunc(inv.parserError)
 	root.SetHelpFunc(printHelp)
 
@@ -348,7 +359,7 @@ func newRoot(inv *invocation) *cobra.Command {
 				return usageError(cmd.CommandPath(), "-q and -v; one of them is allowed")
 			}
 		}
-		return nil
+		return chooseDirectory(cmd)
 	}
 
 	run := newRun(inv)
@@ -463,6 +474,7 @@ const (
 	posixFlag     = "posix"
 	closeFlag     = "close"
 	alsoFlag      = "also"
+	dirFlag       = "dir"
 	bgFlag        = "bg"
 	noForkFlag    = "no-fork"
 	labelFlag     = "label"
@@ -542,10 +554,8 @@ func text(cmd *cobra.Command, flag string) string { return cmd.Flags().Lookup(fl
 func (inv *invocation) parserError(cmd *cobra.Command, err error) error {
 	if !cmd.HasParent() {
 		// The parser takes the flags of a command that it does not know for those of procsem.
-		for _, arg := range inv.args {
-			if !strings.HasPrefix(arg, "-") {
-				return unknownCommand(cmd, arg)
-			}
+		if args := afterDirectory(inv.args); len(args) > 0 && !strings.HasPrefix(args[0], "-") {
+			return unknownCommand(cmd, args[0])
 		}
 	}
 	var unknown *pflag.NotExistError

@@ -146,7 +146,7 @@ func selfDeadlock(s *semaphore.Semaphore, k int) error {
 		wanted = fmt.Sprintf(", -k %s", permitsText(k))
 	}
 	if k != permits.All {
-		remedy += fmt.Sprintf(", or raise the limit: procsem resize %s %d", s.Name(), held+k)
+		remedy += fmt.Sprintf(", or raise the limit: %s resize %s %d", toType(), s.Name(), held+k)
 	}
 	return &failure{statusDeadlock, fmt.Errorf("%s held by %s, for which this procsem runs%s: it would wait for itself for ever; %s%s", what, by, wanted, remedy, l.without())}
 }

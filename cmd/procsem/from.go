@@ -240,10 +240,10 @@ func (inv *invocation) make(l listedLine) error {
 		return err
 	}
 	if mode := info.Mode().Perm(); canSetOwner && mode != l.mode {
-		complain(inv.notices, "%s: %s exists: its mode, %04o, stands; to make a new one: procsem unlink %[2]s", l.at, printable(l.name), mode)
+		complain(inv.notices, "%s: %s exists: its mode, %04o, stands; to make a new one: %s unlink %[2]s", l.at, printable(l.name), mode, toType())
 	}
 	if is := ownerOf(info); canSetOwner && !l.isFor(is) {
-		complain(inv.notices, "%s: %s exists: it belongs to user %d and group %d, who stay its owners; to make a new one: procsem unlink %[2]s", l.at, printable(l.name), is.UID, is.GID)
+		complain(inv.notices, "%s: %s exists: it belongs to user %d and group %d, who stay its owners; to make a new one: %s unlink %[2]s", l.at, printable(l.name), is.UID, is.GID, toType())
 	}
 	return nil
 }

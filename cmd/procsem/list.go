@@ -52,7 +52,7 @@ func (inv *invocation) list(cmd *cobra.Command, args []string) error {
 	if isSet(cmd, jsonFlag) && isSet(cmd, metricsFlag) {
 		return usageError(cmd.CommandPath(), "--json and --prometheus; one of them is allowed")
 	}
-	if _, err := names.Dir(); err != nil {
+	if _, err := storeDir(); err != nil {
 		return usageError(cmd.CommandPath(), "%w", err)
 	}
 	lines, err := summaries()
@@ -82,7 +82,7 @@ func listRows(lines []summary, row func(cells ...string)) {
 
 // summaries describes all semaphores, in the order of their names.
 func summaries() ([]summary, error) {
-	files, err := names.List()
+	files, err := storedFiles()
 	if err != nil {
 		return nil, err
 	}

@@ -90,7 +90,7 @@ func (inv *invocation) path(cmd *cobra.Command, args []string) error {
 
 // pathOf returns the path of a recoverable semaphore's file.
 func pathOf(name string) (string, error) {
-	dir, err := names.Dir()
+	dir, err := storeDir()
 	return filepath.Join(dir, names.FileName(names.Recoverable, name)), err
 }
 
@@ -139,7 +139,7 @@ func (h handed) remedy() string {
 	if fd < 3 {
 		fd = 9
 	}
-	return fmt.Sprintf(`in the shell: exec %d<>"$(procsem path %s)"`, fd, h.name)
+	return fmt.Sprintf(`in the shell: exec %d<>"$(%s path %s)"`, fd, toType(), h.name)
 }
 
 // permits returns how many permits the file holds, and gives them back if back is set.
@@ -148,7 +148,7 @@ func (h handed) permits(back bool) (int, error) {
 	if eng == nil {
 		return 0, &failure{statusUnavailable, errors.New("recoverable semaphores are not in this build")}
 	}
-	n, err := eng.Handed(h.name, h.file, back, &engine.Options{})
+	n, err := eng.Handed(h.name, h.file, back, &engine.Options{Dir: directory})
 	if err != nil {
 		err = &semaphore.Error{Op: "handed", Name: h.name, Err: err}
 	}
@@ -172,7 +172,7 @@ func (inv *invocation) lock(cmd *cobra.Command, args []string) error {
 	if n, err := h.permits(false); err != nil {
 		return err
 	} else if n > 0 {
-		return usageError(cmd.CommandPath(), "descriptor %d has a permit of %q already; procsem unlock --fd %d %s gives it back", h.fd, h.name, h.fd, h.name)
+		return usageError(cmd.CommandPath(), "descriptor %d has a permit of %q already; %s unlock --fd %d %s gives it back", h.fd, h.name, toType(), h.fd, h.name)
 	}
 	w := watch(endSignals)
 	t := inv.speak(cmd, h.name, 1, waitScene)

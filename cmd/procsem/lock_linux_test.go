@@ -211,3 +211,27 @@ func TestLockIsKilled(t *testing.T) {
 		t.Errorf("%d of %d came back, %v", value, limit, err)
 	}
 }
+
+// A script locks beside what it guards.
+func TestLockInDirectory(t *testing.T) {
+	needOpenFileLocks(t)
+	inPath(t)
+	usual := storeOf(t)
+	for how, text := range map[string]string{
+		"unlocks":       `procsem unlock --dir . --fd 9 NAME; procsem --dir . run -w 0 NAME echo free`,
+		"closes":        `exec 9>&-; procsem run --dir . -w 20 NAME echo free`,
+		"holds another": `procsem run -w 0 NAME true || exit; procsem --dir . run -w 0 NAME true 2>/dev/null || procsem --dir . run NAME true 2>/dev/null; [ $? = 70 ] && echo free`,
+		"another's":     `procsem lock --fd 9 NAME 2>/dev/null; [ $? = 65 ] && echo free`,
+	} {
+		t.Run(how, func(t *testing.T) {
+			cmd := script(t, "bash", "x", `exec 9<>"$(procsem --dir . path NAME)"; procsem --dir . lock --fd 9 NAME || exit 9; procsem run --dir . -w 0 NAME true 2>/dev/null && echo not taken; `+text)
+			cmd.Dir = t.TempDir()
+			if got := runCmd(t, cmd); got.status != 0 || got.stdout != "free\n" {
+				t.Errorf("got %+v, want free", got)
+			}
+		})
+	}
+	if left := filesIn(t, usual); len(left) > 1 { // of "holds another"
+		t.Errorf("in the usual directory: %v", left)
+	}
+}

@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/procsem/semaphore/internal/names"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 )
@@ -126,7 +125,10 @@ func completeNames(cmd *cobra.Command, args []string, begun string) ([]cobra.Com
 	default:
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
-	files, err := names.List()
+	if err := chooseDirectory(cmd); err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	files, err := storedFiles()
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}

@@ -33,9 +33,9 @@ func (o observation) count() (holders, waiters int) {
 	return holders, waiters
 }
 
-// registered returns an engine if it is in this build, or nil.
+// registered returns an engine if it is in this build, and can be meant, or nil.
 func registered(e semaphore.Engine) *engine.Engine {
-	all := engine.Registered()
+	all := engines()
 	if i := slices.IndexFunc(all, func(eng *engine.Engine) bool { return eng.Name == e.String() }); i >= 0 {
 		return all[i]
 	}
@@ -84,10 +84,10 @@ func observe(name string) (observation, error) {
 // observeIn looks at the semaphore that an engine has by that name. If the name is of another
 // kind, too, that is an error: then nobody can open either.
 func observeIn(eng *engine.Engine, name string) (engine.Observation, error) {
-	o, err := eng.Observe("", name)
+	o, err := eng.Observe(directory, name)
 	var other *engine.Engine
 	if err == nil {
-		other, err = store.OtherKind(engine.Registered(), eng, "", name, o.File)
+		other, err = store.OtherKind(engines(), eng, directory, name, o.File)
 	}
 	if other != nil {
 		err = engine.Because(semaphore.ErrKindMismatch, "there is also one of that name of engine %v", other.Name)

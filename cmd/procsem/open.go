@@ -62,13 +62,13 @@ func (o opener) open() (s *semaphore.Semaphore, existed bool, err error) {
 	if o.limited {
 		opts = append(opts, semaphore.WithValue(o.limit))
 	}
-	s, err = semaphore.Open(o.name, opts...)
+	s, err = semaphore.Open(o.name, inDirectory(opts...)...)
 	return s, false, o.advise(err)
 }
 
 // exists reports whether there is a recoverable semaphore of that name.
 func (o opener) exists() bool {
-	dir, err := names.Dir()
+	dir, err := storeDir()
 	if err != nil || o.posix {
 		return false
 	}
@@ -89,8 +89,8 @@ func (o opener) create() (*semaphore.Semaphore, error) {
 		}
 		return nil, o.advise(err)
 	}
-	s, err := semaphore.Open(o.name, semaphore.WithExclusive(true), semaphore.WithRecovery(!o.posix),
-		semaphore.WithValue(o.limit), semaphore.WithMode(o.mode), o.withOwner())
+	s, err := semaphore.Open(o.name, inDirectory(semaphore.WithExclusive(true), semaphore.WithRecovery(!o.posix),
+		semaphore.WithValue(o.limit), semaphore.WithMode(o.mode), o.withOwner())...)
 	return s, o.advise(err)
 }
 
@@ -158,16 +158,18 @@ func (o opener) advise(err error) error {
 			return err // another engine, but the same kind
 		}
 		return advice(err, "%q is a recoverable semaphore: omit --posix", o.name)
+	case errors.Is(err, semaphore.ErrKindMismatch) && directory != "":
+		return advice(err, "%q is a bare count there (flk.%[1]s), no recoverable semaphore: choose another name, or remove it: %s unlink %[1]s", o.name, toType())
 	case errors.Is(err, semaphore.ErrKindMismatch):
 		return advice(err, "%q is a POSIX semaphore: add --posix", o.name)
 	case errors.Is(err, semaphore.ErrLimitMismatch):
-		return advice(err, "%s; to change it for all: procsem resize %s %d", message(err), o.name, o.limit)
+		return advice(err, "%s; to change it for all: %s resize %s %d", message(err), toType(), o.name, o.limit)
 	case errors.As(err, &stranger) && o.owner != nil:
-		return advice(err, "%q belongs to user %s, and not to the owner of the line, or root: it is not touched; to make a new one: procsem unlink %[1]s", o.name, stranger.Owner)
+		return advice(err, "%q belongs to user %s, and not to the owner of the line, or root: it is not touched; to make a new one: %s unlink %[1]s", o.name, stranger.Owner, toType())
 	case errors.As(err, &stranger):
 		return advice(err, "%q belongs to user %s, who decides whom it limits; to accept that, and to create one that others may use, add --mode 0666", o.name, stranger.Owner)
 	case errors.As(err, &exposed):
-		return advice(err, "%q may be written by others (its mode is %04o), so any of them may have put it there; if it is to be shared, add --mode %04[2]o, and else remove it: procsem unlink %[3]s", o.name, uint32(exposed.Mode), o.name)
+		return advice(err, "%q may be written by others (its mode is %04o), so any of them may have put it there; if it is to be shared, add --mode %04[2]o, and else remove it: %s unlink %[1]s", o.name, uint32(exposed.Mode), toType())
 	case errors.Is(err, semaphore.ErrUnsupported) && o.posix && noGlibcDir():
 		return advice(err, "this system has no %s, where POSIX semaphores are kept; omit --posix for a recoverable one", names.GlibcDir)
 	}
@@ -183,7 +185,7 @@ func noGlibcDir() bool {
 // missing adds to the error of a semaphore that does not exist where POSIX semaphores
 // could not exist.
 func missing(name string, err error) error {
-	if errors.Is(err, fs.ErrNotExist) && noGlibcDir() {
+	if errors.Is(err, fs.ErrNotExist) && directory == "" && noGlibcDir() {
 		return advice(err, "no such semaphore: %q; and this system has no %s, where POSIX semaphores are kept", name, names.GlibcDir)
 	}
 	return err
@@ -197,7 +199,7 @@ func openExisting(name string) (*semaphore.Semaphore, error) {
 	}
 	// It is of the other kind; and what some user has put under the name of this one
 	// must not hide it.
-	s, other := semaphore.Open(name, semaphore.WithCreate(false), semaphore.WithRecovery(true))
+	s, other := semaphore.Open(name, inDirectory(semaphore.WithCreate(false), semaphore.WithRecovery(true))...)
 	if other != nil && !errors.Is(err, semaphore.ErrKindMismatch) {
 		return nil, missing(name, err)
 	}
@@ -213,6 +215,9 @@ func openExistingPOSIX(name string) (*semaphore.Semaphore, error) {
 // openAnyPOSIX opens the semaphore of that name, with these options, by the first engine of
 // that kind to which it does not belong to another one.
 func openAnyPOSIX(name string, opts ...semaphore.Option) (*semaphore.Semaphore, error) {
+	if directory != "" {
+		return openBareIn(name, opts)
+	}
 	s, mismatch := semaphore.Open(name, opts...)
 	if !errors.Is(mismatch, semaphore.ErrKindMismatch) {
 		return s, mismatch
@@ -230,7 +235,7 @@ func openAnyPOSIX(name string, opts ...semaphore.Option) (*semaphore.Semaphore, 
 func openBare(name string) (*semaphore.Semaphore, error) {
 	s, err := openExistingPOSIX(name)
 	if errors.Is(err, semaphore.ErrKindMismatch) {
-		err = advice(err, "%q is a recoverable semaphore, and wait, try and post are for POSIX semaphores: the permits of a recoverable one belong to processes, and procsem run %s -- command takes one", name, name)
+		err = advice(err, "%q is a recoverable semaphore, and wait, try and post are for POSIX semaphores: the permits of a recoverable one belong to processes, and %s run %s -- command takes one", name, toType(), name)
 	}
 	return s, missing(name, err)
 }
@@ -243,13 +248,13 @@ func setLimit(name string, n int, asDefault bool) error {
 		return &failure{statusUnavailable, errors.New("recoverable semaphores, which have a limit, are not in this build")}
 	}
 	alone := func(ours fs.FileInfo) error {
-		other, err := store.OtherKind(engine.Registered(), eng, "", name, ours)
+		other, err := store.OtherKind(engines(), eng, directory, name, ours)
 		if other != nil {
 			err = semaphore.ErrKindMismatch
 		}
 		return err
 	}
-	o := &engine.Options{Alone: alone}
+	o := &engine.Options{Dir: directory, Alone: alone}
 	var err error
 	if asDefault {
 		err = eng.ForgetLimit(name, o)

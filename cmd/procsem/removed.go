@@ -84,7 +84,7 @@ func fileOf(s *semaphore.Semaphore) string {
 		}
 		return filepath.Join(names.GlibcDir, names.FileName(names.Glibc, s.Name()))
 	}
-	dir, err := names.Dir()
+	dir, err := storeDir()
 	if err != nil {
 		return ""
 	}

@@ -289,11 +289,15 @@ func (h *handle) runs(p process) {
 // commandIn returns the command that "procsem run" was called with, nil if args are of something else, and whether it
 // may have had the semaphore open before it wanted a permit (--every).
 func commandIn(args []string) (words []string, every bool) {
-	if len(args) < 2 || args[1] != "run" || !isProcsem(args[0]) {
+	if len(args) < 2 || !isProcsem(args[0]) {
+		return nil, false
+	}
+	if args = afterDirectory(args[1:]); len(args) == 0 || args[0] != "run" {
 		return nil, false
 	}
 	run := newRun(&invocation{})
-	if run.ParseFlags(args[2:]) != nil {
+	directoryOption(run.Flags())
+	if run.ParseFlags(args[1:]) != nil {
 		return nil, false
 	}
 	_, words = splitCommand(run, run.Flags().Args())

@@ -41,7 +41,7 @@ const statusHelp = `EXIT STATUS:
 0 - success; for run, the command's own status, whatever it is
 64 - usage: wrong flags, arguments, semaphore name or SEMAPHORE_DIR
 65 - not a semaphore, a damaged one, or one of the other kind; create --from: a wrong line
-66 - no such semaphore, no directory SEMAPHORE_DIR, or no FILE
+66 - no such semaphore, no directory SEMAPHORE_DIR or --dir, or no FILE
 69 - not supported on this system, or on a network or FUSE filesystem
 70 - it would wait for itself: so many permits are held by what runs it (PROCSEM_HELD)
 71 - any other error, most of them the operating system's
@@ -148,6 +148,7 @@ var inWords = strings.NewReplacer(
 	": semaphore: ", ": ",
 	"no such semaphore: file does not exist", "no such semaphore",
 	"semaphore exists: file already exists", "semaphore exists",
+	"(SEMAPHORE_DIR, or WithDir)", "(--dir, or SEMAPHORE_DIR)",
 )
 
 // blameDirectory returns a clearer error if SEMAPHORE_DIR is what is wrong: each command
@@ -156,6 +157,9 @@ func blameDirectory(err error) error {
 	switch err.(type) {
 	case nil, commandStatus, signalled, *failure:
 		return err
+	}
+	if directory != "" {
+		return err // chooseDirectory has looked at it, and SEMAPHORE_DIR does not matter
 	}
 	if _, wrong := names.Dir(); wrong != nil {
 		return &failure{statusUsage, wrong}

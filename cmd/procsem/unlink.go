@@ -82,7 +82,7 @@ func unlinkName(name string, force bool) error {
 		}
 	}
 	if force {
-		return semaphore.Unlink(name)
+		return semaphore.Unlink(name, inDirectory()...)
 	}
 	if err := barelyUsed(name); err != nil {
 		return err
@@ -107,14 +107,14 @@ func unlinkUnused(name string) (removed bool, err error) {
 	if eng == nil {
 		return false, nil
 	}
-	err = eng.UnlinkUnused("", name)
+	err = eng.UnlinkUnused(directory, name)
 	var in *engine.InUse
 	var none *engine.NoSemaphore
 	switch {
 	case errors.As(err, &in):
 		return false, inUse(name, usersNamed(name, in))
 	case errors.As(err, &none):
-		err = eng.Unlink("", name)
+		err = eng.Unlink(directory, name)
 	case errors.Is(err, fs.ErrNotExist):
 		return false, nil
 	case errors.Is(err, semaphore.ErrCorrupt):
@@ -139,12 +139,12 @@ func unlinkOthers(name string) error {
 	var errs []error
 	removed := false
 	done := map[string]bool{semaphore.EngineRecoverable.String(): true}
-	for _, eng := range engine.Registered() {
+	for _, eng := range engines() {
 		if done[eng.Store] {
 			continue
 		}
 		done[eng.Store] = true
-		switch err := eng.Unlink("", name); {
+		switch err := eng.Unlink(directory, name); {
 		case err == nil:
 			removed = true
 		case !errors.Is(err, fs.ErrNotExist):
@@ -180,7 +180,7 @@ func barelyUsed(name string) error {
 		if eng == nil {
 			continue
 		}
-		o, err := eng.Observe("", name)
+		o, err := eng.Observe(directory, name)
 		if err != nil {
 			continue // there is none, or nobody can use it
 		}
@@ -198,10 +198,10 @@ func barelyUsed(name string) error {
 
 // unlinkIdle removes the names of all recoverable semaphores that nobody has open.
 func (inv *invocation) unlinkIdle(cmd *cobra.Command) error {
-	if _, err := names.Dir(); err != nil {
+	if _, err := storeDir(); err != nil {
 		return usageError(cmd.CommandPath(), "%w", err)
 	}
-	files, err := names.List()
+	files, err := storedFiles()
 	if err != nil {
 		return err
 	}
@@ -216,7 +216,7 @@ func (inv *invocation) unlinkIdle(cmd *cobra.Command) error {
 		}
 	}
 	return inv.each(all, func(name string) error {
-		err := eng.UnlinkUnused("", name)
+		err := eng.UnlinkUnused(directory, name)
 		var in *engine.InUse
 		switch {
 		case err == nil:

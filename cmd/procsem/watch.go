@@ -10,7 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/procsem/semaphore/internal/names"
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 )
@@ -49,7 +48,7 @@ func (inv *invocation) watch(cmd *cobra.Command, args []string) error {
 		}
 		look, changes = func() (*table, error) { return lookAt(name) }, changesOf(name)
 		title += " " + printable(name)
-	} else if _, err := names.Dir(); err != nil {
+	} else if _, err := storeDir(); err != nil {
 		return usageError(cmd.CommandPath(), "%w", err)
 	}
 	w := watch(endSignals)

@@ -76,3 +76,34 @@ func TestWatchInLines(t *testing.T) {
 	lineOn(t, one, at+name+`: 3 of 3 free, 0 waiting`)
 	lineOn(t, all, at+name+`: 3 of 3 free, 0 waiting`)
 }
+
+// In a directory watch sees what is there, and nothing else.
+func TestWatchInDirectory(t *testing.T) {
+	usual, dir := storeOf(t), tempDir(t)
+	for _, args := range [][]string{{"create", "x"}, {"create", "--dir", dir, "-n", "2", "x"}} {
+		if got := run(t, args...); got != (outcome{}) {
+			t.Fatalf("%v: %+v", args, got)
+		}
+	}
+	for _, args := range [][]string{{"--dir", dir, "watch", "x"}, {"watch", "--dir", dir}} {
+		cmd := procsemCommand(t, args...)
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		start(t, cmd)
+		said := readLines(out)
+		const at = `\d\d\d\d-\d\d-\d\d \d\d:\d\d:\d\d `
+		lineOn(t, said, at+`x: 2 of 2 free, 0 waiting`)
+		if got := run(t, "unlink", "--dir", dir, "x"); got != (outcome{}) {
+			t.Errorf("unlink: %+v", got)
+		}
+		lineOn(t, said, at+`x: gone`)
+		if got := run(t, "create", "--dir", dir, "-n", "2", "x"); got != (outcome{}) {
+			t.Errorf("create: %+v", got)
+		}
+	}
+	if left := filesIn(t, usual); len(left) != 1 {
+		t.Errorf("in the usual directory: %v, want the one that was made there", left)
+	}
+}
