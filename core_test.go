@@ -895,7 +895,7 @@ func TestFailEndsNoLaterWait(t *testing.T) {
 	s := &Semaphore{back: &fakeBackend{t: t}}
 	turn := &turn{s: s}
 	join := func() *waitqueue.Waiter {
-		w, _, err := s.queue.Join(nil, waitqueue.Wants{Number: 1})
+		w, _, err := s.queue.Join(nil, waitqueue.Wants{Number: 1}, time.Time{})
 		if err != nil {
 			t.Fatal(err)
 		}

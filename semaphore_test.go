@@ -1581,7 +1581,7 @@ func TestOpenLimit(t *testing.T) {
 		if want := "; OpenLimit, or WithRecovery(true), opens it"; !strings.Contains(fmt.Sprint(err), want) {
 			t.Errorf("%v: want %q", err, want)
 		}
-		other := Open(t, UniqueName(t)+"-other", e)
+		other := Open(t, UniqueName(t), e)
 		_, err = semaphore.OpenLimit(other.Name(), 1)
 		WantErr(t, "OpenLimit of another kind", err, semaphore.ErrKindMismatch)
 		if want := "; Open without WithRecovery opens it"; !strings.Contains(fmt.Sprint(err), want) {

@@ -52,7 +52,7 @@ type Waiter struct {
 	// Place is what Enroll's function returned for the waiter, 0 without one.
 	Place uint64
 
-	Began time.Time // when it joined
+	Began time.Time // what its caller says: when it joined
 
 	ticket     Ticket // 0 when it has left
 	prev, next *Waiter
@@ -80,10 +80,9 @@ func (q *Queue) Len() int { return int(q.waiting.Load()) }
 // Idle reports whether there are no waiters.
 func (q *Queue) Idle() bool { return q.Len() == 0 }
 
-// Join adds a waiter at the end, which is done when that channel is closed. If serve is true the queue had no server, and the
+// Join adds a waiter at the end, which is done when the channel is closed, and began to wait then. If serve is true the queue had no server, and the
 // caller must serve it until Retire returns true.
-func (q *Queue) Join(done <-chan struct{}, wants Wants) (w *Waiter, serve bool, err error) {
-	began := time.Now()
+func (q *Queue) Join(done <-chan struct{}, wants Wants, began time.Time) (w *Waiter, serve bool, err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.closed {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -22,7 +23,7 @@ func join(t *testing.T, q *Queue, n int) []*Waiter {
 	t.Helper()
 	var ws []*Waiter
 	for i := range n {
-		w, serve, err := q.Join(nil, Wants{})
+		w, serve, err := q.Join(nil, Wants{}, time.Time{})
 		if err != nil || serve != (i == 0) {
 			t.Fatalf("Join %d: serve %v, %v", i, serve, err)
 		}
@@ -122,7 +123,7 @@ func TestQueuePassesOverWaitersThatAreDone(t *testing.T) {
 	done := make(chan struct{})
 	join := func(q *Queue) (ws []*Waiter) {
 		for _, ch := range []chan struct{}{done, nil, done, make(chan struct{}), done} {
-			w, _, err := q.Join(ch, Wants{})
+			w, _, err := q.Join(ch, Wants{}, time.Time{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -181,7 +182,7 @@ func TestQueueClose(t *testing.T) {
 	ws := join(t, &q, 2)
 	q.Close()
 	want(t, "after Close", ws, ErrClosed.Error(), ErrClosed.Error())
-	if _, _, err := q.Join(nil, Wants{}); err != ErrClosed {
+	if _, _, err := q.Join(nil, Wants{}, time.Time{}); err != ErrClosed {
 		t.Errorf("Join of a closed queue: %v", err)
 	}
 	if !q.Retire() {
@@ -197,7 +198,7 @@ func TestQueueGiveAgainstLeave(t *testing.T) {
 	var mu sync.Mutex
 	var all sync.WaitGroup
 	for range n {
-		w, _, err := q.Join(nil, Wants{})
+		w, _, err := q.Join(nil, Wants{}, time.Time{})
 		if err != nil {
 			t.Fatal(err)
 		}
