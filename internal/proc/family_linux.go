@@ -8,7 +8,6 @@ import (
 	"strings"
 	"syscall"
 
-	"github.com/shirou/gopsutil/v3/process"
 	"golang.org/x/sys/unix"
 )
 
@@ -36,7 +35,7 @@ func ChildrenOf(pid int) (children []int) {
 // UsersOf returns the processes that have a file mapped or open, as far as they can be seen. It looks at all
 // processes, and never at what their descriptors are open on, but at the name that the kernel tells.
 func UsersOf(path string, info fs.FileInfo) (users []int) {
-	pids, err := process.Pids()
+	pids, err := all()
 	if err != nil {
 		return nil
 	}
@@ -44,8 +43,8 @@ func UsersOf(path string, info fs.FileInfo) (users []int) {
 	device := fmt.Sprintf("%02x:%02x", unix.Major(uint64(stat.Dev)), unix.Minor(uint64(stat.Dev)))
 	inode := fmt.Sprint(stat.Ino)
 	for _, pid := range pids {
-		if int(pid) != os.Getpid() && (maps(int(pid), device, inode) || opens(int(pid), path, inode)) {
-			users = append(users, int(pid))
+		if pid != os.Getpid() && (maps(pid, device, inode) || opens(pid, path, inode)) {
+			users = append(users, pid)
 		}
 	}
 	return users

@@ -25,21 +25,14 @@ func OtherInGroup(pid, before int) (other int, known bool) {
 			return before, true
 		}
 	}
-	all, err := os.Open("/proc")
-	if err != nil {
-		return 0, false
-	}
-	defer all.Close()
-	names, err := all.Readdirnames(-1)
+	ids, err := all()
 	if err != nil {
 		return 0, false
 	}
 	parents := make(map[int]int)
-	for _, name := range names {
-		if id, err := strconv.Atoi(name); err == nil {
-			if parent, is := memberOf(group, id); is {
-				parents[id] = parent
-			}
+	for _, id := range ids {
+		if parent, is := memberOf(group, id); is {
+			parents[id] = parent
 		}
 	}
 	for parent, is := parents[pid]; is; parent, is = parents[pid] {

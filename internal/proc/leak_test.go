@@ -13,8 +13,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/shirou/gopsutil/v3/process"
+
 	"github.com/procsem/semaphore"
-	"github.com/procsem/semaphore/internal/proc"
 )
 
 var engines = []semaphore.Engine{semaphore.EngineAuto, semaphore.EngineLibc, semaphore.EngineNative, semaphore.EngineFlock, semaphore.EngineRecoverable}
@@ -45,16 +46,41 @@ func eachEngine(t *testing.T, f func(t *testing.T, open func() *semaphore.Semaph
 	}
 }
 
+// usage counts what a process may leak.
+type usage struct {
+	Descriptors int
+	Mappings    int
+	Threads     int
+}
+
+// usageOf returns the usage of a process.
+func usageOf(pid int) (usage, error) {
+	p, err := process.NewProcess(int32(pid))
+	if err != nil {
+		return usage{}, err
+	}
+	fds, err := p.NumFDs()
+	if err != nil {
+		return usage{}, err
+	}
+	maps, err := p.MemoryMaps(false)
+	if err != nil {
+		return usage{}, err
+	}
+	threads, err := p.NumThreads()
+	return usage{int(fds), len(*maps), int(threads)}, err
+}
+
 // settles waits until the usage is what it was before, except for a few mappings that the
 // runtime may need.
-func settles(t *testing.T, before proc.Usage) {
+func settles(t *testing.T, before usage) {
 	t.Helper()
 	const slack = 10
-	var now proc.Usage
+	var now usage
 	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
 		runtime.GC()
 		var err error
-		if now, err = proc.UsageOf(os.Getpid()); err != nil {
+		if now, err = usageOf(os.Getpid()); err != nil {
 			t.Fatal(err)
 		}
 		if now.Descriptors <= before.Descriptors && now.Mappings <= before.Mappings+slack {
@@ -67,7 +93,7 @@ func settles(t *testing.T, before proc.Usage) {
 func TestOpenAndCloseLeakNothing(t *testing.T) {
 	eachEngine(t, func(t *testing.T, open func() *semaphore.Semaphore) {
 		open().Close() // allocates what a process needs only once
-		before, err := proc.UsageOf(os.Getpid())
+		before, err := usageOf(os.Getpid())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -98,7 +124,7 @@ func TestCancelledWaitersLeakNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 		goroutines := runtime.NumGoroutine()
-		before, err := proc.UsageOf(os.Getpid())
+		before, err := usageOf(os.Getpid())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -143,7 +169,7 @@ func TestHandlesOfOneFileShareAMapping(t *testing.T) {
 	eachEngine(t, func(t *testing.T, open func() *semaphore.Semaphore) {
 		open().Close()
 		withoutCollector(t)
-		before, err := proc.UsageOf(os.Getpid())
+		before, err := usageOf(os.Getpid())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -172,7 +198,7 @@ func TestHandlesOfOneFileShareAMapping(t *testing.T) {
 			}
 		}
 		defer last.Close()
-		now, err := proc.UsageOf(os.Getpid())
+		now, err := usageOf(os.Getpid())
 		if err != nil {
 			t.Fatal(err)
 		}

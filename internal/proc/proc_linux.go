@@ -5,25 +5,56 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"math"
 	"os"
+	"os/user"
 	"strconv"
 	"strings"
 	"time"
 
-	"github.com/shirou/gopsutil/v3/process"
 	"golang.org/x/sys/unix"
 )
 
-// startOf computes the start as package semaphore does, from the start of the system in
-// /proc/stat. gopsutil uses /proc/uptime instead, which in LXC containers is that of the
-// container, while the processes' ticks are those of the machine.
-func startOf(p *process.Process) time.Time {
-	f := statOf(int(p.Pid))
-	if len(f) < 20 {
-		return time.Time{}
+// Look returns what the system knows about a running process.
+func Look(pid int) (Process, error) {
+	dir := fmt.Sprintf("/proc/%d/", pid)
+	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+		return Process{}, ErrGone
+	} else if err != nil {
+		return Process{}, err
 	}
-	ticks, err := strconv.ParseInt(f[19], 10, 64) // field 22
+	stat := statOf(pid)
+	if len(stat) <= startField || stat[0] == "Z" || stat[0] == "X" {
+		return Process{}, ErrGone
+	}
+	seen := Process{PID: pid, Started: startTime(stat[startField])}
+	if line, err := os.ReadFile(dir + "cmdline"); err == nil && len(line) > 0 {
+		seen.Args = strings.Split(strings.TrimSuffix(string(line), "\x00"), "\x00")
+		seen.Command = strings.Join(seen.Args, " ")
+	} else if name, err := os.ReadFile(dir + "comm"); err == nil {
+		seen.Command = "[" + strings.TrimSuffix(string(name), "\n") + "]" // as ps(1) shows it
+	}
+	if ids := statusOf(pid, "Uid"); len(ids) > 0 { // the first is the real one
+		seen.User = ids[0]
+		if u, err := user.LookupId(ids[0]); err == nil {
+			seen.User = u.Username
+		}
+	}
+	// Meanwhile the process may have ended, and another one have got its id.
+	if again := statOf(pid); len(again) <= startField || again[startField] != stat[startField] {
+		return Process{}, ErrGone
+	}
+	return seen, nil
+}
+
+// startField is the field of statOf that has the start in ticks after the system's: the 22nd of proc_pid_stat(5).
+const startField = 22 - 3
+
+// startTime computes a start as package semaphore does, from that of the system in /proc/stat. In
+// /proc/uptime there would be, in LXC containers, that of the container, while the ticks are those of the machine.
+func startTime(ticks string) time.Time {
+	n, err := strconv.ParseInt(ticks, 10, 64)
 	if err != nil {
 		return time.Time{}
 	}
@@ -38,7 +69,26 @@ func startOf(p *process.Process) time.Time {
 		return time.Time{}
 	}
 	const ticksPerSecond = 100 // USER_HZ, the same on all of Go's Linux systems
-	return time.Unix(boot, 0).Add(time.Duration(ticks) * time.Second / ticksPerSecond)
+	return time.Unix(boot, 0).Add(time.Duration(n) * time.Second / ticksPerSecond)
+}
+
+// all returns the ids of all processes that can be seen.
+func all() (pids []int, err error) {
+	dir, err := os.Open("/proc")
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	names, err := dir.Readdirnames(-1)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range names {
+		if pid, err := strconv.Atoi(name); err == nil {
+			pids = append(pids, pid)
+		}
+	}
+	return pids, nil
 }
 
 // statOf returns the fields of proc_pid_stat(5) from the third on, nil if they cannot be read. The second one, in
@@ -100,14 +150,14 @@ func (l *Locks) HeldBy(pid int) (held Bytes, err error) {
 // Owners returns what each process has locked of the file, as far as processes can be seen. It
 // looks at all processes.
 func (l *Locks) Owners() Owners {
-	pids, err := process.Pids()
+	pids, err := all()
 	if err != nil {
 		return nil
 	}
 	owners := Owners{}
 	for _, pid := range pids {
-		if held, _ := l.HeldBy(int(pid)); held != nil {
-			owners[int(pid)] = held
+		if held, _ := l.HeldBy(pid); held != nil {
+			owners[pid] = held
 		}
 	}
 	return owners
@@ -150,18 +200,24 @@ func locksIn(pid int, fd string) (lines []lockLine) {
 // OwnID returns the id that a process has for itself. If it is in another pid namespace,
 // that is not the id that we see.
 func OwnID(pid int) int {
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		return pid
-	}
-	_, after, found := strings.Cut(string(status), "\nNSpid:")
-	line, _, _ := strings.Cut(after, "\n")
-	ids := strings.Fields(line)
-	if !found || len(ids) == 0 {
-		return pid
-	}
-	if id, err := strconv.Atoi(ids[len(ids)-1]); err == nil {
-		return id
+	if ids := statusOf(pid, "NSpid"); len(ids) > 0 {
+		if id, err := strconv.Atoi(ids[len(ids)-1]); err == nil {
+			return id
+		}
 	}
 	return pid
+}
+
+// statusOf returns the fields of a line of proc_pid_status(5), nil if there is none.
+func statusOf(pid int, key string) []string {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return nil
+	}
+	_, after, found := strings.Cut(string(status), "\n"+key+":")
+	if !found {
+		return nil
+	}
+	line, _, _ := strings.Cut(after, "\n")
+	return strings.Fields(line)
 }
