@@ -8,30 +8,30 @@ import (
 	"go/parser"
 	"go/printer"
 	"go/token"
+	"io/fs"
 	"strings"
 	"testing"
 )
 
-//go:embed example_*test.go
+//go:embed example_*test.go examples
 var examples embed.FS
 
-// What people copy must not lose permits: an example opens a recoverable semaphore, or one
-// by which processes signal, with the value 0.
+// What people copy must not lose permits: an example opens a limit by OpenLimit or Do, or by Open a semaphore by
+// which processes signal, with the value 0.
 func TestExamplesOfLimitsAreRecoverable(t *testing.T) {
-	files, err := examples.ReadDir(".")
-	if err != nil {
-		t.Fatal(err)
-	}
-	opened := 0
-	for _, file := range files {
-		text, err := examples.ReadFile(file.Name())
+	limits, others := 0, 0
+	err := fs.WalkDir(examples, ".", func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		text, err := examples.ReadFile(path)
 		if err != nil {
-			t.Fatal(err)
+			return err
 		}
 		set := token.NewFileSet()
-		parsed, err := parser.ParseFile(set, file.Name(), text, 0)
+		parsed, err := parser.ParseFile(set, path, text, 0)
 		if err != nil {
-			t.Fatal(err)
+			return err
 		}
 		ast.Inspect(parsed, func(n ast.Node) bool {
 			call, ok := n.(*ast.CallExpr)
@@ -43,17 +43,20 @@ func TestExamplesOfLimitsAreRecoverable(t *testing.T) {
 				t.Fatal(err)
 			}
 			source := b.String()
-			if !strings.HasPrefix(source, "semaphore.Open(") && !strings.HasPrefix(source, "semaphore.Acquire(") {
-				return true
-			}
-			opened++
-			if !strings.Contains(source, "semaphore.WithRecovery(true)") && !strings.Contains(source, "semaphore.WithValue(0)") {
-				t.Errorf("%v: %s limits with a semaphore that loses the permits of a killed process", set.Position(call.Pos()), source)
+			switch name, _, _ := strings.Cut(source, "("); name {
+			case "semaphore.OpenLimit", "semaphore.Do":
+				limits++
+			case "semaphore.Open", "semaphore.Acquire":
+				others++
+				if !strings.Contains(source, "semaphore.WithValue(0)") {
+					t.Errorf("%v: %s limits with a semaphore that loses the permits of a killed process", set.Position(call.Pos()), source)
+				}
 			}
 			return true
 		})
-	}
-	if opened == 0 {
-		t.Error("no example opens a semaphore")
+		return nil
+	})
+	if err != nil || limits == 0 || others == 0 {
+		t.Errorf("%v; %d examples open limits, and %d others", err, limits, others)
 	}
 }
