@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -31,6 +32,9 @@ func runNested(t *testing.T, names *strings.Replacer, lines ...string) outcome {
 	return runCmd(t, procsemCommand(t, nestedArgs(t, names, lines...)...))
 }
 
+// placeholder is a letter that stands for a name, and none of another name.
+var placeholder = regexp.MustCompile(`\b[A-Z]\b`)
+
 func nestedArgs(t *testing.T, names *strings.Replacer, lines ...string) (args []string) {
 	t.Helper()
 	for i, line := range lines {
@@ -38,7 +42,7 @@ func nestedArgs(t *testing.T, names *strings.Replacer, lines ...string) (args []
 			args = append(args, helperCommand(t, "procsem")...)
 		}
 		for _, word := range strings.Fields(line) {
-			args = append(args, names.Replace(word))
+			args = append(args, placeholder.ReplaceAllStringFunc(word, names.Replace))
 		}
 	}
 	return args
