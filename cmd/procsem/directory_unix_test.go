@@ -44,7 +44,7 @@ func TestDirectoryOfHolders(t *testing.T) {
 			if got := run(t, "run", "--dir", dir, "-w", "0", "x", "true"); got.status != statusTempFail {
 				t.Errorf("its permit is not taken: %+v", got)
 			}
-			if text := kept(); !strings.Contains(text, "free   0\n") {
+			if text := kept(); !strings.Contains(text, "free     0\n") {
 				t.Errorf("show prints\n%s", text)
 			}
 			if got := run(t, "unlink", "--dir", dir, "x"); got.status != statusTempFail {

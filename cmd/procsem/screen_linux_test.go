@@ -278,7 +278,7 @@ func TestWatchOnScreen(t *testing.T) {
 	row := func(pid int, file string) string {
 		return fmt.Sprintf(`%d +\S+ +\d+s +0s +[01] +- +\d+ +\S+ \S+hold %s/%s\n?`, pid, dir, file)
 	}
-	head := `procsem watch ` + name + ` +\d\d:\d\d:\d\d\n\nname   ` + name + `\n.*HOLDER  USER[^\n]*\n`
+	head := `procsem watch ` + name + ` +\d\d:\d\d:\d\d\n\nname +` + name + `\n.*HOLDER  USER[^\n]*\n`
 	p.resize(300, 24)
 	p.shows("one holder", head+row(first.Process.Pid, "1"))
 	second, command := startHolder(t, name, filepath.Join(dir, "2"))
@@ -287,7 +287,18 @@ func TestWatchOnScreen(t *testing.T) {
 	p.shows("one holder", head+row(first.Process.Pid, "1"))
 
 	p.resize(60, 8)
-	p.shows("a small screen", `procsem watch \S+ +\d\d:\d\d:\d\d\n\nname   .*\n\(2 more lines\)`)
+	title := `procsem watch \S+ +\d\d:\d\d:\d\d\n\n`
+	p.shows("a small screen", title+`name  .*\n\(lines 1 to 5 of 8; the arrows show the others\)`)
+	for _, keys := range []string{"Down", "j"} {
+		p.press(keys)
+		p.shows("a line down", title+`kind  .*\n\(lines 2 to 6 of 8; the arrows show the others\)`)
+		p.press("NPage")
+		p.shows("the end", title+`free  .*HOLDER .*\n\d+ .*\n\(lines 4 to 8 of 8; the arrows show the others\)`)
+		p.press("Up")
+		p.shows("a line up", title+`limit  .*\n\(lines 3 to 7 of 8; the arrows show the others\)`)
+		p.press("b")
+		p.shows("the beginning", title+`name  .*\n\(lines 1 to 5 of 8; the arrows show the others\)`)
+	}
 	p.resize(300, 24)
 	p.shows("a larger one", head+row(first.Process.Pid, "1"))
 

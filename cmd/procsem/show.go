@@ -376,6 +376,12 @@ func (v view) rows(row func(cells ...string)) {
 		v.bareRows(row)
 		return
 	}
+	if n := len(v.Holders); n > 0 {
+		row("holders", strconv.Itoa(n))
+	}
+	if n := len(v.Waiters); n > 0 {
+		row("waiters", strconv.Itoa(n))
+	}
 	if len(v.Holders) > 0 {
 		row()
 		row("HOLDER", "USER", "HELD", "WAITED", "PERMIT", "LABEL", "CHILD", "COMMAND")

@@ -87,7 +87,7 @@ func TestShowHoldersAndWaiters(t *testing.T) {
 		t.Errorf("command %d, procsem %d", command, second.Process.Pid)
 	}
 	text := run(t, "show", name).stdout
-	for _, want := range []string{"limit  2\n", "free   0\n", fmt.Sprintf("\n%d ", first.Process.Pid), fmt.Sprintf("\n%d ", holder), "HOLDER", "WAITER", "WANTS", " all ", "PLACE", filepath.Join(dir, "1") + "\n"} {
+	for _, want := range []string{"limit    2\n", "free     0\n", "holders  2\n", "waiters  3\n", fmt.Sprintf("\n%d ", first.Process.Pid), fmt.Sprintf("\n%d ", holder), "HOLDER", "WAITER", "WANTS", " all ", "PLACE", filepath.Join(dir, "1") + "\n"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("show: no %q in\n%s", want, text)
 		}

@@ -15,8 +15,9 @@ import (
 )
 
 const watchHelp = `Shows what "procsem show NAME", or without a NAME "procsem list", shows, drawn anew
-twice a second. q or Ctrl-C ends it, and the terminal is as it was before. What does
-not fit on the screen is counted in the last line.
+twice a second. q or Ctrl-C ends it, and the terminal is as it was before. If not all
+fits on the screen, the arrows and Page Up and Down show the rest, as j, k, b and the
+space bar do.
 
 Where standard output is no terminal it prints a line when it starts and then one per
 change, each with the time: of NAME how many permits are free, how many wait and who
@@ -229,6 +230,7 @@ func (inv *invocation) watchOnScreen(title string, look func() (*table, error), 
 		}
 		return s.enter()
 	}
+	scroll := &scroller{}
 	tables := make(chan looked, 1)
 	var last looked
 	looking, next := false, time.Now()
@@ -267,6 +269,9 @@ func (inv *invocation) watchOnScreen(title string, look func() (*table, error), 
 			case ctrlZ:
 				err = suspend(func() { sendAll(sigStop) })
 			default:
+				if scroll.press(key) {
+					break
+				}
 				// The terminal would send it to the whole process group, to a script, say, that has called procsem.
 				if sig := keySignals[key]; slices.Contains(w.heard, sig) {
 					sendAll(sig)
@@ -280,7 +285,7 @@ func (inv *invocation) watchOnScreen(title string, look func() (*table, error), 
 		if last.table == nil {
 			continue
 		}
-		if err := last.draw(s.out, title); err != nil {
+		if err := last.draw(s.out, title, scroll); err != nil {
 			return err
 		}
 	}
@@ -294,8 +299,49 @@ type looked struct {
 	took  time.Duration
 }
 
+// A scroller knows which lines are shown of what does not fit on the screen.
+type scroller struct {
+	top, page int
+	escape    string // the beginning of what a key sends that is no character
+}
+
+// scrolls says by how many lines and pages each key moves.
+var scrolls = map[string]struct{ lines, pages int }{
+	"j": {1, 0}, "k": {-1, 0}, " ": {0, 1}, "b": {0, -1},
+	"\x1b[B": {1, 0}, "\x1b[A": {-1, 0}, "\x1bOB": {1, 0}, "\x1bOA": {-1, 0}, "\x1b[6~": {0, 1}, "\x1b[5~": {0, -1},
+}
+
+// press takes a byte from the keyboard, and reports whether it is a part of a key that scrolls.
+func (s *scroller) press(b byte) bool {
+	key := s.escape + string(rune(b))
+	s.escape = ""
+	if by, is := scrolls[key]; is {
+		s.top += by.lines + by.pages*s.page
+		return true
+	}
+	for known := range scrolls {
+		if len(key) < len(known) && strings.HasPrefix(known, key) {
+			s.escape = key
+			return true
+		}
+	}
+	return false
+}
+
+// view returns the lines to show, of which so many fit.
+func (s *scroller) view(lines []string, height, width int) []string {
+	s.page = max(1, height-1)
+	if len(lines) <= height || height < 2 {
+		s.top = 0
+		return lines
+	}
+	s.top = max(0, min(s.top, len(lines)-s.page))
+	shown := slices.Clone(lines[s.top : s.top+s.page])
+	return append(shown, cut(fmt.Sprintf("(lines %d to %d of %d; the arrows show the others)", s.top+1, s.top+s.page, len(lines)), width))
+}
+
 // draw draws all anew, by one write, so that nothing flickers.
-func (l looked) draw(out io.Writer, title string) error {
+func (l looked) draw(out io.Writer, title string, scroll *scroller) error {
 	width, height, _ := sizeOf(out)
 	clock := l.at.Format(time.TimeOnly)
 	lines := []string{cut(title, max(1, width-len(clock)-2)), ""}
@@ -304,10 +350,7 @@ func (l looked) draw(out io.Writer, title string) error {
 	if l.err != nil {
 		lines = append(lines, cut(message(l.err), width))
 	} else {
-		lines = append(lines, l.table.lines(width)...)
-	}
-	if more := len(lines) - height; more > 0 && height > 1 {
-		lines = append(lines[:height-1], cut(fmt.Sprintf("(%d more lines)", more+1), width))
+		lines = append(lines, scroll.view(l.table.lines(width), height-len(lines), width)...)
 	}
 	var b strings.Builder
 	b.WriteString("\x1b[H")
