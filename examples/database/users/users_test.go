@@ -1,5 +1,4 @@
-// The tests of the packages that share a database: "go test ./..." starts those of all packages at once, but these
-// run one package after the other.
+// A test that shares a database with the package orders, whose tests are in another process. It waits for them, and they for it.
 package users_test
 
 import (
@@ -11,9 +10,8 @@ import (
 	"github.com/procsem/semaphore/semtest"
 )
 
-func TestMain(m *testing.M) { os.Exit(semtest.Main(m, "example-database", 1)) }
-
 func TestDatabase(t *testing.T) {
+	semtest.Acquire(t, "example-database", 1)
 	database := filepath.Join(os.TempDir(), fmt.Sprint("example-database-", os.Getuid()))
 	for i := range 100 {
 		row := fmt.Sprint("users ", i)
