@@ -8,13 +8,11 @@ import (
 
 type attendant struct{}
 
-func expect() *attendant { return &attendant{} }
-
-func (*attendant) begin() {}
+func expect() attendant { return attendant{} }
 
 // attend waits for the command to end, and forwards signals to it. It returns how procsem
 // is to end then.
-func (*attendant) attend(command child, w *watcher, c *clock, stderr io.Writer) error {
+func (attendant) attend(command child, w *watcher, c *clock, stderr io.Writer) error {
 	ended := make(chan error, 1)
 	go func() { ended <- command.Wait() }()
 	for {

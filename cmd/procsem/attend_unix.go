@@ -37,9 +37,6 @@ func expect() *attendant {
 	return a
 }
 
-// begin is called right before the command is started. That procsem was continued before is no news of the command.
-func (a *attendant) begin() { a.wasContinued() }
-
 // attend returns how procsem is to end.
 func (a *attendant) attend(command child, w *watcher, c *clock, stderr io.Writer) error {
 	a.child = command

@@ -83,16 +83,12 @@ func (inv *invocation) run(cmd *cobra.Command, args []string) (err error) {
 	}
 
 	// Signals are caught before the permit is taken, so that at no moment a signal
-	// can kill procsem while it holds the permit. Before that it may: it has nothing yet.
-	var a *attendant
-	w := watchSoon(slices.Concat(endSignals, childSignals), func() { a = expect() })
-	if isSet(cmd, bgFlag) {
-		w.caught()
-		if link == nil {
-			return inv.detach(w)
-		}
-		link.watch(w)
+	// can kill procsem while it holds the permit.
+	w := watch(slices.Concat(endSignals, childSignals))
+	if isSet(cmd, bgFlag) && link == nil {
+		return inv.detach(w)
 	}
+	link.watch(w)
 	l, err := newLeash()
 	if err != nil {
 		return err
@@ -106,7 +102,6 @@ func (inv *invocation) run(cmd *cobra.Command, args []string) (err error) {
 	if p, err = all.open(inv, cmd, p, w, t); err != nil {
 		return err
 	}
-	w.caught()
 	mayBeName := len(words) > 0 && words[0] != "--"
 	if every == 0 {
 		err = all.take(p, w, t)
@@ -144,7 +139,7 @@ func (inv *invocation) run(cmd *cobra.Command, args []string) (err error) {
 		}
 		defer release()
 	}
-	return inv.runCommand(command, w, a, bound)
+	return inv.runCommand(command, w, bound)
 }
 
 // A bound is how long the command may run with the permit, and what follows.
@@ -285,7 +280,7 @@ func commandOf(cmd *cobra.Command, name string, words []string) (func() *exec.Cm
 
 // runCommand runs the command to its end, in our process group, and returns how
 // procsem is to end then.
-func (inv *invocation) runCommand(command *exec.Cmd, w *watcher, a *attendant, b bound) error {
+func (inv *invocation) runCommand(command *exec.Cmd, w *watcher, b bound) error {
 	if err := w.link.begin(); err != nil {
 		return err
 	}
@@ -297,7 +292,7 @@ func (inv *invocation) runCommand(command *exec.Cmd, w *watcher, a *attendant, b
 		}
 		w.early = append(w.early, sig)
 	}
-	a.begin()
+	a := expect()
 	p, err := startChild(command)
 	if script := interpreted(command, err); script != nil {
 		command = script

@@ -8,7 +8,6 @@ import (
 
 // A watcher collects the signals that procsem got since watch was called.
 type watcher struct {
-	catching chan struct{} // closed when all are caught
 	heard    []os.Signal
 	arrived  chan os.Signal
 	early    []os.Signal        // for the command, but arrived before it was started
@@ -24,33 +23,16 @@ const signalBuffer = 64
 // would end its being ignored, in procsem and in the command, and nohup would have no
 // effect.
 func watch(sigs []os.Signal) *watcher {
-	w := watchSoon(sigs, func() {})
-	w.caught()
-	return w
-}
-
-// watchSoon is watch that does its work beside the caller's: for each signal the runtime has another thread
-// do something, and waits for it. also catches further ones. Until caught returns a signal may still do what it does by default.
-func watchSoon(sigs []os.Signal, also func()) *watcher {
 	keepIgnored()
-	w := &watcher{catching: make(chan struct{}), arrived: make(chan os.Signal, signalBuffer), received: make(map[os.Signal]bool)}
+	w := &watcher{arrived: make(chan os.Signal, signalBuffer), received: make(map[os.Signal]bool)}
 	for _, sig := range sigs {
 		if !signal.Ignored(sig) {
 			w.heard = append(w.heard, sig)
-		}
-	}
-	go func() {
-		for _, sig := range w.heard {
 			signal.Notify(w.arrived, sig)
 		}
-		also()
-		close(w.catching)
-	}()
+	}
 	return w
 }
-
-// caught waits until all signals are caught.
-func (w *watcher) caught() { <-w.catching }
 
 // pending returns the signals that have arrived but were not received yet.
 func (w *watcher) pending() []os.Signal {
