@@ -54,8 +54,7 @@
 // If a parent gives a child its [Semaphore.LockFile], the parent's permits stay taken
 // until both are gone (not on Windows).
 //
-// [Do] opens, acquires, calls a function and gives back; [Semaphore.Locker] makes a sync.Locker of a limit of
-// one. For tests there is the package semtest.
+// [Do] opens, acquires, calls a function and gives back; [Semaphore.Locker] makes a sync.Locker. For tests there is the package semtest.
 //
 // A name exists in one store only: opening it with an engine of another store is
 // [ErrKindMismatch] where the other store can be seen. It cannot be

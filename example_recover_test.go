@@ -24,10 +24,7 @@ func ExampleSemaphore_Locker() {
 	defer s.Unlink() // only if no other process needs the name
 	defer s.Close()
 
-	mutex, err := s.Locker()
-	if err != nil {
-		log.Fatal(err)
-	}
+	mutex := s.Locker()
 	mutex.Lock()
 	fmt.Println("alone")
 	mutex.Unlock()

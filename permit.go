@@ -313,23 +313,14 @@ func (p *Permit) abandon() {
 	p.s.leave()
 }
 
-// Locker returns a lock of what the semaphore guards: Lock acquires a permit, and Unlock releases it. It excludes
-// others only where there is one permit: if the semaphore is recoverable and its limit is not 1 that is
-// ErrInvalidValue. The value of another one tells nothing; it is for the caller to know.
+// Locker returns a lock of what the semaphore guards. Of a recoverable semaphore Lock takes all permits there are, as
+// AcquireN of All does, one mostly, so that whoever has the lock is alone, also when SetLimit has raised the limit. Of another one
+// it takes one permit: it excludes others if there is only one, which the semaphore cannot tell.
 //
-// A sync.Locker has no errors, so Lock panics with the *Error where Acquire fails (ErrClosed, say), and
-// Unlock where Release does, or of a Locker that is not locked (ErrNotHeld). Any goroutine may unlock it.
-// It is another lock than other Lockers of the handle: they exclude each other, and none unlocks another.
-func (s *Semaphore) Locker() (sync.Locker, error) {
-	if s.traits.Recoverable != nil {
-		if limit, err := s.Limit(); err != nil {
-			return nil, err
-		} else if limit != 1 {
-			return nil, s.fail("locker", engine.Because(ErrInvalidValue, "the limit is %d, so that as many would have the lock at once; 1 is allowed", limit))
-		}
-	}
-	return &locker{s: s}, nil
-}
+// A sync.Locker has no errors, so Lock panics with the *Error where AcquireN fails (ErrClosed, say), or if it gets a second
+// permit while the Locker has one, and Unlock where Release does, or if the Locker is not locked (ErrNotHeld). Any goroutine
+// may unlock it. It is another lock than other Lockers of the handle: they exclude each other, and none unlocks another.
+func (s *Semaphore) Locker() sync.Locker { return &locker{s: s} }
 
 type locker struct {
 	s    *Semaphore
@@ -337,7 +328,11 @@ type locker struct {
 }
 
 func (l *locker) Lock() {
-	p, err := l.s.Acquire(context.Background())
+	n := 1
+	if l.s.traits.Recoverable != nil {
+		n = All
+	}
+	p, err := l.s.AcquireN(context.Background(), n)
 	if err != nil {
 		panic(err)
 	}

@@ -1656,8 +1656,7 @@ func TestConformanceLocker(t *testing.T) {
 		var all sync.WaitGroup
 		inside := 0 // written by one goroutine at a time, as the race detector checks, too
 		for range 4 {
-			l, err := Open(t, name, e).Locker()
-			Must(t, err)
+			l := Open(t, name, e).Locker()
 			for range 2 {
 				all.Go(func() {
 					for range Times(50) {
@@ -1683,30 +1682,35 @@ func TestConformanceLocker(t *testing.T) {
 			}()
 			f()
 		}
-		l, err := s.Locker()
-		Must(t, err)
+		l := s.Locker()
 		panics("Unlock at first", semaphore.ErrNotHeld, l.Unlock)
 		l.Lock()
-		other, err := s.Locker()
-		Must(t, err)
-		panics("Unlock of another's", semaphore.ErrNotHeld, other.Unlock)
+		panics("Unlock of another's", semaphore.ErrNotHeld, s.Locker().Unlock)
 		l.Unlock()
 		panics("Unlock again", semaphore.ErrNotHeld, l.Unlock)
 		Becomes(t, s, 1)
 
 		several := Open(t, UniqueName(t), e, semaphore.WithValue(2))
-		l, err = several.Locker()
+		l = several.Locker()
+		l.Lock()
 		if Owns(e) {
-			WantErr(t, "Locker of a limit of 2", err, semaphore.ErrInvalidValue)
+			Becomes(t, several, 0)
 		} else {
-			Must(t, err)
-			l.Lock()
 			panics("a second Lock", semaphore.ErrInvalidValue, l.Lock)
-			l.Unlock()
-			Becomes(t, several, 2)
 		}
-		l, err = s.Locker()
-		Must(t, err)
+		l.Unlock()
+		Becomes(t, several, 2)
+		if Owns(e) { // alone whatever the limit is when its turn comes
+			Must(t, several.Wait())
+			locked := Blocked(t, several, func() error { l.Lock(); return nil })
+			Must(t, several.SetLimit(3))
+			Must(t, several.Post())
+			Must(t, Result(t, locked))
+			Becomes(t, several, 0)
+			l.Unlock()
+			Becomes(t, several, 3)
+		}
+		l = s.Locker()
 		Must(t, s.Close())
 		panics("Lock of a closed handle", semaphore.ErrClosed, l.Lock)
 	})

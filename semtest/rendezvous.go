@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/procsem/semaphore"
 )
@@ -22,18 +24,22 @@ import (
 //	}
 //	r.Release() // all go on
 //
-// When the test ends, processes that still run are killed.
+// When the test ends, processes that still run are killed. If the test itself is killed, those that have arrived, or
+// arrive then, learn of it (Arrive), and what is left of the semaphores they remove.
 type Rendezvous struct {
 	t        testing.TB
 	base     string
+	dir      string               // where the test shows that it runs
 	release  *semaphore.Semaphore // of value 0; each child that may go on waits for a permit
-	children []*child
+	started  int
+	children []*child // that were not released yet
 }
 
 // rendezvousVariable tells a child where it is to arrive.
 const rendezvousVariable = "SEMTEST_RENDEZVOUS"
 
 type child struct {
+	number  int
 	cmd     *exec.Cmd
 	arrived *semaphore.Semaphore // of value 0; the child posts it
 	ended   context.Context
@@ -43,18 +49,19 @@ type child struct {
 // NewRendezvous makes a place for processes to meet.
 func NewRendezvous(t testing.TB) *Rendezvous {
 	t.Helper()
-	r := &Rendezvous{t: t, base: uniqueName()}
+	r := &Rendezvous{t: t, base: uniqueName(), dir: t.TempDir()}
 	r.release = r.open(releaseName(r.base), semaphore.WithValue(0))
 	// While the test runs it holds this: a child learns by it that the test was killed.
-	alive := r.open(aliveName(r.base), semaphore.WithRecovery(true))
+	alive := r.open(aliveName, semaphore.WithRecovery(true), semaphore.WithDir(r.dir))
 	if err := alive.Wait(); err != nil {
 		t.Fatalf("semtest: %v", err)
 	}
 	return r
 }
 
+const aliveName = "alive"
+
 func releaseName(base string) string        { return base + ".go" }
-func aliveName(base string) string          { return base + ".up" }
 func arrivalName(base string, i int) string { return fmt.Sprintf("%s.%d", base, i) }
 
 // open makes a semaphore that is removed when the test ends.
@@ -74,13 +81,20 @@ func (r *Rendezvous) open(name string, opts ...semaphore.Option) *semaphore.Sema
 }
 
 // Start starts a process that is to arrive. The variable by which it finds the
-// rendezvous is added to its environment. wait waits for its end, and returns what cmd.Wait does; it may be called often, and
-// cmd.Wait must not be called besides. If the process cannot be started the test ends by t.Fatal.
+// rendezvous is added to its environment. wait waits for its end, and returns what cmd.Wait does; it may be called often. If the
+// process cannot be started the test ends by t.Fatal.
+//
+// cmd.Wait is called at once, to notice the end. So the test must not call it, nor use cmd.StdoutPipe or StderrPipe, which
+// it closes: cmd.Stdout may be a buffer, or a pipe of the test's own. If cmd.WaitDelay is 0 Start sets it to a second: else a process that
+// the command has left behind, and that has its output, would hide the end.
 func (r *Rendezvous) Start(cmd *exec.Cmd) (wait func() error) {
 	r.t.Helper()
-	i := len(r.children)
-	c := &child{cmd: cmd, arrived: r.open(arrivalName(r.base, i), semaphore.WithValue(0))}
-	cmd.Env = append(cmd.Environ(), fmt.Sprintf("%s=%s %d", rendezvousVariable, r.base, i))
+	r.started++
+	c := &child{number: r.started, cmd: cmd, arrived: r.open(arrivalName(r.base, r.started), semaphore.WithValue(0))}
+	cmd.Env = append(cmd.Environ(), fmt.Sprintf("%s=%s %d %s", rendezvousVariable, r.base, r.started, r.dir))
+	if cmd.WaitDelay == 0 {
+		cmd.WaitDelay = time.Second
+	}
 	if err := cmd.Start(); err != nil {
 		r.t.Fatalf("semtest: %v", err)
 	}
@@ -102,7 +116,7 @@ func (r *Rendezvous) Start(cmd *exec.Cmd) (wait func() error) {
 	return wait
 }
 
-// Release waits until all processes that were started have arrived, and lets them go on. If one ends before it has
+// Release waits until all processes that were started since the last Release have arrived, and lets them go on. If one ends before it has
 // arrived, or the deadline of the test binary is near, the test ends by t.Fatal, which says of which.
 func (r *Rendezvous) Release() {
 	r.t.Helper()
@@ -134,6 +148,7 @@ func (r *Rendezvous) Release() {
 	if err := r.release.PostN(len(r.children)); err != nil {
 		r.t.Fatalf("semtest: %v", err)
 	}
+	r.children = nil
 }
 
 // awaitArrival returns nil when the child has arrived.
@@ -161,20 +176,24 @@ var errEnded = errors.New("ended")
 func (r *Rendezvous) describe(which []int) string {
 	var names []string
 	for _, i := range which {
-		cmd := r.children[i].cmd
-		names = append(names, fmt.Sprintf("process %d of %d (%d, %s)", i+1, len(r.children), cmd.Process.Pid, cmd))
+		c := r.children[i]
+		names = append(names, fmt.Sprintf("process %d of %d (%d, %s)", c.number, r.started, c.cmd.Process.Pid, c.cmd))
 	}
 	return strings.Join(names, ", ")
 }
 
-// Arrive is called by a process that Rendezvous.Start has started, when it is ready. It returns when all are. It returns an error
-// if the test has ended meanwhile, or if the process was not started so.
+// Arrive is called, once, by a process that Rendezvous.Start has started, when it is ready. It returns when all are. It returns an
+// error if the test has ended meanwhile, or if the process was not started so.
 func Arrive() error {
-	var base string
-	var i int
 	value := os.Getenv(rendezvousVariable)
-	if _, err := fmt.Sscanf(value, "%s %d", &base, &i); err != nil {
-		return fmt.Errorf("semtest: %s is %q; only a process that Rendezvous.Start has started can arrive", rendezvousVariable, value)
+	os.Unsetenv(rendezvousVariable) // it is not for processes that this one starts
+	var base, dir string
+	var number int
+	if _, err := fmt.Sscanf(value, "%s %d", &base, &number); err == nil {
+		_, dir, _ = strings.Cut(strings.TrimPrefix(value, base+" "), " ")
+	}
+	if dir == "" {
+		return fmt.Errorf("semtest: %s is %q; only a process that Rendezvous.Start has started can arrive, and once", rendezvousVariable, value)
 	}
 	var open []*semaphore.Semaphore
 	defer func() {
@@ -182,10 +201,20 @@ func Arrive() error {
 			s.Close()
 		}
 	}()
-	for _, name := range []string{arrivalName(base, i), releaseName(base), aliveName(base)} {
-		s, err := semaphore.Open(name, semaphore.WithCreate(false), semaphore.WithRecovery(name == aliveName(base)))
+	for _, of := range []struct {
+		name string
+		opts []semaphore.Option
+	}{
+		{arrivalName(base, number), nil},
+		{releaseName(base), nil},
+		{aliveName, []semaphore.Option{semaphore.WithRecovery(true), semaphore.WithDir(dir)}},
+	} {
+		s, err := semaphore.Open(of.name, append(of.opts, semaphore.WithCreate(false))...)
+		if errors.Is(err, fs.ErrNotExist) {
+			return errGone
+		}
 		if err != nil {
-			return fmt.Errorf("semtest: the test has ended: %w", err)
+			return fmt.Errorf("semtest: %w", err)
 		}
 		open = append(open, s)
 	}
@@ -202,9 +231,22 @@ func Arrive() error {
 	}
 	switch err := release.WaitContext(ctx); {
 	case err == context.Canceled:
-		return errors.New("semtest: the test has ended before all had arrived")
+		removeAll(base)
+		return errGone
 	case err != nil:
 		return fmt.Errorf("semtest: %w", err)
 	}
 	return nil
+}
+
+var errGone = errors.New("semtest: the test has ended before all had arrived")
+
+// removeAll removes what a test that was killed has left. Others may do so at the same moment.
+func removeAll(base string) {
+	semaphore.Unlink(releaseName(base))
+	for number := 1; ; number++ {
+		if err := semaphore.Unlink(arrivalName(base, number)); err != nil {
+			return
+		}
+	}
 }

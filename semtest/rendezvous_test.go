@@ -24,6 +24,9 @@ func arriveMain([]string) int {
 		fmt.Println(err)
 		return 1
 	}
+	if err := semtest.Arrive(); err == nil {
+		fmt.Println("arrived twice")
+	}
 	fmt.Println("gone on")
 	return 0
 }
@@ -45,6 +48,19 @@ func arrivedMain([]string) int {
 }
 
 func endMain([]string) int { return 3 }
+
+// leaveMain is a process that ends, and leaves one behind that has its output.
+func leaveMain([]string) int {
+	cmd := ownHelper("never")
+	cmd.Stdout = os.Stdout
+	if _, err := cmd.StdinPipe(); err != nil { // closed when this process ends
+		fmt.Println(err)
+	}
+	if err := cmd.Start(); err != nil {
+		fmt.Println(err)
+	}
+	return 3
+}
 
 func neverMain([]string) int {
 	io.Copy(io.Discard, os.Stdin)
@@ -105,6 +121,12 @@ func TestRendezvous(t *testing.T) {
 			testkit.Must(t, wait())
 			testkit.Must(t, wait())
 		}
+		cmd, out := started(t, "arrive") // and once more
+		outs = append(outs, out)
+		wait := r.Start(cmd)
+		r.Release()
+		testkit.Must(t, wait())
+		r.Release() // of nobody
 	})
 	for i, out := range outs {
 		if got := out.String(); got != "arriving\ngone on\n" {
@@ -126,7 +148,8 @@ func TestRendezvousWithout(t *testing.T) {
 	}{
 		{"ended", "end", false, 0, `^semtest: process 2 of 3 \(\d+, .*\) ended \(exit status 3\) before it had arrived$`},
 		{"killed", "never", true, 0, `^semtest: process 2 of 3 \(\d+, .*\) ended \((signal: killed|exit status 1)\) before it had arrived$`},
-		{"late", "never", false, 2 * time.Second, `^semtest: not arrived, and the deadline of the tests is near: process 2 of 3 \(\d+, .*\)$`},
+		{"late", "never", false, 2 * time.Second, `^semtest: not arrived, and the deadline of the tests is near: .*process 2 of 3 \(\d+, .*\)`},
+		{"ended, but for its output", "leave", false, 0, `^semtest: process 2 of 3 \(\d+, .*\) ended \(exit status 3\) before it had arrived$`},
 		{"ended when it had arrived", "arrived", false, 0, `^$`},
 	} {
 		t.Run(tt.what, func(t *testing.T) {
@@ -170,7 +193,8 @@ func TestRendezvousWithout(t *testing.T) {
 // A process that waits learns that its test was killed.
 func TestRendezvousOfKilledTest(t *testing.T) {
 	cmd := testkit.Helper(t, "test")
-	out, err := cmd.StdoutPipe() // also that of the process that arrives
+	cmd.Env = append(cmd.Env, "TMPDIR="+t.TempDir()) // it leaves its directory
+	out, err := cmd.StdoutPipe()                     // also that of the process that arrives
 	testkit.Must(t, err)
 	testkit.Must(t, cmd.Start())
 	read := make([]byte, len("arriving\n"))
@@ -179,14 +203,14 @@ func TestRendezvousOfKilledTest(t *testing.T) {
 	testkit.Must(t, cmd.Process.Kill())
 	rest, err := io.ReadAll(out)
 	testkit.Must(t, err)
-	if got := string(read) + string(rest); !strings.HasPrefix(got, "arriving\nsemtest: the test has ended") {
+	if got := string(read) + string(rest); got != "arriving\nsemtest: the test has ended before all had arrived\n" {
 		t.Errorf("the process printed %q", got)
 	}
-	cmd.Wait()
+	cmd.Wait() // what was left the process has removed; testkit.Main would find it
 }
 
 func TestArriveNowhere(t *testing.T) {
-	for _, value := range []string{"", "semtest", "semtest.0123456789abcdef 0"} {
+	for _, value := range []string{"", "semtest", "semtest.0123456789abcdef 0", "semtest.0123456789abcdef 0 " + os.TempDir()} {
 		t.Setenv("SEMTEST_RENDEZVOUS", value)
 		if err := semtest.Arrive(); err == nil {
 			t.Errorf("it arrived at %q", value)

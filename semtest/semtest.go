@@ -32,7 +32,9 @@ import (
 	"hash/fnv"
 	"math/rand/v2"
 	"os"
+	"os/user"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -48,12 +50,17 @@ import (
 //
 // It waits for a permit in the order of arrival. If that lasts longer than a second the test's log says who
 // holds the permits, by process id and package, and again when that has changed. It ends the test by t.Fatal if there is no permit
-// shortly before the deadline of the test binary (-timeout), which would kill it, and says who held them then. Like
-// t.Fatal it is to be called by the goroutine of the test.
+// shortly before the deadline of the test binary (-timeout), which would kill it, and says who held them then. (Benchmarks
+// and fuzz tests have no deadline.) Like t.Fatal it is to be called by the goroutine of the test.
 //
-// A test that holds a permit and asks for another one of the same name may wait for itself.
+// A test that holds a permit and asks for another one of the same name may wait for itself. So may a test that calls t.Parallel
+// after Acquire: it pauses with the permit, and others wait. A fuzz test calls Acquire in the function that is
+// fuzzed, for the processes that go test -fuzz starts are others than its own.
 func Acquire(t testing.TB, name string, n int, opts ...semaphore.Option) *semaphore.Permit {
 	t.Helper()
+	if _, ok := t.(*testing.F); ok && flagIsSet("test.fuzz", "test.fuzzworker") {
+		t.Fatalf("semtest: Acquire(%q) before Fuzz, whose workers are processes that would wait for this one; it has to be called in the function that is fuzzed", name)
+	}
 	ctx, cancel := contextOf(t)
 	defer cancel()
 	s, p, err := acquire(ctx, t, name, n, opts)
@@ -74,13 +81,17 @@ func Acquire(t testing.TB, name string, n int, opts ...semaphore.Option) *semaph
 //
 // os.Exit runs no deferred function; the permit is given back before. It waits like Acquire, and says so on
 // standard error; the time counts as part of the binary's -timeout, and when that is nearly over
-// it returns 1 without having run a test. A test that itself calls Acquire for the same name may wait for its own binary.
+// it returns 1 without having run a test.
+//
+// A process that a test starts, and which is a test binary with Main of the same name, too, as
+// the workers of go test -fuzz are, needs no permit of its own. But a test that calls Acquire for the same name
+// may wait for its own binary.
 func Main(m *testing.M, name string, n int, opts ...semaphore.Option) int {
 	if !flag.Parsed() {
 		flag.Parse()
 	}
-	if f := flag.Lookup("test.list"); f != nil && f.Value.String() != "" {
-		return m.Run() // no test
+	if flagIsSet("test.list") { // which runs no test
+		return m.Run()
 	}
 	began := time.Now()
 	ctx := context.Background()
@@ -90,12 +101,16 @@ func Main(m *testing.M, name string, n int, opts ...semaphore.Option) int {
 		ctx, cancel = context.WithDeadline(ctx, before(began.Add(timeout)))
 		defer cancel()
 	}
+	if heldAbove(name, n, opts) {
+		return m.Run()
+	}
 	s, p, err := acquire(ctx, onStderr{}, name, n, opts)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
 	defer s.Close()
+	os.Setenv(heldVariable, fmt.Sprintf("%s%d %s/", os.Getenv(heldVariable), os.Getpid(), s.Name()))
 	if bounded {
 		// "go test" kills the binary a minute after the timeout, reckoned from its start.
 		flag.Set("test.timeout", max(timeout-time.Since(began), time.Millisecond).String())
@@ -108,9 +123,31 @@ func Main(m *testing.M, name string, n int, opts ...semaphore.Option) int {
 	return code
 }
 
+// heldVariable tells the processes that a test starts which permits Main holds for them: an entry for each has the process
+// and the semaphore's name, in which there is no slash.
+const heldVariable = "SEMTEST_HELD"
+
+// heldAbove reports whether a test binary that runs this one holds a permit of that name. That the
+// variable says so is not enough: the binary may have ended.
+func heldAbove(name string, n int, opts []semaphore.Option) bool {
+	held := os.Getenv(heldVariable)
+	if held == "" {
+		return false
+	}
+	s, err := open(name, n, opts)
+	if err != nil {
+		return false // which acquire reports
+	}
+	defer s.Close()
+	holders, err := s.Holders()
+	return err == nil && slices.ContainsFunc(holders, func(h semaphore.Holder) bool {
+		return h.Permits > 0 && slices.Contains(strings.Split(held, "/"), fmt.Sprintf("%d %s", h.PID, s.Name()))
+	})
+}
+
 // Name returns a name that no other test has, of at most 29 bytes, as is allowed everywhere. When the test and its subtests have
-// ended semaphores of that name, of whichever kind, are removed. It is for tests of programs that use semaphores, not
-// for Acquire.
+// ended semaphores of that name, of whichever kind, are removed (not those in directories of their own, WithDir). It is for tests of
+// programs that use semaphores, not for Acquire.
 func Name(t testing.TB) string {
 	t.Helper()
 	name := uniqueName()
@@ -125,7 +162,7 @@ func Name(t testing.TB) string {
 func uniqueName() string { return fmt.Sprintf("semtest.%016x", rand.Uint64()) }
 
 // speakAfter is for how long a wait says nothing, and how often it looks then who holds the permits.
-const speakAfter = time.Second
+var speakAfter = time.Second
 
 // A log is a test's, or another one.
 type log interface {
@@ -143,8 +180,15 @@ func acquire(ctx context.Context, log log, name string, n int, opts []semaphore.
 	failed := func(err error) (*semaphore.Semaphore, *semaphore.Permit, error) {
 		return nil, nil, fmt.Errorf("semtest: %w", err)
 	}
-	s, err := semaphore.OpenLimit(qualified(name), n, append([]semaphore.Option{semaphore.WithLabel(label(binary().tests))}, opts...)...)
+	s, err := open(name, n, opts)
 	if err != nil {
+		return failed(err)
+	}
+	// One that is free is taken, however near the deadline is.
+	if p, err := s.TryAcquire(); err == nil {
+		return s, p, nil
+	} else if !errors.Is(err, semaphore.ErrWouldBlock) {
+		s.Close()
 		return failed(err)
 	}
 	began := time.Now()
@@ -168,7 +212,11 @@ func acquire(ctx context.Context, log log, name string, n int, opts []semaphore.
 			}
 			err := r.err
 			if err == context.DeadlineExceeded {
-				err = fmt.Errorf("no permit of %q (limit %d) after %v, and the deadline of the tests is near; held by %s", s.Name(), n, time.Since(began).Round(time.Second/10), holders(s))
+				held = holders(s)
+				err = fmt.Errorf("no permit of %q (limit %d) after %v, and the deadline of the tests is near; held by %s", s.Name(), n, time.Since(began).Round(time.Second/10), held)
+				if strings.Contains(held, thisBinary) {
+					err = fmt.Errorf("%w; does a test hold one that has called t.Parallel after Acquire, or that waits for this one?", err)
+				}
 			}
 			s.Close()
 			return failed(err)
@@ -179,6 +227,16 @@ func acquire(ctx context.Context, log log, name string, n int, opts []semaphore.
 			}
 		}
 	}
+}
+
+const thisBinary = "this test binary"
+
+// open opens a limit for the tests of this binary.
+func open(name string, n int, opts []semaphore.Option) (*semaphore.Semaphore, error) {
+	if err := semaphore.CheckName(name); err != nil {
+		return nil, err
+	}
+	return semaphore.OpenLimit(qualified(name), n, append([]semaphore.Option{semaphore.WithLabel(label(binary().tests))}, opts...)...)
 }
 
 // holders says who holds the permits.
@@ -195,7 +253,7 @@ func holders(s *semaphore.Semaphore) string {
 		who := "unknown"
 		switch {
 		case h.PID == os.Getpid():
-			who = "this test binary"
+			who = thisBinary
 		case h.Label != "":
 			who = h.Label
 		}
@@ -229,9 +287,17 @@ func qualified(name string) string {
 		return name
 	}
 	h := fnv.New32a()
-	fmt.Fprint(h, binary().module, " ", os.Getuid())
+	fmt.Fprint(h, binary().module, " ", userID())
 	return fmt.Sprintf("%s.%08x", name, h.Sum32())
 }
+
+// userID returns what tells this user from others: on Unix a number, on Windows a text.
+var userID = sync.OnceValue(func() string {
+	if u, err := user.Current(); err == nil {
+		return u.Uid
+	}
+	return fmt.Sprint(os.Getuid())
+})
 
 // label returns the end of a path that fits into a label.
 func label(path string) string {
@@ -246,14 +312,14 @@ func label(path string) string {
 	return cut + path
 }
 
-// contextOf returns a context that ends when the test does, or may wait no longer.
+// contextOf returns a context that ends when a test may wait no longer.
 func contextOf(t testing.TB) (context.Context, context.CancelFunc) {
 	if t, ok := t.(interface{ Deadline() (time.Time, bool) }); ok { // a benchmark has none
 		if deadline, ok := t.Deadline(); ok {
-			return context.WithDeadline(t.(testing.TB).Context(), before(deadline))
+			return context.WithDeadline(context.Background(), before(deadline))
 		}
 	}
-	return context.WithCancel(t.Context())
+	return context.WithCancel(context.Background())
 }
 
 // before returns the time at which a test gives up for a deadline: early enough to clean up and to report.
@@ -269,4 +335,12 @@ func timeoutFlag() (time.Duration, bool) {
 	}
 	d, err := time.ParseDuration(f.Value.String())
 	return d, err == nil && d > 0
+}
+
+// flagIsSet reports whether one of those flags of test binaries is on.
+func flagIsSet(names ...string) bool {
+	return slices.ContainsFunc(names, func(name string) bool {
+		f := flag.Lookup(name)
+		return f != nil && f.Value.String() != "" && f.Value.String() != "false"
+	})
 }

@@ -16,10 +16,7 @@ func main() {
 		log.Fatal(err)
 	}
 	defer s.Close()
-	leadership, err := s.Locker()
-	if err != nil {
-		log.Fatal(err)
-	}
+	leadership := s.Locker()
 	leadership.Lock()
 	defer leadership.Unlock()
 	fmt.Println(os.Getpid(), "leads")

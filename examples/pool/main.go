@@ -26,8 +26,9 @@ func main() {
 				if err != nil {
 					log.Fatal(err)
 				}
-				fmt.Println(os.Getpid(), "does job", worker, job, "with permit", p.Slots())
+				fmt.Println("begin", os.Getpid(), worker, job)
 				time.Sleep(5 * time.Millisecond) // the job
+				fmt.Println("end", os.Getpid(), worker, job)
 				p.Release()
 			}
 		})

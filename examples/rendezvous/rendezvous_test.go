@@ -1,10 +1,10 @@
-// A test starts three processes that work at the same time, and kills one of them while it works.
+// A test starts three processes that compete for one permit as soon as all are ready, and kills the one that gets it first.
 package rendezvous_test
 
 import (
+	"bufio"
 	"context"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"testing"
@@ -23,25 +23,28 @@ func TestMain(m *testing.M) {
 }
 
 func TestKilledWorker(t *testing.T) {
-	name := semtest.Name(t)
-	r := semtest.NewRendezvous(t)
-	said, out := io.Pipe()
-	workers := map[int]*exec.Cmd{}
+	r, name := semtest.NewRendezvous(t), semtest.Name(t)
+	said, out, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	workers, waits := map[string]*exec.Cmd{}, map[string]func() error{}
 	for range 3 {
 		worker := exec.Command(os.Args[0])
-		worker.Env = append(os.Environ(), "WORKER="+name)
-		worker.Stdout = out
-		r.Start(worker)
-		workers[worker.Process.Pid] = worker
+		worker.Env, worker.Stdout = append(os.Environ(), "WORKER="+name), out
+		wait := r.Start(worker)
+		pid := fmt.Sprint(worker.Process.Pid)
+		workers[pid], waits[pid] = worker, wait
 	}
 	r.Release() // fails if one of them ends before it has arrived
-
-	for range workers {
-		var pid int
-		if _, err := fmt.Fscanln(said, &pid); err != nil {
-			t.Fatal(err)
+	out.Close()
+	first := bufio.NewScanner(said)
+	first.Scan()
+	workers[first.Text()].Process.Kill() // its permit comes back, and the others get it
+	for pid, wait := range waits {
+		if err := wait(); (err != nil) != (pid == first.Text()) {
+			t.Errorf("worker %s, of which %s was killed: %v", pid, first.Text(), err)
 		}
-		workers[pid].Process.Kill() // the next one gets its permit
 	}
 }
 
@@ -51,7 +54,7 @@ func work(name string) {
 	}
 	semaphore.Do(context.Background(), name, 1, func(context.Context) error {
 		fmt.Println(os.Getpid())
-		time.Sleep(time.Hour) // it is killed
+		time.Sleep(100 * time.Millisecond) // the work
 		return nil
 	})
 }

@@ -31,7 +31,8 @@ func Look(pid int) (Process, error) {
 	seen := Process{PID: pid, Started: startTime(stat[startField])}
 	if line, err := os.ReadFile(dir + "cmdline"); err == nil && len(line) > 0 {
 		seen.Args = strings.Split(strings.TrimSuffix(string(line), "\x00"), "\x00")
-		seen.Command = strings.Join(seen.Args, " ")
+		// A program that writes a title over its arguments fills the rest with NULs.
+		seen.Command = strings.TrimRight(strings.Join(seen.Args, " "), " ")
 	} else if name, err := os.ReadFile(dir + "comm"); err == nil {
 		seen.Command = "[" + strings.TrimSuffix(string(name), "\n") + "]" // as ps(1) shows it
 	}
