@@ -414,6 +414,9 @@ func TestPostNOfOwnedPermits(t *testing.T) {
 			}
 			Becomes(t, s, 0)
 			WantErr(t, "PostN of what others hold", s.PostN(n), semaphore.ErrNotHeld)
+			for _, a := range actors {
+				a.OK("close") // or their lock files would stay when they are killed
+			}
 		}
 	})
 }
