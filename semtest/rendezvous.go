@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -29,7 +30,7 @@ import (
 type Rendezvous struct {
 	t        testing.TB
 	base     string
-	dir      string               // where the test shows that it runs
+	dir      string               // where the test shows that it runs; "": where semaphores are
 	release  *semaphore.Semaphore // of value 0; each child that may go on waits for a permit
 	started  int
 	children []*child // that were not released yet
@@ -49,20 +50,32 @@ type child struct {
 // NewRendezvous makes a place for processes to meet.
 func NewRendezvous(t testing.TB) *Rendezvous {
 	t.Helper()
-	r := &Rendezvous{t: t, base: uniqueName(), dir: t.TempDir()}
+	r := &Rendezvous{t: t, base: uniqueName()}
+	if runtime.GOOS != "windows" { // where no file is removed before the garbage collector unmaps it
+		r.dir = t.TempDir()
+	}
 	r.release = r.open(releaseName(r.base), semaphore.WithValue(0))
 	// While the test runs it holds this: a child learns by it that the test was killed.
-	alive := r.open(aliveName, semaphore.WithRecovery(true), semaphore.WithDir(r.dir))
+	alive := r.open(aliveName(r.base), aliveOptions(r.dir)...)
 	if err := alive.Wait(); err != nil {
 		t.Fatalf("semtest: %v", err)
 	}
 	return r
 }
 
-const aliveName = "alive"
-
+func aliveName(base string) string          { return base + ".up" }
 func releaseName(base string) string        { return base + ".go" }
 func arrivalName(base string, i int) string { return fmt.Sprintf("%s.%d", base, i) }
+
+// aliveOptions are those of the semaphore that the test holds while it runs. It is in a directory that the test names, for the
+// process may have another SEMAPHORE_DIR.
+func aliveOptions(dir string) []semaphore.Option {
+	opts := []semaphore.Option{semaphore.WithRecovery(true)}
+	if dir != "" {
+		opts = append(opts, semaphore.WithDir(dir))
+	}
+	return opts
+}
 
 // open makes a semaphore that is removed when the test ends.
 func (r *Rendezvous) open(name string, opts ...semaphore.Option) *semaphore.Semaphore {
@@ -187,12 +200,11 @@ func (r *Rendezvous) describe(which []int) string {
 func Arrive() error {
 	value := os.Getenv(rendezvousVariable)
 	os.Unsetenv(rendezvousVariable) // it is not for processes that this one starts
-	var base, dir string
+	var base string
 	var number int
-	if _, err := fmt.Sscanf(value, "%s %d", &base, &number); err == nil {
-		_, dir, _ = strings.Cut(strings.TrimPrefix(value, base+" "), " ")
-	}
-	if dir == "" {
+	_, err := fmt.Sscanf(value, "%s %d", &base, &number)
+	_, dir, found := strings.Cut(strings.TrimPrefix(value, base+" "), " ")
+	if err != nil || !found {
 		return fmt.Errorf("semtest: %s is %q; only a process that Rendezvous.Start has started can arrive, and once", rendezvousVariable, value)
 	}
 	var open []*semaphore.Semaphore
@@ -207,7 +219,7 @@ func Arrive() error {
 	}{
 		{arrivalName(base, number), nil},
 		{releaseName(base), nil},
-		{aliveName, []semaphore.Option{semaphore.WithRecovery(true), semaphore.WithDir(dir)}},
+		{aliveName(base), aliveOptions(dir)},
 	} {
 		s, err := semaphore.Open(of.name, append(of.opts, semaphore.WithCreate(false))...)
 		if errors.Is(err, fs.ErrNotExist) {
@@ -244,6 +256,7 @@ var errGone = errors.New("semtest: the test has ended before all had arrived")
 // removeAll removes what a test that was killed has left. Others may do so at the same moment.
 func removeAll(base string) {
 	semaphore.Unlink(releaseName(base))
+	semaphore.Unlink(aliveName(base))
 	for number := 1; ; number++ {
 		if err := semaphore.Unlink(arrivalName(base, number)); err != nil {
 			return

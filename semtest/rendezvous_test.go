@@ -193,7 +193,7 @@ func TestRendezvousWithout(t *testing.T) {
 // A process that waits learns that its test was killed.
 func TestRendezvousOfKilledTest(t *testing.T) {
 	cmd := testkit.Helper(t, "test")
-	cmd.Env = append(cmd.Env, "TMPDIR="+t.TempDir()) // it leaves its directory
+	cmd.Env = append(cmd.Env, "TMPDIR="+testkit.TempDir(t)) // it leaves its directory
 	out, err := cmd.StdoutPipe()                     // also that of the process that arrives
 	testkit.Must(t, err)
 	testkit.Must(t, cmd.Start())
