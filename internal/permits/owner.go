@@ -40,10 +40,11 @@ type Owner struct {
 	home atomic.Uint32
 
 	// slow is held while words of the handle other than home's are taken or given,
-	// and while home changes. So while a search holds it, only home's word can
-	// change, and if the search finds no word of the handle, the handle has none.
-	// Without it a word that the search has passed could be taken while the word
-	// that it has not reached is given.
+	// and while home changes. Without it a word that a search has passed could be taken while
+	// the word that it has not reached is given, and the search would find no word of a handle that has one.
+	// While a search holds it, others change only home's word, or one that was home when a
+	// TakeHome or GiveHome read that, or that they undo. So nobody relies on a word that was only
+	// seen: Give and HandOver swap it, and GiveN marks it.
 	slow sync.Mutex
 
 	clearing sync.Mutex // held while the slot names a group; see clear
@@ -274,6 +275,19 @@ func (o *Owner) Confirm(i int) (kept bool) {
 // given that word meanwhile, instead of the one that it took: then undo gives that one.
 func (o *Owner) undo(i int, word uint64) {
 	if !o.put(i, word) && word == o.word {
+		o.undoAfterGiveN(i)
+	}
+}
+
+// undoAfterGiveN is undo of a word that does not look as taken for the handle any more: GiveN may have marked it. If
+// GiveN takes the mark back, it is this word that has to go and no other one, for it may be above the limit.
+func (o *Owner) undoAfterGiveN(i int) {
+	o.slow.Lock()
+	freed := o.words[i].CompareAndSwap(o.word, 0)
+	o.slow.Unlock()
+	if freed {
+		o.Announce(i)
+	} else {
 		o.Give()
 	}
 }
@@ -432,20 +446,34 @@ func (o *Owner) mine() (i int, ok bool) {
 // it has if they are fewer. It frees all before it notifies waiters. If it dies in between, they watch it: it held
 // each of the words until it freed that.
 //
-// All or none: while it holds slow, no other goroutine of the handle takes or gives another word than home's. So
-// the other words that it counts stay the handle's. If they are not enough without home's, it frees
-// home's first, which a GiveHome at the same moment may have done: then nothing was given. So it
-// never has to take back what others could have taken already.
+// All or none: it first marks each word that it counts, and frees none before it has marked n. A marked word looks
+// as if it was taken for a Permit, but no Permit has it. So it stays as it is until GiveN frees it, or takes
+// the mark back:
+//   - GiveHome gives only what looks as taken for the handle. It does not wait for slow, and it may have read home
+//     before that changed; so any word that is only counted it could give a second time. If the word is
+//     marked it gives nothing, and then Give waits for slow.
+//   - Take, Give and HandOver hold slow where they change a word, so no Permit gets a word meanwhile. TakeHome takes
+//     free words only, and a Permit gives or hands over its own word, which GiveN has not counted.
+//   - undo, which cannot give a marked word, waits for slow, too, and then tries again.
 //
-// A word that it has counted may be free all the same when its turn comes: the goroutine that took it gave it back, for
-// it was above the limit (undo), or the handle is being closed (GiveAll). Then it frees another one that the
-// handle has. If there is none, that word counts as one of the n: had GiveN been a moment earlier it would have freed
-// it itself, and the other goroutine would have found nothing to give.
+// Only GiveAll frees a marked word, when the handle is closed. GiveN then finds the word changed, and leaves it.
+// It counts as one of the n: had GiveN been a moment earlier it would have freed it itself.
+//
+// To all others a marked word is the owner's as before: they tell owners by slot and generation. So a taker that
+// counts held words counts it, waiters watch its owner, and if that dies between any two of the steps, whoever reaps
+// it frees the marked words as it frees the others.
 func (o *Owner) GiveN(n int) (has int) {
 	o.slow.Lock()
-	words := o.freeN(n)
-	if has = len(words); has == n {
+	words := o.mark(n)
+	has = len(words)
+	var then uint64
+	if has < n {
+		then = o.word
+	} else {
 		o.home.Store(uint32(words[0]) | o.home.Load()&timed)
+	}
+	for _, i := range words {
+		o.words[i].CompareAndSwap(o.word|forPermitBit, then)
 	}
 	o.slow.Unlock()
 	if has < n {
@@ -458,32 +486,12 @@ func (o *Owner) GiveN(n int) (has int) {
 	return n
 }
 
-// freeN frees n words that were taken for the handle, and returns them. If it has fewer it frees none, and returns
-// those. The caller holds slow.
-func (o *Owner) freeN(n int) (words []int) {
-	home := o.homeWord()
+// mark marks up to n words that were taken for the handle, and returns them. The caller holds slow.
+func (o *Owner) mark(n int) (words []int) {
 	for i := 0; i < o.permitsInUse() && len(words) < n; i++ {
-		if i != home && o.words[i].Load() == o.word {
+		if o.words[i].Load() == o.word && o.words[i].CompareAndSwap(o.word, o.word|forPermitBit) {
 			words = append(words, i)
-		}
-	}
-	others := words
-	if len(words) < n && o.words[home].Load() == o.word {
-		words = append(words, home)
-	}
-	if len(words) < n {
-		return words
-	}
-	if len(others) < n && !o.words[home].CompareAndSwap(o.word, 0) {
-		return others
-	}
-	for k, i := range others {
-		for !o.words[i].CompareAndSwap(o.word, 0) {
-			var ok bool
-			if i, ok = o.mine(); !ok {
-				break
-			}
-			words[k] = i
+			trace(Taking)
 		}
 	}
 	return words

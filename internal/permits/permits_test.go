@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 	"unsafe"
@@ -546,10 +547,66 @@ func TestGiveNAgainstGiveHome(t *testing.T) {
 	})
 }
 
+// A GiveHome has read which word is home before that changed, and swaps while a GiveN goes on: one of the two gives.
+func TestGiveNAgainstStaleHome(t *testing.T) {
+	for stale := range 2 {
+		eachWay(func(together func(giveN, other func()) bool) (more bool) {
+			w := newWorld(t, 2)
+			a := w.open()
+			w.takes(a, 2)
+			has, gave := 0, false
+			more = together(func() { has = a.GiveN(2) }, func() { gave = a.words[stale].CompareAndSwap(a.word, 0) })
+			held, _ := w.table.held()
+			if !(has == 2 && !gave && held == 0) && !(has == 1 && gave && held == 1) {
+				t.Errorf("GiveN: %d; GiveHome of word %d: %v; %d held", has, stale, gave, held)
+			}
+			return more
+		})
+	}
+}
+
+// Goroutines of a handle take and give in all ways at once: as many permits are given as were taken.
+func TestGiveNCounts(t *testing.T) {
+	w := newWorld(t, 4)
+	a := w.open()
+	var taken, given atomic.Int64
+	var all sync.WaitGroup
+	for range 4 {
+		all.Go(func() {
+			for n := range 20_000 {
+				if i, sure := a.TakeHome(); i >= 0 && (sure || a.Confirm(i)) {
+					taken.Add(1)
+				} else if _, ok := a.Take(false); ok {
+					taken.Add(1)
+				}
+				if n%2 == 0 && a.GiveN(2) == 2 {
+					given.Add(2)
+				} else if i, quiet := a.GiveHome(); i >= 0 {
+					given.Add(1)
+					if !quiet {
+						a.Announce(i)
+					}
+				} else if a.Give() {
+					given.Add(1)
+				}
+			}
+		})
+	}
+	all.Wait()
+	held, _ := w.table.held()
+	if left := int(taken.Load() - given.Load()); left != held {
+		t.Errorf("%d taken and %d given, but %d held", taken.Load(), given.Load(), held)
+	}
+	// No word is left marked.
+	if has := a.GiveN(5); has != held {
+		t.Errorf("the handle has %d of the %d held", has, held)
+	}
+}
+
 // A word that GiveN has counted goes back under it, because it is above the limit: GiveN gives another
 // one if there is one, and nobody keeps a word above the limit.
 func TestGiveNAgainstUndo(t *testing.T) {
-	for n := 1; n <= 3; n++ {
+	for n := 1; n <= 4; n++ {
 		eachWay(func(together func(giveN, other func()) bool) (more bool) {
 			w := newWorld(t, 4)
 			a, b := w.open(), w.open()
@@ -562,7 +619,7 @@ func TestGiveNAgainstUndo(t *testing.T) {
 			has, put := 0, false
 			more = together(func() { has = a.GiveN(n) }, func() { put = a.put(3, a.word) })
 			if !put {
-				a.Give() // as undo does then
+				a.undoAfterGiveN(3) // as undo does then
 			}
 			given := 0
 			if has == n {

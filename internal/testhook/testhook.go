@@ -50,8 +50,8 @@ var Rescued atomic.Int64
 
 // Trace, if it is not nil, is called at the beginning of each step of a recoverable
 // semaphore's owner (permits.Step), and with the step before at its end; with
-// permits.Taking before and after the compare-and-swap of a take. It is set before the
-// first handle is opened.
+// permits.Taking before and after the compare-and-swap of a take, and when several permits are given after
+// each word that is marked. It is set before the first handle is opened.
 var Trace func(step uint32)
 
 // A View is what a handle looks like from inside.

@@ -378,15 +378,15 @@ var mutants = []mutant{
 	{"GiveN calls one waiter", owner, "TestGiveN", unit, []edit{
 		{"	o.Notify(n)\n	return n\n", "	o.Notify(1)\n	return n\n"},
 	}},
-	{"GiveN frees home's word last", owner, "TestGiveNAgainstGiveHome", unit, []edit{
-		{"	if len(others) < n && !o.words[home].CompareAndSwap(o.word, 0) {\n		return others\n	}\n", ""},
-		{"			words[k] = i\n		}\n	}\n	return words\n", "			words[k] = i\n		}\n	}\n	trace(Taking)\n	if len(others) < n && !o.words[home].CompareAndSwap(o.word, 0) {\n		return others\n	}\n	return words\n"},
+	{"GiveN does not mark what it counts", owner, "TestGiveNAgainstStaleHome", unit, []edit{
+		{" && o.words[i].CompareAndSwap(o.word, o.word|forPermitBit) {", " {"},
+		{"		o.words[i].CompareAndSwap(o.word|forPermitBit, then)\n", "		o.words[i].CompareAndSwap(o.word, then)\n"},
 	}},
-	{"GiveN counts home's word without a look whether it is still there", owner, "TestGiveNAgainstGiveHome", unit, []edit{
-		{"	if len(others) < n && !o.words[home].CompareAndSwap(o.word, 0) {\n		return others\n	}\n", "	trace(Taking)\n	o.words[home].CompareAndSwap(o.word, 0)\n"},
+	{"GiveN of too few leaves its marks", owner, "TestGiveN", unit, []edit{
+		{"		then = o.word\n", "		then = o.word | forPermitBit\n"},
 	}},
-	{"GiveN gives no other word in place of one that went back under it", owner, "TestGiveNAgainstUndo", unit, []edit{
-		{"		for !o.words[i].CompareAndSwap(o.word, 0) {\n			var ok bool\n			if i, ok = o.mine(); !ok {", "		trace(Taking)\n		for !o.words[i].CompareAndSwap(o.word, 0) {\n			var ok bool\n			if i, ok = o.mine(); !ok || true {"},
+	{"undo gives any word in place of one that GiveN had marked", owner, "TestGiveNAgainstUndo", unit, []edit{
+		{"	freed := o.words[i].CompareAndSwap(o.word, 0)\n", "	freed := false\n"},
 	}},
 	{"what PostN could not give is not counted as held again", core, "TestPostNCounts", root, []edit{
 		{"		s.recount(counted)\n		if s.traits", "		if s.traits"},
