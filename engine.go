@@ -16,6 +16,7 @@ import (
 	"sync"
 
 	"github.com/procsem/semaphore/internal/engine"
+	"github.com/procsem/semaphore/internal/names"
 	_ "github.com/procsem/semaphore/internal/recoverable" // registers itself
 	"github.com/procsem/semaphore/internal/store"
 )
@@ -162,7 +163,8 @@ func chooseEngine(e Engine) (*engine.Engine, error) {
 // it has found the semaphore, and before it changes anything in it.
 //
 // With WithDir the other stores are those in that directory, whose lock it then is. A semaphore
-// that is in no directory, libc's, is another one, whatever its name.
+// that is in no directory, libc's, is another one, whatever its name; but if the directory is the usual
+// one, those who open the name without WithDir look at all stores, and so it does.
 func openBackend(eng *engine.Engine, name string, o *options) (engine.Backend, error) {
 	o.Alone = func(ours fs.FileInfo) error { return otherKind(eng, name, ours, o) }
 	if !o.exclusive {
@@ -191,7 +193,7 @@ func openBackend(eng *engine.Engine, name string, o *options) (engine.Backend, e
 // otherKind returns ErrKindMismatch if name exists in another store than eng's,
 // or the error that keeps us from knowing.
 func otherKind(eng *engine.Engine, name string, ours fs.FileInfo, o *options) error {
-	other, err := store.OtherKind(o.engines(), eng, o.Dir, name, ours)
+	other, err := store.OtherKind(o.kinds(), eng, o.Dir, name, ours)
 	if err != nil {
 		return fmt.Errorf("looking for another semaphore of that name: %w", err)
 	}
@@ -201,6 +203,8 @@ func otherKind(eng *engine.Engine, name string, ours fs.FileInfo, o *options) er
 		switch {
 		case other.Name == recoverable:
 			remedy = "; OpenLimit, or WithRecovery(true), opens it"
+		case eng.Name == recoverable && o.inDir && !other.Dirs:
+			remedy = "; Open without WithRecovery and WithDir opens it, but a holder that dies does not give back its permits"
 		case eng.Name == recoverable && o.inDir:
 			remedy = "; Open with WithEngine(EngineFlock) opens it, but a holder that dies does not give back its permits"
 		case eng.Name == recoverable:
@@ -250,7 +254,15 @@ func unlinkKinds(name string, o *options) error {
 	return errors.Join(errs...)
 }
 
-// engines are those among which a name is of one kind: all of this build, or with WithDir those whose
+// kinds are the engines among which a name is of one kind.
+func (o *options) kinds() []*engine.Engine {
+	if o.inDir && names.IsDefault(o.Dir) {
+		return engines()
+	}
+	return o.engines()
+}
+
+// engines are those whose semaphores can be meant: all of this build, or with WithDir those whose
 // semaphores are in directories.
 func (o *options) engines() []*engine.Engine {
 	if !o.inDir {

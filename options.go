@@ -221,7 +221,8 @@ func WithEngine(e Engine) Option { return func(o *options) { o.engine = e } }
 // another engine, and so with EngineAuto mostly, WithDir is ErrInvalidOption: use OpenLimit or Do, or add
 // WithRecovery(true) or WithEngine(EngineFlock). Unlink needs neither, and removes whichever of
 // the two there is. ErrKindMismatch is of these two, in that directory: a semaphore
-// of libc is elsewhere, and may have the same name.
+// of libc is elsewhere, and may have the same name. Only if dir is the directory that is used without
+// WithDir, it is of all kinds, for there a name is of one kind for all.
 //
 // Errors: ErrInvalidOption also if dir is "" or is no directory, fs.ErrNotExist if it does not
 // exist, ErrUnsupported if it is on a network filesystem.

@@ -18,7 +18,7 @@ import (
 )
 
 // With --dir all names are those of semaphores in that directory. POSIX semaphores are in none that can be chosen: they
-// are neither looked for nor in the way. The command that run starts gets nothing of it.
+// are neither looked for nor in the way (but see kinds). The command that run starts gets nothing of it.
 
 // directory is what --dir says, as an absolute path, or "". Like SEMAPHORE_DIR it is one for the process.
 var directory string
@@ -88,16 +88,39 @@ func engines() []*engine.Engine {
 	return all
 }
 
+// kinds are the engines among which a name is of one kind: in the usual directory it is so for all, as without --dir.
+func kinds() []*engine.Engine {
+	if names.IsDefault(directory) {
+		return engine.Registered()
+	}
+	return engines()
+}
+
 // openBareIn opens a bare count in the directory: a flock-counter, the only one that is in a file there.
 func openBareIn(name string, opts []semaphore.Option) (*semaphore.Semaphore, error) {
 	if registered(semaphore.EngineFlock) != nil {
-		return semaphore.Open(name, append(inDirectory(opts...), semaphore.WithEngine(semaphore.EngineFlock))...)
+		s, err := semaphore.Open(name, append(inDirectory(opts...), semaphore.WithEngine(semaphore.EngineFlock))...)
+		if !errors.Is(err, semaphore.ErrKindMismatch) || keptThere(name, semaphore.EngineRecoverable, semaphore.EngineFlock) {
+			return s, err
+		}
 	}
 	err := fmt.Errorf("%w, in %s", engine.ErrNoSuch, directory)
-	if (opener{name: name}).exists() {
+	if keptThere(name, semaphore.EngineRecoverable) {
 		err = semaphore.ErrKindMismatch
 	}
 	return nil, &semaphore.Error{Op: "open", Name: name, Err: err}
+}
+
+// keptThere reports whether there is a semaphore of that name, of one of these kinds, in the directory.
+func keptThere(name string, kinds ...semaphore.Engine) bool {
+	return slices.ContainsFunc(kinds, func(e semaphore.Engine) bool {
+		eng := registered(e)
+		if eng == nil {
+			return false
+		}
+		there, err := eng.Exists(directory, name, nil)
+		return there || err != nil
+	})
 }
 
 // toType is how procsem is to be called for semaphores of the same directory, whatever the working directory is.

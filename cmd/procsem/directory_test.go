@@ -246,6 +246,34 @@ func TestPOSIXBesideDirectory(t *testing.T) {
 	checkValue(t, name, 7)
 }
 
+// In the directory that procsem uses without --dir a POSIX semaphore is in the way, for nobody could open either of the two.
+func TestPOSIXInTheUsualDirectory(t *testing.T) {
+	dir := storeOf(t)
+	name := newSemaphore(t, 7)
+	for _, tt := range []struct {
+		command string
+		status  int
+		says    string
+	}{
+		{"create -n 2 @N", 65, "is a POSIX semaphore, and in "},
+		{"run @N true", 65, "is a POSIX semaphore, and in "},
+		{"resize @N 3", 65, "is a POSIX semaphore"},
+		{"show @N", 66, "no such semaphore"},
+		{"value @N", 66, "no such semaphore"},
+		{"try @N", 66, "no such semaphore"},
+		{"unlink @N", 66, "no such semaphore"},
+	} {
+		got := run(t, append([]string{"--dir", dir}, strings.Fields(strings.ReplaceAll(tt.command, "@N", name))...)...)
+		if got.status != tt.status || got.stdout != "" || !isOneLine(got.stderr) || !strings.Contains(got.stderr, tt.says) {
+			t.Errorf("%s: %+v, want status %d and %q", tt.command, got, tt.status, tt.says)
+		}
+	}
+	if left := filesIn(t, dir); len(left) > 0 {
+		t.Errorf("made: %v", left)
+	}
+	checkValue(t, name, 7)
+}
+
 // What the library says about directories names the options of a program in Go.
 func TestMessageAboutDirectories(t *testing.T) {
 	err := &semaphore.Error{Op: "open", Name: "x", Err: store.Unseen(filepath.Join("d", "rec.x"), "the locks")}

@@ -87,7 +87,7 @@ func observeIn(eng *engine.Engine, name string) (engine.Observation, error) {
 	o, err := eng.Observe(directory, name)
 	var other *engine.Engine
 	if err == nil {
-		other, err = store.OtherKind(engines(), eng, directory, name, o.File)
+		other, err = store.OtherKind(kinds(), eng, directory, name, o.File)
 	}
 	if other != nil {
 		err = engine.Because(semaphore.ErrKindMismatch, "there is also one of that name of engine %v", other.Name)

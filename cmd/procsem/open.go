@@ -158,6 +158,8 @@ func (o opener) advise(err error) error {
 			return err // another engine, but the same kind
 		}
 		return advice(err, "%q is a recoverable semaphore: omit --posix", o.name)
+	case errors.Is(err, semaphore.ErrKindMismatch) && directory != "" && !keptThere(o.name, semaphore.EngineFlock):
+		return advice(err, "%q is a POSIX semaphore, and in %s, the usual directory, no other one may have its name: choose another name, or to use it omit --dir and add --posix", o.name, directory)
 	case errors.Is(err, semaphore.ErrKindMismatch) && directory != "":
 		return advice(err, "%q is a bare count there (flk.%[1]s), no recoverable semaphore: choose another name, or remove it: %s unlink %[1]s", o.name, toType())
 	case errors.Is(err, semaphore.ErrKindMismatch):
@@ -248,7 +250,7 @@ func setLimit(name string, n int, asDefault bool) error {
 		return &failure{statusUnavailable, errors.New("recoverable semaphores, which have a limit, are not in this build")}
 	}
 	alone := func(ours fs.FileInfo) error {
-		other, err := store.OtherKind(engines(), eng, directory, name, ours)
+		other, err := store.OtherKind(kinds(), eng, directory, name, ours)
 		if other != nil {
 			err = semaphore.ErrKindMismatch
 		}

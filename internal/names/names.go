@@ -49,6 +49,23 @@ func Dir() (string, error) {
 	return dir, nil
 }
 
+// IsDefault reports whether dir, by whatever path, is the directory Dir, or the one that it is for those who have no
+// DirVariable.
+func IsDefault(dir string) bool {
+	info, err := os.Stat(dir)
+	if err != nil {
+		return false
+	}
+	for _, usual := range []func() (string, error){Dir, usualDir} {
+		if path, err := usual(); err == nil {
+			if there, err := os.Stat(path); err == nil && os.SameFile(info, there) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // FileName returns the name of the file of a semaphore.
 func FileName(prefix, name string) string { return prefix + encode(name) }
 

@@ -148,6 +148,55 @@ func openErr(opts ...semaphore.Option) error {
 	return err
 }
 
+// The directory that is used without WithDir is the same one with it: there a name is of one kind for all.
+func TestKindsInTheUsualDirectory(t *testing.T) {
+	auto := autoEngine(t)
+	if inFiles(auto) {
+		return // there is no kind that is in no directory
+	}
+	own := TempDir(t)
+	for what, dirs := range map[string]struct{ usual, dir string }{
+		"SEMAPHORE_DIR":         {own, own},
+		"none":                  {"", filepath.Dir(StoreFile(Recoverable, "x"))},
+		"that of others":        {own, filepath.Dir(StoreFile(Recoverable, "x"))},
+		"SEMAPHORE_DIR by a ..": {own, filepath.Join(own, "..") + string(filepath.Separator) + filepath.Base(own)},
+	} {
+		t.Run(what, func(t *testing.T) {
+			if isThere(t, dirs.dir) {
+				refusesOtherKinds(t, auto, dirs.usual, dirs.dir)
+			}
+		})
+	}
+}
+
+func refusesOtherKinds(t *testing.T, auto semaphore.Engine, usual, dir string) {
+	t.Setenv("SEMAPHORE_DIR", usual)
+	name := UniqueName(t)
+	first := Open(t, name, auto)
+	eachInFiles(t, func(t *testing.T, e semaphore.Engine) {
+		for call, opts := range map[string][]semaphore.Option{
+			"Open":           nil,
+			"without create": {semaphore.WithCreate(false)},
+			"exclusive":      {semaphore.WithExclusive(true)},
+		} {
+			s, err := semaphore.Open(name, append(opts, semaphore.WithEngine(e), semaphore.WithDir(dir))...)
+			WantErr(t, call, err, semaphore.ErrKindMismatch)
+			if err == nil {
+				s.Unlink()
+				s.Close()
+			} else if !strings.Contains(err.Error(), "by engine "+auto.String()) && !strings.Contains(err.Error(), "by engine native") {
+				t.Errorf("%s: %v: does not name the kind that exists", call, err)
+			}
+		}
+		if isThere(t, fileIn(dir, e, name)) {
+			t.Error("something was made")
+		}
+		WantErr(t, "Unlink of the other kind", semaphore.Unlink(name, semaphore.WithDir(dir)), fs.ErrNotExist)
+	})
+	Open(t, name, auto) // as before
+	Must(t, first.Unlink())
+}
+
 // Processes with different working directories meet in one directory. A relative path is of the
 // working directory when the handle is opened, and whatever that is later.
 func TestRelativeDirectory(t *testing.T) {
