@@ -213,8 +213,8 @@ func WithEngine(e Engine) Option { return func(o *options) { o.engine = e } }
 // SEMAPHORE_DIR is true of these, too: whose are trusted, which are refused, and that a limit doubles
 // when a name that is in use is removed.
 //
-// A relative dir is looked up in the working directory at the time of the call; a later chdir
-// changes nothing for the handle. The directory has to exist. A setuid program ignores SEMAPHORE_DIR, but not WithDir,
+// A relative dir is looked up in the working directory at the time of the call, and a symbolic link is
+// followed then; a later chdir, or a link that leads elsewhere later, changes nothing for the handle. The directory has to exist. A setuid program ignores SEMAPHORE_DIR, but not WithDir,
 // which it says itself: it must not pass on a directory that its user has named.
 //
 // Only EngineRecoverable and EngineFlock have files in a directory that can be chosen. With

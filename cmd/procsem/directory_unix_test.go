@@ -14,7 +14,7 @@ import (
 
 // Who holds in a directory is seen there, however procsem runs the command, and is gone when it has ended.
 func TestDirectoryOfHolders(t *testing.T) {
-	usual, parent := storeOf(t), t.TempDir()
+	usual, parent := storeOf(t), tempDir(t)
 	dir := filepath.Join(parent, "locks")
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		t.Fatal(err)
@@ -65,7 +65,7 @@ func TestDirectoryOfHolders(t *testing.T) {
 // The bare counts in a directory are flock-counters.
 func TestBareCountInDirectory(t *testing.T) {
 	storeOf(t)
-	dir := t.TempDir()
+	dir := tempDir(t)
 	s, err := semaphore.Open("x", semaphore.WithEngine(semaphore.EngineFlock), semaphore.WithDir(dir))
 	if err != nil {
 		t.Fatal(err)
@@ -96,7 +96,7 @@ func TestBareCountInDirectory(t *testing.T) {
 // A semaphore that others may write, or that is another user's, is refused in any directory, and what the message says can be typed.
 func TestExposedInDirectory(t *testing.T) {
 	storeOf(t)
-	dir := t.TempDir()
+	dir := tempDir(t)
 	if got := run(t, "--dir", dir, "create", "x"); got != (outcome{}) {
 		t.Fatalf("%+v", got)
 	}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -44,7 +45,11 @@ func hearInterrupts() {
 
 func tempDir(t *testing.T) string {
 	t.Helper()
-	return t.TempDir()
+	dir, err := filepath.EvalSymlinks(t.TempDir()) // as messages have it
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dir
 }
 
 // group gives the command a process group of its own, unless it gets a session.

@@ -33,6 +33,9 @@ func becomeHelper() {}
 func tempDir(t *testing.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "procsem-test-")
+	if err == nil {
+		dir, err = filepath.EvalSymlinks(dir) // as messages have it
+	}
 	if err != nil {
 		t.Fatal(err)
 	}

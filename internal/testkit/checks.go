@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -29,6 +30,14 @@ func UniqueName(t testing.TB) string {
 		}
 	})
 	return name
+}
+
+// direct returns the path of a directory without symbolic links, as messages about it have it.
+func direct(t testing.TB, dir string) string {
+	t.Helper()
+	path, err := filepath.EvalSymlinks(dir)
+	Must(t, err)
+	return path
 }
 
 // NamePrefix returns what the names of this process's semaphores begin with.

@@ -44,7 +44,7 @@ var storeDirs = []string{"/dev/shm", "/tmp"}
 func UnlinkFrees(semaphore.Engine) bool { return true }
 
 // TempDir returns a directory that is removed when the test ends.
-func TempDir(t testing.TB) string { return t.TempDir() }
+func TempDir(t testing.TB) string { return direct(t, t.TempDir()) }
 
 // KeepAlive keeps a semaphore that no other process has open from ending.
 func KeepAlive(testing.TB, string, semaphore.Engine) {}

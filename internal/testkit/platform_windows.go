@@ -167,6 +167,7 @@ func TempDir(t testing.TB) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "semaphore-test-")
 	Must(t, err)
+	dir = direct(t, dir)
 	t.Cleanup(func() {
 		var paths []string
 		filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {

@@ -197,6 +197,27 @@ func refusesOtherKinds(t *testing.T, auto semaphore.Engine, usual, dir string) {
 	Must(t, first.Unlink())
 }
 
+// A handle's directory is the one that a link named when it was opened.
+func TestRedirectedLink(t *testing.T) {
+	eachInFiles(t, func(t *testing.T, e semaphore.Engine) {
+		old, now, link := TempDir(t), TempDir(t), filepath.Join(TempDir(t), "link")
+		if os.Symlink(old, link) != nil || !isThere(t, link) {
+			return // see TestConformanceDirectories
+		}
+		s := Open(t, "x", e, semaphore.WithDir(link))
+		Must(t, os.Remove(link))
+		Must(t, os.Symlink(now, link))
+		other := Open(t, "x", e, semaphore.WithDir(link), semaphore.WithExclusive(true))
+		Must(t, s.Wait())
+		Becomes(t, other, 1)
+		Must(t, s.Unlink())
+		if isThere(t, fileIn(old, e, "x")) || !isThere(t, fileIn(now, e, "x")) {
+			t.Error("a handle's Unlink went by where the link led later")
+		}
+		Must(t, other.Unlink())
+	})
+}
+
 // Processes with different working directories meet in one directory. A relative path is of the
 // working directory when the handle is opened, and whatever that is later.
 func TestRelativeDirectory(t *testing.T) {
