@@ -194,7 +194,7 @@ func TestRendezvousWithout(t *testing.T) {
 func TestRendezvousOfKilledTest(t *testing.T) {
 	cmd := testkit.Helper(t, "test")
 	cmd.Env = append(cmd.Env, "TMPDIR="+testkit.TempDir(t)) // it leaves its directory
-	out, err := cmd.StdoutPipe()                     // also that of the process that arrives
+	out, err := cmd.StdoutPipe()                            // also that of the process that arrives
 	testkit.Must(t, err)
 	testkit.Must(t, cmd.Start())
 	read := make([]byte, len("arriving\n"))
