@@ -6,6 +6,7 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"flag"
 	"fmt"
@@ -467,7 +468,8 @@ func TestStormOfCommands(t *testing.T) {
 		t.Errorf("the storm ended: %+v", got)
 	}
 	for i, limit := range stormLimits {
-		if !full[fmt.Sprintf("%d:%d", i, limit)] && !t.Failed() {
+		// Of a few commands on a busy machine all may be killed before they are many.
+		if !full[fmt.Sprintf("%d:%d", i, limit)] && *stormKills >= 1000 && !t.Failed() {
 			t.Errorf("never were %d inside of semaphore %d, so that one more could have been seen", limit, i)
 		}
 	}
@@ -475,11 +477,12 @@ func TestStormOfCommands(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for line := range strings.Lines(string(said)) {
-		for _, wrong := range []string{"panic:", "fatal error:", "DATA RACE", "could not be given back"} {
-			if strings.Contains(line, wrong) {
-				t.Errorf("stderr: %s", line)
-			}
+	// SIGQUIT ends a Go program that has not caught it yet with the stacks of its goroutines, and under the race
+	// detector to print these may fail.
+	said = bytes.ReplaceAll(said, []byte("fatal error: unsafe.Slice: len out of range\npanic during panic\n"), nil)
+	for _, wrong := range []string{"panic:", "fatal error:", "DATA RACE", "could not be given back"} {
+		if _, after, found := strings.Cut(string(said), wrong); found { // stacks follow
+			t.Errorf("stderr: %s%s", wrong, after[:min(len(after), 10000)])
 		}
 	}
 	for i, name := range all {
