@@ -366,7 +366,7 @@ var mutants = []mutant{
 		{"		o.GiveSeveral(words)\n", ""},
 	}},
 	{"what was gathered for a waiter that is cancelled stays taken", queue, "TestConformanceSeveralInLine", root, []edit{
-		{"			s.stopGathering(w)\n			return", "			return"},
+		{"				s.stopGathering(w)\n", ""},
 	}},
 	{"one permit is handed over to a waiter that wants several", queue, "TestConformanceSeveralWithinAHandle", root, []edit{
 		{"wants(w.Wants).several() || recoverable", "recoverable"},
