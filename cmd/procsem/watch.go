@@ -352,6 +352,9 @@ func (l looked) draw(out io.Writer, title string, scroll *scroller) error {
 	} else {
 		lines = append(lines, scroll.view(l.table.lines(width), height-len(lines), width)...)
 	}
+	if height > 0 && len(lines) > height { // of a screen of three lines
+		lines = lines[:height]
+	}
 	var b strings.Builder
 	b.WriteString("\x1b[H")
 	for i, line := range lines {

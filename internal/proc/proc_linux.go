@@ -24,11 +24,14 @@ func Look(pid int) (Process, error) {
 	} else if err != nil {
 		return Process{}, err
 	}
-	stat := statOf(pid)
-	if len(stat) <= startField || stat[0] == "Z" || stat[0] == "X" {
-		return Process{}, ErrGone
+	seen := Process{PID: pid}
+	stat := statOf(pid) // nil with hidepid=1, proc_pid(5): then nothing else is known either
+	if len(stat) > startField {
+		if stat[0] == "Z" || stat[0] == "X" {
+			return Process{}, ErrGone
+		}
+		seen.Started = startTime(stat[startField])
 	}
-	seen := Process{PID: pid, Started: startTime(stat[startField])}
 	if line, err := os.ReadFile(dir + "cmdline"); err == nil && len(line) > 0 {
 		seen.Args = strings.Split(strings.TrimSuffix(string(line), "\x00"), "\x00")
 		// A program that writes a title over its arguments fills the rest with NULs.
@@ -43,7 +46,10 @@ func Look(pid int) (Process, error) {
 		}
 	}
 	// Meanwhile the process may have ended, and another one have got its id.
-	if again := statOf(pid); len(again) <= startField || again[startField] != stat[startField] {
+	if again := statOf(pid); len(again) != len(stat) || len(stat) > startField && again[startField] != stat[startField] {
+		return Process{}, ErrGone
+	}
+	if _, err := os.Stat(dir); err != nil {
 		return Process{}, ErrGone
 	}
 	return seen, nil
