@@ -99,7 +99,7 @@
 //
 // # Locks beside what they guard
 //
-// [WithDir] keeps a semaphore in a directory that the program names, a cache or a build directory: who uses that
+// [WithDir] keeps a semaphore in a directory that the program names, a cache or a build directory: whoever uses that
 // finds the semaphore, and names need not be unique on the machine. It goes with the directory:
 // whoever removes all files there while processes use it removes the name too (see above), and a copy of the
 // directory has a semaphore of its own. The directory must be on a local filesystem.

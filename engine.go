@@ -16,7 +16,6 @@ import (
 	"sync"
 
 	"github.com/procsem/semaphore/internal/engine"
-	"github.com/procsem/semaphore/internal/names"
 	_ "github.com/procsem/semaphore/internal/recoverable" // registers itself
 	"github.com/procsem/semaphore/internal/store"
 )
@@ -256,10 +255,10 @@ func unlinkKinds(name string, o *options) error {
 
 // kinds are the engines among which a name is of one kind.
 func (o *options) kinds() []*engine.Engine {
-	if o.inDir && names.IsDefault(o.Dir) {
+	if !o.inDir {
 		return engines()
 	}
-	return o.engines()
+	return store.KindsIn(engines(), o.Dir)
 }
 
 // engines are those whose semaphores can be meant: all of this build, or with WithDir those whose
@@ -268,7 +267,7 @@ func (o *options) engines() []*engine.Engine {
 	if !o.inDir {
 		return engines()
 	}
-	return slices.DeleteFunc(slices.Clone(engines()), func(e *engine.Engine) bool { return !e.Dirs })
+	return store.WithDirs(engines())
 }
 
 // chooseDir decides in which directory the semaphore's file is, if it has one, once and for all: neither

@@ -23,6 +23,11 @@ import (
 	. "github.com/procsem/semaphore/internal/testkit"
 )
 
+// helpers are the processes that the tests of the type start.
+var helpers = Helpers{"actor": ActorMain, "create": CreateMain, "slots": slotsMain}
+
+func TestMain(m *testing.M) { os.Exit(Main(m, helpers)) }
+
 // Processes of every kind work under one limit; as many as the limit allows
 // are inside, and never more.
 func TestLimitAcrossProcesses(t *testing.T) {

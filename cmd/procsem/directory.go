@@ -81,19 +81,18 @@ func inDirectory(opts ...semaphore.Option) []semaphore.Option {
 
 // engines returns those of this build whose semaphores can be meant.
 func engines() []*engine.Engine {
-	all := engine.Registered()
-	if directory != "" {
-		all = slices.DeleteFunc(slices.Clone(all), func(e *engine.Engine) bool { return !e.Dirs })
+	if directory == "" {
+		return engine.Registered()
 	}
-	return all
+	return store.WithDirs(engine.Registered())
 }
 
 // kinds are the engines among which a name is of one kind: in the usual directory it is so for all, as without --dir.
 func kinds() []*engine.Engine {
-	if names.IsDefault(directory) {
+	if directory == "" {
 		return engine.Registered()
 	}
-	return engines()
+	return store.KindsIn(engine.Registered(), directory)
 }
 
 // openBareIn opens a bare count in the directory: a flock-counter, the only one that is in a file there.

@@ -12,7 +12,7 @@ import (
 	"github.com/procsem/semaphore/internal/names"
 )
 
-// Who holds in a directory is seen there, however procsem runs the command, and is gone when it has ended.
+// The holders in a directory are seen there, however procsem runs the command, and are gone when it has ended.
 func TestDirectoryOfHolders(t *testing.T) {
 	usual, parent := storeOf(t), tempDir(t)
 	dir := filepath.Join(parent, "locks")
