@@ -76,11 +76,18 @@ func (p pane) shows(what, whole string) string {
 	var screen string
 	defer func() {
 		if !re.MatchString(screen) {
-			p.t.Logf("the screen, which should match %s:\n%s", re, screen)
+			p.t.Logf("the screen, which should match %s:\n%s\n%s", re, screen, p.processes())
 		}
 	}()
 	eventually(p.t, what, func() bool { screen = p.screen(); return re.MatchString(screen) })
 	return screen
+}
+
+// processes describes those of the terminal and its settings, for when it shows something else than it should.
+func (p pane) processes() string {
+	tty := strings.TrimSpace(p.tmux("display-message", "-p", "#{pane_tty}"))
+	out, _ := exec.Command("sh", "-c", `ps -t "${1#/dev/}" -L -o pid,lwp,pgid,tpgid,stat,pending,blocked,ignored,caught,wchan:20,args; stty -a <"$1"`, "sh", tty).CombinedOutput()
+	return string(out)
 }
 
 // clear begins with an empty screen, that of a shell that is ready.
@@ -326,7 +333,7 @@ func TestWatchOnScreen(t *testing.T) {
 		} else {
 			p.press(end)
 		}
-		p.shows("the shell's screen", `\$ .*watch.*\$`)
+		p.shows("the shell's screen after "+end, `\$ .*watch.*\$`)
 		p.typed("echo $?")
 		p.shows("its status", fmt.Sprintf(`.*\$ echo \$\?\n%d\n\$`, status))
 		if got := settings(); got != before {
