@@ -346,6 +346,37 @@ func TestWatchOnScreen(t *testing.T) {
 	p.press("q")
 }
 
+// Keys are read also where another program that has the terminal, too, has told it not to block. watch ends when it can
+// read none any more.
+func TestWatchReadsKeys(t *testing.T) {
+	t.Parallel()
+	testkit.NeedTool(t, "python3")
+	name, fifo := newName(t), filepath.Join(t.TempDir(), "fifo")
+	if err := unix.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	startHolder(t, name, filepath.Join(t.TempDir(), "held"))
+	p := newPane(t, 100, 8)
+	p.clear()
+	p.typed(fmt.Sprintf(`(cat %s; python3 -c "import os; os.set_blocking(2, False)"; echo >%[1]s) & "$procsem" watch %s`, fifo, name))
+	p.shows("the screen", `procsem watch .*\(lines 1 to 5 of \d+; .*`)
+	if err := os.WriteFile(fifo, nil, 0); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.ReadFile(fifo); err != nil { // python has done it
+		t.Fatal(err)
+	}
+	for i, key := range []string{"j", "Down", "j"} {
+		p.press(key)
+		p.shows("lines further down", fmt.Sprintf(`procsem watch .*\(lines %d to .*`, i+2))
+	}
+	p.press("q")
+	p.shows("the shell's screen", `.*watch.*\$`)
+	p.clear()
+	p.typed(`"$procsem" watch ` + name + ` 0>$(tty)`)
+	p.shows("an error", `\$ .*\nprocsem: reading the terminal's keys: .*: bad file descriptor\n\$`)
+}
+
 // child returns the only child of the shell.
 func (p pane) child() int {
 	p.t.Helper()

@@ -32,3 +32,6 @@ func (*company) none() bool { return inForeground() }
 
 // takesOutput: here nobody can tell.
 func takesOutput(io.Writer) bool { return true }
+
+// awaitInput: a terminal is read again only where it can be told not to block.
+func awaitInput(*os.File, error) bool { return false }

@@ -56,10 +56,27 @@ func takesOutput(out io.Writer) bool {
 	if !isFile {
 		return true
 	}
+	n, err := poll(unix.PollFd{Fd: int32(f.Fd()), Events: unix.POLLOUT}, 0)
+	return err != nil || n > 0
+}
+
+// awaitInput waits until a read that has failed can be tried again, and reports whether it can. Another program that
+// has the terminal, too, may have told it that reads must not block (O_NONBLOCK, which is the open terminal's and not
+// the program's).
+func awaitInput(in *os.File, failed error) bool {
+	if !errors.Is(failed, syscall.EAGAIN) {
+		return false
+	}
+	_, err := poll(unix.PollFd{Fd: int32(in.Fd()), Events: unix.POLLIN}, -1)
+	return err == nil
+}
+
+// poll waits for so many milliseconds, or for ever if they are negative.
+func poll(file unix.PollFd, milliseconds int) (n int, err error) {
 	for {
-		n, err := unix.Poll([]unix.PollFd{{Fd: int32(f.Fd()), Events: unix.POLLOUT}}, 0)
+		n, err = unix.Poll([]unix.PollFd{file}, milliseconds)
 		if err != unix.EINTR {
-			return err != nil || n > 0
+			return n, err
 		}
 	}
 }

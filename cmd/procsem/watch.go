@@ -215,9 +215,9 @@ func (inv *invocation) watchOnScreen(title string, look func() (*table, error), 
 	e := &ears{}
 	e.hear()
 	defer e.deaf()
-	keys := make(chan byte)
+	keys, noKeys := make(chan byte), make(chan error)
 	if s.keys != nil {
-		go readKeys(s.keys, keys)
+		go func() { noKeys <- readKeys(s.keys, keys) }()
 	}
 	suspend := func(stop func()) error {
 		s.leave()
@@ -262,6 +262,8 @@ func (inv *invocation) watchOnScreen(title string, look func() (*table, error), 
 			case sigContinue:
 				err = s.enter()
 			}
+		case err := <-noKeys: // nor would Ctrl-C be read
+			return fmt.Errorf("reading the terminal's keys: %w", err)
 		case key := <-keys:
 			switch key {
 			case 'q', 'Q':
@@ -367,16 +369,16 @@ func (l looked) draw(out io.Writer, title string, scroll *scroller) error {
 	return err
 }
 
-// readKeys reads until there are no more.
-func readKeys(from io.Reader, keys chan<- byte) {
+// readKeys reads until it can no more, and returns why.
+func readKeys(from *os.File, keys chan<- byte) error {
 	b := make([]byte, 1)
 	for {
 		n, err := from.Read(b)
 		if n == 1 {
 			keys <- b[0]
 		}
-		if err != nil {
-			return
+		if err != nil && !awaitInput(from, err) {
+			return err
 		}
 	}
 }
