@@ -27,8 +27,9 @@ func newPane(t *testing.T, width, height int) pane {
 	testkit.NeedTool(t, "tmux")
 	testkit.NeedTool(t, "bash")
 	p := pane{t, filepath.Join(t.TempDir(), "tmux")}
-	cmd := exec.Command("tmux", "-S", p.socket, "-f", "/dev/null", "new-session", "-d", "-x", fmt.Sprint(width), "-y", fmt.Sprint(height), "bash --norc --noprofile")
-	cmd.Env = append(procsemCommand(t).Env, "procsem="+self(t), "LC_ALL=C.UTF-8", "TERM=xterm")
+	// As one word it would be run by the user's shell, which may stay as its parent.
+	cmd := exec.Command("tmux", "-S", p.socket, "-f", "/dev/null", "new-session", "-d", "-x", fmt.Sprint(width), "-y", fmt.Sprint(height), "bash", "--norc", "--noprofile")
+	cmd.Env = append(procsemCommand(t).Env, "procsem="+self(t), "LC_ALL=C.UTF-8", "TERM=xterm", "SHELL=/bin/sh")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("tmux: %v: %s", err, out)
 	}
