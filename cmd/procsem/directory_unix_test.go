@@ -3,6 +3,7 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -59,6 +60,43 @@ func TestDirectoryOfHolders(t *testing.T) {
 	}
 	if left := filesIn(t, usual); len(left) > 0 {
 		t.Errorf("in the usual directory: %v", left)
+	}
+}
+
+// One name in two directories is two semaphores, which a collector can tell apart.
+func TestMetricsOfDirectories(t *testing.T) {
+	parent := tempDir(t)
+	t.Setenv("SEMAPHORE_DIR", parent)
+	of := func(dir string, option ...string) string {
+		t.Helper()
+		for _, args := range [][]string{append([]string{"create", "-n", "3"}, append(option, "x")...), append([]string{"list", "--prometheus"}, option...)} {
+			got := run(t, args...)
+			if got.status != 0 {
+				t.Fatalf("%q: %+v", args, got)
+			}
+			if args[0] == "list" {
+				for line := range strings.Lines(got.stdout) {
+					if strings.HasPrefix(line, "procsem_limit_permits{") {
+						return line
+					}
+				}
+			}
+		}
+		t.Fatal("no limit is printed")
+		return ""
+	}
+	if got, want := of(parent), `procsem_limit_permits{name="x",kind="recoverable"} 3`+"\n"; got != want {
+		t.Errorf("got %swant %s", got, want)
+	}
+	for _, name := range []string{"one", `tw"o`} {
+		dir := filepath.Join(parent, name)
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		want := fmt.Sprintf("procsem_limit_permits{name=%q,kind=%q,dir=%q} 3\n", "x", "recoverable", dir)
+		if got := of(dir, "--dir", dir); got != want {
+			t.Errorf("got %swant %s", got, want)
+		}
 	}
 }
 
