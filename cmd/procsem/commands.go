@@ -234,8 +234,8 @@ procsem_holders, procsem_waiters, procsem_oldest_hold_seconds (for how long the 
 began first has held, reckoned from when it opened the semaphore if it did not have to wait)
 and procsem_readable (0 if the semaphore could not be read), with the labels name and
 kind, and name_base64 also if the name has characters that a terminal might obey, for which
-there is U+FFFD, and with --dir the label dir; without samples of what is not known. A collector must not read half a
-file, so write another one first:
+there is U+FFFD, and with --dir the label dir; without samples of what is not known. A
+collector must not read half a file, so write another one first:
 
    procsem list --prometheus >new && mv new procsem.prom
 

@@ -67,25 +67,24 @@ func TestDirectoryOfHolders(t *testing.T) {
 func TestMetricsOfDirectories(t *testing.T) {
 	parent := tempDir(t)
 	t.Setenv("SEMAPHORE_DIR", parent)
-	of := func(dir string, option ...string) string {
+	of := func(option ...string) string {
 		t.Helper()
-		for _, args := range [][]string{append([]string{"create", "-n", "3"}, append(option, "x")...), append([]string{"list", "--prometheus"}, option...)} {
-			got := run(t, args...)
-			if got.status != 0 {
-				t.Fatalf("%q: %+v", args, got)
-			}
-			if args[0] == "list" {
-				for line := range strings.Lines(got.stdout) {
-					if strings.HasPrefix(line, "procsem_limit_permits{") {
-						return line
-					}
-				}
+		if got := run(t, append([]string{"create", "-n", "3", "x"}, option...)...); got.status != 0 {
+			t.Fatalf("create: %+v", got)
+		}
+		got := run(t, append([]string{"list", "--prometheus"}, option...)...)
+		if got.status != 0 {
+			t.Fatalf("list: %+v", got)
+		}
+		for line := range strings.Lines(got.stdout) {
+			if strings.HasPrefix(line, "procsem_limit_permits{") {
+				return line
 			}
 		}
 		t.Fatal("no limit is printed")
 		return ""
 	}
-	if got, want := of(parent), `procsem_limit_permits{name="x",kind="recoverable"} 3`+"\n"; got != want {
+	if got, want := of(), `procsem_limit_permits{name="x",kind="recoverable"} 3`+"\n"; got != want {
 		t.Errorf("got %swant %s", got, want)
 	}
 	for _, name := range []string{"one", `tw"o`} {
@@ -94,7 +93,7 @@ func TestMetricsOfDirectories(t *testing.T) {
 			t.Fatal(err)
 		}
 		want := fmt.Sprintf("procsem_limit_permits{name=%q,kind=%q,dir=%q} 3\n", "x", "recoverable", dir)
-		if got := of(dir, "--dir", dir); got != want {
+		if got := of("--dir", dir); got != want {
 			t.Errorf("got %swant %s", got, want)
 		}
 	}

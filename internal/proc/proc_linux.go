@@ -46,10 +46,14 @@ func Look(pid int) (Process, error) {
 		}
 	}
 	// Meanwhile the process may have ended, and another one have got its id.
-	if again := statOf(pid); len(again) != len(stat) || len(stat) > startField && again[startField] != stat[startField] {
-		return Process{}, ErrGone
+	again := statOf(pid)
+	gone := len(again) != len(stat)
+	if len(stat) > startField {
+		gone = gone || again[startField] != stat[startField]
+	} else if _, err := os.Stat(dir); err != nil {
+		gone = true
 	}
-	if _, err := os.Stat(dir); err != nil {
+	if gone {
 		return Process{}, ErrGone
 	}
 	return seen, nil
