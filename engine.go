@@ -175,6 +175,9 @@ func openBackend(eng *engine.Engine, name string, o *options) (engine.Backend, e
 			return nil, cmp.Or(o.Alone(nil), err)
 		}
 	}
+	if eng.Prepare != nil {
+		eng.Prepare()
+	}
 	unlock, err := store.Lock(o.Dir)
 	if err != nil {
 		return nil, err

@@ -40,8 +40,13 @@ func init() {
 		return // bionic has no named semaphores
 	}
 	engine.Register(&engine.Engine{
-		Name:   EngineLibc.String(),
-		Store:  libcStore,
+		Name:  EngineLibc.String(),
+		Store: libcStore,
+		Prepare: func() {
+			if isGlibc {
+				layoutIsKnown()
+			}
+		},
 		Open:   openLibc,
 		Exists: libcExists,
 		Unlink: func(_, name string) error {

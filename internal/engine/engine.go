@@ -22,7 +22,10 @@ type Engine struct {
 	// Dirs says that each semaphore is a file in the directory that Options.Dir names. The functions
 	// without Options have it as dir; other engines are given "" there.
 	Dirs bool
-	Open func(name string, how How, o *Options) (Backend, error)
+	// Prepare does what may take long before the first Open that creates, which holds a lock that all
+	// who create need. It is nil if there is nothing of the kind.
+	Prepare func()
+	Open    func(name string, how How, o *Options) (Backend, error)
 	// Exists reports whether there is something of that name: any file, or one that
 	// counts, if counts is not nil. What is in no file that the engine knows counts.
 	Exists func(dir, name string, counts func(fs.FileInfo) bool) (bool, error)

@@ -1,0 +1,33 @@
+//go:build linux
+
+package glibc
+
+import (
+	"encoding/binary"
+	"testing"
+	"testing/synctest"
+	"time"
+	"unsafe"
+)
+
+// A libc that cannot wait for a time says so at once: its wait ends before a waiter was counted.
+// Time stands still here until all sleep, so a Probe that looks for one in spite of it never ends.
+func TestProbeOfALibcWithoutTimedWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		memory := unsafe.Pointer(new([Size / 8]uint64))
+		words := (*Words)(memory)
+		words.Init(2)
+		binary.NativeEndian.PutUint32(unsafe.Slice((*byte)(memory), Size)[privateAt:], shared)
+		waits := 0
+		if Probe(memory, Probed{
+			TryWait: words.Take,
+			Post:    func() bool { return words.Post(1) == nil },
+			Wait:    func(time.Duration) bool { waits++; return false },
+		}) {
+			t.Error("it works as ours")
+		}
+		if waits != 1 {
+			t.Errorf("it waited %d times", waits)
+		}
+	})
+}
