@@ -40,15 +40,11 @@ func init() {
 		return // bionic has no named semaphores
 	}
 	engine.Register(&engine.Engine{
-		Name:  EngineLibc.String(),
-		Store: libcStore,
-		Prepare: func() {
-			if isGlibc {
-				layoutIsKnown()
-			}
-		},
-		Open:   openLibc,
-		Exists: libcExists,
+		Name:    EngineLibc.String(),
+		Store:   libcStore,
+		Prepare: func() { layoutIsKnown() },
+		Open:    openLibc,
+		Exists:  libcExists,
 		Unlink: func(_, name string) error {
 			cname := C.CString("/" + name)
 			defer C.free(unsafe.Pointer(cname))
@@ -61,9 +57,12 @@ func init() {
 	})
 }
 
-// layoutIsKnown watches libc operate on a semaphore, once, and reports whether
+// layoutIsKnown watches glibc operate on a semaphore, once, and reports whether
 // its words are what internal/glibc works on, in both directions.
 var layoutIsKnown = sync.OnceValue(func() bool {
+	if !isGlibc {
+		return false
+	}
 	memory := C.calloc(1, C.sizeof_sem_t)
 	defer C.free(memory)
 	sem := C.semaphore_handle(uintptr(memory))
@@ -214,7 +213,7 @@ func openLibc(name string, how engine.How, o *engine.Options) (engine.Backend, e
 	if err != nil {
 		return nil, err
 	}
-	if !o.Exact && isGlibc && layoutIsKnown() {
+	if !o.Exact && layoutIsKnown() {
 		mapped := false
 		s, err := glibc.New(sem, func() (unsafe.Pointer, func(), error) {
 			mapped = true

@@ -15,10 +15,6 @@ type Probed struct {
 	Wait          func(time.Duration) bool
 }
 
-// patience is for a waiter that was not scheduled yet. All of it passes only with a libc that
-// counts its waiters elsewhere.
-const patience = 10 * time.Second
-
 // Probe reports whether libc's semaphore, initialized as a shared one with
 // the value 2, works as ours: value, waiters, and wake-ups.
 func Probe(memory unsafe.Pointer, libc Probed) bool {
@@ -35,6 +31,7 @@ func Probe(memory unsafe.Pointer, libc Probed) bool {
 	}
 	// A waiter in libc counts itself, and our post wakes it. Nobody posts before it is counted, so
 	// a wait that has ended by then was one that this libc does not have, or does in another way.
+	const patience = 10 * time.Second // all of it passes only with a libc that counts its waiters elsewhere
 	served := make(chan bool, 1)
 	go func() { served <- libc.Wait(patience) }()
 	for words.Counted() != 1 {

@@ -3,7 +3,6 @@
 package glibc
 
 import (
-	"encoding/binary"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -14,10 +13,8 @@ import (
 // Time stands still here until all sleep, so a Probe that looks for one in spite of it never ends.
 func TestProbeOfALibcWithoutTimedWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		memory := unsafe.Pointer(new([Size / 8]uint64))
+		memory := unsafe.Pointer(unsafe.SliceData(NewFile(2)))
 		words := (*Words)(memory)
-		words.Init(2)
-		binary.NativeEndian.PutUint32(unsafe.Slice((*byte)(memory), Size)[privateAt:], shared)
 		waits := 0
 		if Probe(memory, Probed{
 			TryWait: words.Take,

@@ -46,12 +46,15 @@ func Look(pid int) (Process, error) {
 		}
 	}
 	// Meanwhile the process may have ended, and another one have got its id.
-	again := statOf(pid)
-	gone := len(again) != len(stat)
-	if len(stat) > startField {
-		gone = gone || again[startField] != stat[startField]
-	} else if _, err := os.Stat(dir); err != nil {
+	var gone bool
+	switch again := statOf(pid); {
+	case len(again) != len(stat):
 		gone = true
+	case len(stat) > startField:
+		gone = again[startField] != stat[startField]
+	default:
+		_, err := os.Stat(dir)
+		gone = err != nil
 	}
 	if gone {
 		return Process{}, ErrGone

@@ -11,12 +11,38 @@ import (
 	"time"
 
 	"github.com/procsem/semaphore"
+	"github.com/procsem/semaphore/internal/engine"
 	"github.com/procsem/semaphore/internal/filelock"
 	"github.com/procsem/semaphore/internal/store"
 	. "github.com/procsem/semaphore/internal/testkit"
 )
 
 func TestMain(m *testing.M) { os.Exit(Main(m, Helpers{"create-at": createAt})) }
+
+// What an engine finds out slowly, it finds out before it has the lock that all who create need.
+func TestPrepareHoldsNoLock(t *testing.T) {
+	for _, eng := range engine.Registered() {
+		prepare := eng.Prepare
+		if prepare == nil {
+			continue
+		}
+		prepared := 0
+		eng.Prepare = func() {
+			unlock, err := store.Lock("")
+			Must(t, err)
+			unlock()
+			prepared++
+			prepare()
+		}
+		defer func() { eng.Prepare = prepare }()
+		for i, exclusive := range []bool{true, false} {
+			Open(t, UniqueName(t), EngineOf(eng.Name), semaphore.WithExclusive(exclusive))
+			if prepared != i+1 {
+				t.Errorf("%s: prepared %d times, want %d", eng.Name, prepared, i+1)
+			}
+		}
+	}
+}
 
 // A creator that cannot get the lock says which lock it is.
 func TestCreationLockHeldByAnother(t *testing.T) {

@@ -17,8 +17,6 @@ import (
 	"testing"
 
 	"github.com/procsem/semaphore"
-	"github.com/procsem/semaphore/internal/engine"
-	"github.com/procsem/semaphore/internal/store"
 	. "github.com/procsem/semaphore/internal/testkit"
 )
 
@@ -387,29 +385,4 @@ func autoEngine(t *testing.T) semaphore.Engine {
 	defer s.Close()
 	defer s.Unlink()
 	return s.Engine()
-}
-
-// What an engine finds out slowly, it finds out before it has the lock that all who create need.
-func TestPrepareHoldsNoLock(t *testing.T) {
-	for _, eng := range engine.Registered() {
-		prepare := eng.Prepare
-		if prepare == nil {
-			continue
-		}
-		prepared := 0
-		eng.Prepare = func() {
-			unlock, err := store.Lock("")
-			Must(t, err)
-			unlock()
-			prepared++
-			prepare()
-		}
-		defer func() { eng.Prepare = prepare }()
-		for i, exclusive := range []bool{true, false} {
-			Open(t, UniqueName(t), EngineOf(eng.Name), semaphore.WithExclusive(exclusive))
-			if prepared != i+1 {
-				t.Errorf("%s: prepared %d times, want %d", eng.Name, prepared, i+1)
-			}
-		}
-	}
 }
