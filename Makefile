@@ -11,7 +11,7 @@ lint:
 	go run honnef.co/go/tools/cmd/staticcheck@v0.8.2 ./...
 
 storm:
-	go test -run Storm ./test/storm ./cmd/procsem -storm.kills 10000 -timeout 30m
+	go test -run Storm ./test/storm ./internal/command -storm.kills 10000 -timeout 30m
 
 sweep:
 	go test -run Sweep ./test/sweep -sweep.full -timeout 1h -v

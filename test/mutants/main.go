@@ -38,7 +38,7 @@ const (
 	unit  = "./internal/permits"
 	whole = "./internal/recoverable"
 	storm = "./test/storm"
-	cmd   = "./cmd/procsem"
+	cmd   = "./internal/command"
 
 	hint    = "internal/permits/hint.go"
 	limit   = "internal/permits/limit.go"
@@ -533,33 +533,33 @@ var mutants = []mutant{
 		{"limit & (limitMask | limitSet)", "limit & limitMask"},
 	}},
 
-	{"several names are taken in the order of the arguments", "cmd/procsem/several.go", "TestAlsoTakesInOneOrder", cmd, []edit{
+	{"several names are taken in the order of the arguments", "internal/command/several.go", "TestAlsoTakesInOneOrder", cmd, []edit{
 		{"	slices.SortFunc(all, func(a, b *holding) int { return cmp.Compare(a.name, b.name) })\n", "	_ = cmp.Compare[string]\n"},
 	}},
-	{"what PROCSEM_HELD says is believed", "cmd/procsem/deadlock.go", "TestHeldThatIsOver", cmd, []edit{
+	{"what PROCSEM_HELD says is believed", "internal/command/deadlock.go", "TestHeldThatIsOver", cmd, []edit{
 		{"return a.pid == h.PID && a.opened == h.Opened.UnixNano()", "return true"},
 	}},
-	{"a handle is taken for another one of the same process", "cmd/procsem/deadlock.go", "TestHeldThatIsOver", cmd, []edit{
+	{"a handle is taken for another one of the same process", "internal/command/deadlock.go", "TestHeldThatIsOver", cmd, []edit{
 		{"return a.pid == h.PID && a.opened == h.Opened.UnixNano()", "return a.pid == h.PID"},
 	}},
-	{"any permit that the callers hold is a deadlock", "cmd/procsem/deadlock.go", "TestWaitForOthersBesideCallers", cmd, []edit{
+	{"any permit that the callers hold is a deadlock", "internal/command/deadlock.go", "TestWaitForOthersBesideCallers", cmd, []edit{
 		{"if held == 0 || k != permits.All && o.Limit-held >= k {", "if held == 0 {"},
 	}},
-	{"a procsem in the background waits on when nobody waits for it", "cmd/procsem/background_unix.go", "TestBackgroundGivesUpWithFront", cmd, []edit{
+	{"a procsem in the background waits on when nobody waits for it", "internal/command/background_unix.go", "TestBackgroundGivesUpWithFront", cmd, []edit{
 		{"if l.gone = !l.begun; l.gone {", "if false {"},
 	}},
-	{"a command in the background is in the session of the shell", "cmd/procsem/background_unix.go", "TestBackgroundIsApartFromTerminal", cmd, []edit{
+	{"a command in the background is in the session of the shell", "internal/command/background_unix.go", "TestBackgroundIsApartFromTerminal", cmd, []edit{
 		{"&syscall.SysProcAttr{Setsid: true}", "&syscall.SysProcAttr{}"},
 	}},
 
 	// Mutants that the storms must find by themselves.
-	{"storm: the command does not inherit the locks", "cmd/procsem/run.go", "TestStormOfCommands", cmd, []edit{
+	{"storm: the command does not inherit the locks", "internal/command/run.go", "TestStormOfCommands", cmd, []edit{
 		{"	if !isSet(cmd, closeFlag) {\n", "	if isSet(cmd, closeFlag) {\n"},
 	}},
-	{"storm: the command inherits the lock of the first name only", "cmd/procsem/exec_unix.go", "TestStormOfCommands", cmd, []edit{
+	{"storm: the command inherits the lock of the first name only", "internal/command/exec_unix.go", "TestStormOfCommands", cmd, []edit{
 		{"	for _, s := range all {\n", "	for _, s := range all[:1] {\n"},
 	}},
-	{"storm: procsem becomes the command and leaves the locks behind", "cmd/procsem/exec_unix.go", "TestStormOfCommands", cmd, []edit{
+	{"storm: procsem becomes the command and leaves the locks behind", "internal/command/exec_unix.go", "TestStormOfCommands", cmd, []edit{
 		{"	done, err := inheritLocks(all)\n", "	done, err := inheritLocks(nil)\n"},
 	}},
 	{"storm: the fast path does not check again whether the handle is closed", core, "TestStorm", storm, []edit{

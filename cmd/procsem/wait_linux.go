@@ -1,9 +1,0 @@
-package main
-
-import "golang.org/x/sys/unix"
-
-const (
-	wNoHang    = unix.WNOHANG
-	wUntraced  = unix.WUNTRACED
-	wContinued = unix.WCONTINUED
-)

@@ -1,0 +1,31 @@
+//go:build !unix
+
+package command
+
+import (
+	"io"
+)
+
+type attendant struct{}
+
+func expect() attendant { return attendant{} }
+
+// attend waits for the command to end, and forwards signals to it. It returns how procsem
+// is to end then.
+func (attendant) attend(command child, w *watcher, c *clock, stderr io.Writer) error {
+	ended := make(chan error, 1)
+	go func() { ended <- command.Wait() }()
+	for {
+		select {
+		case sig := <-w.arrived:
+			w.deliver(command, sig)
+		case <-c.timer:
+			c.strike(command, stderr)
+		case err := <-ended:
+			if command.ProcessState == nil {
+				return err
+			}
+			return commandStatus(command.ProcessState.ExitCode())
+		}
+	}
+}

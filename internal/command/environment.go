@@ -1,0 +1,58 @@
+package command
+
+import (
+	"os"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// The variables by which a command learns what it runs with.
+const (
+	slotVariable  = "PROCSEM_SLOT"
+	nameVariable  = "PROCSEM_NAME"
+	limitVariable = "PROCSEM_LIMIT"
+	heldVariable  = "PROCSEM_HELD" // see deadlock.go
+)
+
+// environmentOf returns the environment of a command that runs with these permits: procsem's own,
+// which permit of NAME it has, and what it and those that run it hold. What procsem has inherited from another procsem, which runs
+// it, is left out also where nothing replaces it: the command would take the number of
+// another semaphore's permit for its own. And a program that procsem becomes would find the
+// first of two variables of one name.
+func environmentOf(main *holding, all holdings) ([]string, error) {
+	s := main.s
+	env := slices.DeleteFunc(os.Environ(), func(entry string) bool {
+		variable, _, _ := strings.Cut(entry, "=")
+		return slices.ContainsFunc([]string{slotVariable, nameVariable, limitVariable, heldVariable, backgroundVariable}, func(ours string) bool {
+			return variable == ours || runtime.GOOS == "windows" && strings.EqualFold(variable, ours)
+		})
+	})
+	env = append(env, nameVariable+"="+s.Name())
+	held, err := heldWith(all)
+	if err != nil {
+		return nil, err
+	}
+	if held != "" {
+		env = append(env, heldVariable+"="+held)
+	}
+	slots := main.permit.Slots()
+	if slots == nil {
+		return env, nil // a bare count, without numbers and without a limit
+	}
+	limit, err := s.Limit()
+	if err != nil {
+		return nil, err
+	}
+	return append(env, slotVariable+"="+commaSeparated(slots), limitVariable+"="+strconv.Itoa(limit)), nil
+}
+
+// commaSeparated returns numbers in the form that CUDA_VISIBLE_DEVICES takes: 0,3.
+func commaSeparated(numbers []int) string {
+	texts := make([]string, len(numbers))
+	for i, n := range numbers {
+		texts[i] = strconv.Itoa(n)
+	}
+	return strings.Join(texts, ",")
+}
