@@ -41,6 +41,9 @@ func (s *Semaphore) Close() error {
 	if s.opts.closeOnExit {
 		awaitEnd([]*Semaphore{s})
 	}
+	if s.store != nil {
+		return s.awaitStore()
+	}
 	if !first && s.opts.strict {
 		return s.fail("close", ErrClosed)
 	}
@@ -58,6 +61,19 @@ func (s *Semaphore) awaitShut() {
 	case <-s.shutDown:
 	case <-time.After(shutPatience):
 	}
+}
+
+// awaitStore waits until the driver has given back what the handle holds, and returns its error. It gives up, as awaitShut does, for
+// a log handler that calls Close.
+func (s *Semaphore) awaitStore() error {
+	select {
+	case <-s.ended:
+		if err := s.store.closeErr; err != nil {
+			return s.fail("close", err)
+		}
+	case <-time.After(shutPatience):
+	}
+	return nil
 }
 
 // shut closes the handle, if it is open, and reports whether it was.
@@ -88,6 +104,9 @@ func (s *Semaphore) settle() {
 	defer s.leave()
 	s.queue.Close()
 	s.stopInterrupts()
+	if s.store != nil {
+		s.store.shut() // calls in progress return
+	}
 	// A process that ends after Close must not take along what the server has
 	// in its hands: a permit, a wake-up meant for other waiters, its count in
 	// the number of waiters.
@@ -266,7 +285,7 @@ func awaitEnd(all []*Semaphore) {
 	deadline := time.After(time.Second)
 	for _, s := range all {
 		ended := s.ended
-		if !s.opts.closeOnExit {
+		if !s.opts.closeOnExit && s.store == nil {
 			ended = s.shutDown // its permits may be out for longer
 		}
 		select {
@@ -381,7 +400,7 @@ func warnOfLoss(all []*Semaphore, loss string) {
 			select {
 			case <-s.ended:
 			default:
-				if s.opts.closeOnExit && s.traits.Recoverable == nil { // else they come back by themselves
+				if s.opts.closeOnExit && !s.givesBack() { // else they come back by themselves
 					s.opts.Warn(loss)
 				}
 			}

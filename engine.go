@@ -108,9 +108,12 @@ const (
 	// open with SIGBUS. It is not in builds for AIX, for MIPS of 32 bits and for
 	// Arm before version 7.
 	EngineRecoverable
+
+	// EngineDriver is a store on several machines, whose driver made the semaphore: see FromDriver.
+	EngineDriver
 )
 
-var engineNames = [...]string{"auto", "libc", "native", "windows", "flock", "recoverable"}
+var engineNames = [...]string{"auto", "libc", "native", "windows", "flock", "recoverable", "driver"}
 
 func (e Engine) String() string {
 	if e < 0 || int(e) >= len(engineNames) {
@@ -134,6 +137,9 @@ func engineOf(e *engine.Engine) Engine { return Engine(slices.Index(engineNames[
 func chooseEngine(e Engine) (*engine.Engine, error) {
 	if e < 0 || int(e) >= len(engineNames) {
 		return nil, engine.Because(ErrInvalidOption, "there is no engine %v", e)
+	}
+	if e == EngineDriver {
+		return nil, engine.Because(ErrInvalidOption, "engine %v; the package of a store on several machines opens its semaphores", e)
 	}
 	var have []string
 	for _, eng := range engines() {

@@ -56,6 +56,10 @@ var (
 	// holds fewer than it is to give.
 	ErrNotHeld error = engine.ErrNotHeld
 
+	// ErrLost: a permit of a store on several machines is not held any more, although it was not released: see
+	// Permit.Err.
+	ErrLost error = engine.ErrLost
+
 	// ErrHeld: Wait or TryWait on a strict handle that holds a permit.
 	ErrHeld error = engine.ErrHeld
 

@@ -10,6 +10,7 @@ import (
 // A Holder is an open handle of a recoverable semaphore that holds permits or
 // waits for them. It may do both: what AcquireN has gathered so far counts as held.
 type Holder struct {
+	Host    string    // the machine's name, of a semaphore in a store on several machines; else ""
 	PID     int       // of the process that opened it, as it saw itself: pid namespaces differ
 	Started time.Time // when that process started, to a second; zero if not known, as on all but Linux and Windows
 	Opened  time.Time // when it opened the handle
@@ -36,8 +37,8 @@ type Holder struct {
 // Errors: ErrClosed, ErrUnsupported if the engine is not EngineRecoverable.
 func (s *Semaphore) Holders() ([]Holder, error) {
 	var holders []Holder
-	err := s.owned("holders", func(r engine.Recoverable) error {
-		hs, err := r.Holders()
+	err := s.limited("holders", func(l engine.Limited) error {
+		hs, err := l.Holders()
 		for _, h := range hs {
 			holders = append(holders, Holder(h))
 		}
@@ -52,7 +53,7 @@ func (s *Semaphore) Holders() ([]Holder, error) {
 // Errors: ErrClosed, ErrUnsupported if the engine is not EngineRecoverable.
 func (s *Semaphore) Limit() (int, error) {
 	var n int
-	err := s.owned("limit", func(r engine.Recoverable) (err error) { n, err = r.Limit(); return err })
+	err := s.limited("limit", func(l engine.Limited) (err error) { n, err = l.Limit(); return err })
 	return n, err
 }
 
@@ -69,7 +70,7 @@ func (s *Semaphore) Limit() (int, error) {
 // says so if another process, stopped while it opened or resized the semaphore, keeps
 // it locked for ten seconds.
 func (s *Semaphore) SetLimit(n int) error {
-	return s.owned("setlimit", func(r engine.Recoverable) error { return r.SetLimit(n) })
+	return s.limited("setlimit", func(l engine.Limited) error { return l.SetLimit(n) })
 }
 
 // LockFile returns a descriptor that keeps the handle's permits taken, close-on-exec
@@ -106,18 +107,35 @@ func init() {
 	}
 }
 
-// owned calls f on an engine whose permits have owners.
-func (s *Semaphore) owned(op string, f func(engine.Recoverable) error) (err error) {
+// limited calls f on an engine that has a limit.
+func (s *Semaphore) limited(op string, f func(engine.Limited) error) error {
+	return s.with(op, func() error {
+		if s.traits.Limited == nil {
+			return engine.Because(ErrUnsupported, "engine %v has bare counts; only %v semaphores have owners and a limit (WithRecovery)", s.Engine(), EngineRecoverable)
+		}
+		return f(s.traits.Limited)
+	})
+}
+
+// owned calls f on an engine whose permits have owners on this machine.
+func (s *Semaphore) owned(op string, f func(engine.Recoverable) error) error {
+	return s.with(op, func() error {
+		if s.traits.Recoverable == nil {
+			return engine.Because(ErrUnsupported, "engine %v; only those of %v semaphores have owners on this machine (WithRecovery)", s.Engine(), EngineRecoverable)
+		}
+		return f(s.traits.Recoverable)
+	})
+}
+
+// with calls f inside.
+func (s *Semaphore) with(op string, f func() error) (err error) {
 	defer s.stayIfFailed(&err)
 	if !s.enter() {
 		return s.fail(op, ErrClosed)
 	}
 	defer s.leave()
-	if s.traits.Recoverable == nil {
-		return s.fail(op, engine.Because(ErrUnsupported, "engine %v has bare counts; only %v semaphores have owners and a limit (WithRecovery)", s.Engine(), EngineRecoverable))
-	}
-	if err := f(s.traits.Recoverable); err != nil {
-		return s.fail(op, err)
+	if err := f(); err != nil {
+		return s.fail(op, s.orClosed(err))
 	}
 	return nil
 }

@@ -24,6 +24,8 @@ type Permit struct {
 
 	mu       sync.Mutex
 	released bool
+
+	stored *storedGrant // nil if the semaphore is this machine's
 }
 
 // Acquire opens the semaphore of that name with those options and takes one
@@ -128,7 +130,7 @@ func (s *Semaphore) checkNumber(n int) error {
 	switch {
 	case n < 1 && n != All:
 		return engine.Because(ErrInvalidValue, "%d permits; allowed are 1 to the limit, or All", n)
-	case n == 1:
+	case n == 1, s.store != nil:
 		return nil
 	case r == nil:
 		return engine.Because(ErrUnsupported, "%s permits at once: engine %v has bare counts, of which two that take several could each hold a part and wait for each other; open it WithRecovery(true)", numberText(n), s.Engine())
@@ -158,11 +160,13 @@ func (s *Semaphore) acquire(ctx context.Context, how how, n int, op string, owns
 	if err := s.checkNumber(n); err != nil {
 		return nil, s.fail(op, err)
 	}
+	if s.store != nil {
+		p, err := s.acquireStored(ctx, how, n)
+		return p, s.failed(ctx, op, err)
+	}
 	got, began, err := s.obtain(ctx, how, wants{Number: n, ForPermit: true})
-	if err == errStopped {
-		return nil, ctx.Err()
-	} else if err != nil {
-		return nil, s.fail(op, err)
+	if err != nil {
+		return nil, s.failed(ctx, op, err)
 	}
 	p := &Permit{s: s, ownsHandle: ownsHandle, got: got}
 	if s.traits.Recoverable == nil {
@@ -204,6 +208,9 @@ func (p *Permit) Release() (err error) {
 }
 
 func (p *Permit) release() error {
+	if p.stored != nil {
+		return p.releaseStored()
+	}
 	s := p.s
 	recoverable := s.traits.Recoverable != nil
 	p.mu.Lock()
@@ -315,7 +322,8 @@ func (p *Permit) abandon() {
 
 // Locker returns a lock of what the semaphore guards. Of a recoverable semaphore Lock takes all permits there are, as
 // AcquireN of All does, one mostly, so that whoever has the lock is alone, also when SetLimit has raised the limit. Of another one
-// it takes one permit: it excludes others if there is only one, which the semaphore cannot tell.
+// it takes one permit: it excludes others if there is only one, which the semaphore cannot tell. Of one in a store on several
+// machines it takes none, for it cannot tell of its loss: Lock panics with ErrUnsupported.
 //
 // A sync.Locker has no errors, so Lock panics with the *Error where AcquireN fails (ErrClosed, say), or if it gets a second
 // permit while the Locker has one, and Unlock where Release does, or if the Locker is not locked (ErrNotHeld). Any goroutine
@@ -328,6 +336,9 @@ type locker struct {
 }
 
 func (l *locker) Lock() {
+	if l.s.store != nil {
+		panic(l.s.fail("lock", errTellsNobody))
+	}
 	n := 1
 	if l.s.traits.Recoverable != nil {
 		n = All

@@ -31,6 +31,8 @@ type Semaphore struct {
 	words *glibc.Words
 	owner *permits.Owner
 
+	store *stored // nil if the semaphore is this machine's
+
 	// queue orders the waiters of this handle. Its server alone is in
 	// back.Serve, so one thread at most is blocked for all of them.
 	queue waitqueue.Queue
@@ -127,6 +129,7 @@ func newSemaphore(name string, eng *engine.Engine, b engine.Backend, o *options)
 		ended:    make(chan struct{}),
 		shutDown: make(chan struct{}),
 	}
+	s.store, _ = b.(*stored)
 	recoverable := s.traits.Recoverable
 	switch {
 	case o.strict || o.Log != nil:
@@ -137,12 +140,23 @@ func newSemaphore(name string, eng *engine.Engine, b engine.Backend, o *options)
 			s.words = native.Words()
 		}
 	}
-	if o.closeOnExit && recoverable == nil {
+	if o.closeOnExit && !s.givesBack() {
 		s.permits = make(map[*Permit]struct{})
 	}
 	register(s)
 	o.Debug("open", "engine", s.Engine())
 	return s
+}
+
+// givesBack reports whether the engine's Close gives back all that the handle holds.
+func (s *Semaphore) givesBack() bool { return s.traits.Recoverable != nil || s.store != nil }
+
+// orClosed returns ErrClosed in the place of an error that a call on a store has only because the handle was closed.
+func (s *Semaphore) orClosed(err error) error {
+	if err != nil && s.store != nil && s.closed() {
+		return ErrClosed
+	}
+	return err
 }
 
 // Name returns the semaphore's name without the leading slash.
@@ -375,7 +389,7 @@ func (s *Semaphore) Value() (n int, err error) {
 	s.awaitServer()
 	n, err = s.back.Value()
 	if err != nil {
-		return 0, s.fail("value", err)
+		return 0, s.fail("value", s.orClosed(err))
 	}
 	return n, nil
 }

@@ -725,6 +725,40 @@ func TestConformancePermits(t *testing.T) {
 	})
 }
 
+// Permits of this machine are not lost.
+func TestConformanceErrOfPermits(t *testing.T) {
+	var none *semaphore.Permit
+	for _, p := range []*semaphore.Permit{none, {}} {
+		if p.Lost() != nil || p.Token() != 0 || !errors.Is(p.Err(), semaphore.ErrNotHeld) {
+			t.Errorf("Lost %v, Token %d, Err %v", p.Lost(), p.Token(), p.Err())
+		}
+	}
+	EachEngine(t, func(t *testing.T, e semaphore.Engine) {
+		s := Open(t, UniqueName(t), e)
+		p, err := s.Acquire(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if p.Err() != nil || p.Lost() != nil || p.Token() != 0 {
+			t.Errorf("Lost %v, Token %d, Err %v", p.Lost(), p.Token(), p.Err())
+		}
+		if err := p.Release(); err != nil {
+			t.Fatal(err)
+		}
+		if !errors.Is(p.Err(), semaphore.ErrNotHeld) {
+			t.Errorf("Err after Release: %v; want ErrNotHeld", p.Err())
+		}
+		if p, err = s.Acquire(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		s.Close()
+		if gaveBack := Owns(e); gaveBack != errors.Is(p.Err(), semaphore.ErrNotHeld) {
+			t.Errorf("Err after Close: %v", p.Err())
+		}
+		p.Release()
+	})
+}
+
 // The permits of a semaphore have numbers if they have owners.
 func TestConformanceSlots(t *testing.T) {
 	EachEngine(t, func(t *testing.T, e semaphore.Engine) {

@@ -36,10 +36,8 @@ func (s *Semaphore) wait(ctx context.Context, how how, op string) (err error) {
 	}
 	defer s.leave()
 	_, began, err := s.obtain(ctx, how, one)
-	if err == errStopped {
-		return ctx.Err()
-	} else if err != nil {
-		return s.fail(op, err)
+	if err != nil {
+		return s.failed(ctx, op, err)
 	}
 	if s.closed() {
 		// Post would refuse to give it back. Close gives back what a
@@ -52,6 +50,17 @@ func (s *Semaphore) wait(ctx context.Context, how how, op string) (err error) {
 	}
 	s.debugTaken(began)
 	return nil
+}
+
+// failed returns what a call returns whose wait has ended so.
+func (s *Semaphore) failed(ctx context.Context, op string, err error) error {
+	switch err {
+	case nil:
+		return nil
+	case errStopped:
+		return ctx.Err()
+	}
+	return s.fail(op, err)
 }
 
 // debugBlocked logs that a wait blocks, and how many handles of all processes wait already, where that is known.

@@ -82,6 +82,7 @@ type ObservedHandle struct {
 	Numbers []int     // of the permits that it holds, in order
 	Ticket  uint64    // of those that wait, the one with the least ticket came first; 0 if it does not wait
 	Arrived time.Time // since when it waits; zero if it does not
+	Lost    bool      // it is gone, and what it holds counts on for a while, in a store
 	ByFile  bool      // it is an open file, which was given its permit when it was made (HandTo)
 }
 
@@ -138,12 +139,22 @@ type Traits struct {
 	PostCanFail bool
 	// Recoverable is the backend itself if its permits have owners, else nil.
 	Recoverable Recoverable
+	// Limited is the backend itself if it knows a limit and who holds, else nil.
+	Limited Limited
+}
+
+// A Limited is a backend that has a limit, and knows the holders.
+type Limited interface {
+	Holders() ([]Holder, error)
+	Limit() (int, error)
+	SetLimit(n int) error
 }
 
 // A Recoverable is a backend whose permits have owners: handles, and within them
 // Permits. Close of the handle gives back what it holds.
 type Recoverable interface {
 	Backend
+	Limited
 	Owner() *permits.Owner
 	// Take is TryWait, for a Permit or for the handle; it returns the permit's
 	// number, which the handle has no use for.
@@ -168,11 +179,8 @@ type Recoverable interface {
 	HandOver(i int, fromPermit, toPermit bool) (int, error)
 	GiveAll() int
 
-	Holders() ([]Holder, error)
 	// Waiters returns how many handles wait, dead ones among them whose death was not found yet.
 	Waiters() int
-	Limit() (int, error)
-	SetLimit(n int) error
 	// StartEvery is what the variable of that name needs.
 	StartEvery(period time.Duration, start bool) (left time.Duration, err error)
 	LockFile() (*os.File, error)
@@ -180,6 +188,7 @@ type Recoverable interface {
 
 // A Holder is semaphore.Holder.
 type Holder struct {
+	Host    string
 	PID     int
 	Started time.Time
 	Opened  time.Time

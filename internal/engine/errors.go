@@ -34,6 +34,7 @@ var (
 	ErrClosed         error = &Sentinel{"handle is closed", []error{os.ErrClosed}}
 	ErrOverflow       error = &Sentinel{"value would exceed its maximum", errnosOverflow}
 	ErrNotHeld        error = &Sentinel{text: "not held by this handle"}
+	ErrLost           error = &Sentinel{text: "the permit was lost"}
 	ErrHeld           error = &Sentinel{text: "a permit is already held by this handle"}
 	ErrInvalidName    error = &Sentinel{text: "invalid name"}
 	ErrInvalidValue   error = &Sentinel{text: "invalid value"}

@@ -360,7 +360,7 @@ func (h *handle) Allocate(p permits.Range) error {
 // The backend.
 
 func (h *handle) Traits() engine.Traits {
-	return engine.Traits{Polls: h.polls(), Recoverable: h}
+	return engine.Traits{Polls: h.polls(), Recoverable: h, Limited: h}
 }
 
 func (h *handle) Owner() *permits.Owner { return h.owner }
