@@ -1,6 +1,6 @@
 # What there is to do. CONTRIBUTING.md says when, and how long each takes.
 
-.PHONY: test lint storm sweep models mutants suites fuzz bench ci
+.PHONY: test lint storm sweep models mutants etcd chaos suites fuzz bench ci
 
 test:
 	go test ./...
@@ -20,7 +20,13 @@ models:
 	spec/run
 
 mutants:
-	go run ./test/mutants
+	go run ./test/mutants # those of the module etcd need the server: SEMAPHORE_ETCD names it
+
+etcd:
+	go -C etcd test ./...
+
+chaos:
+	go -C etcd/chaos test -v . -chaos.duration 10m
 
 suites:
 	cd interop && go test . && go run .

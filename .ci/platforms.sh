@@ -25,7 +25,7 @@ count() {
 			if (dir == "." && name ~ /^TestConformance/) return "conformance"
 			if (dir == "test/interop" || name ~ /\/(.*[ _])?(C|Python)(_|$)/) return "interoperation"
 			if (dir ~ /^(internal\/(recoverable|permits)|test\/(storm|sweep|environment))$/) return "recovery"
-			if (dir == "." && top in multiprocess || dir == "internal/glibc" || dir ~ /^cmd\//) return "multi-process"
+			if (dir == "." && top in multiprocess || dir == "internal/glibc" || dir == "internal/command") return "multi-process"
 			return "other"
 		}
 		$1 == "MULTIPROCESS" { multiprocess[$2] = 1; next }

@@ -2,17 +2,13 @@
 
 package command
 
-import (
-	"io"
-)
-
 type attendant struct{}
 
 func expect() attendant { return attendant{} }
 
 // attend waits for the command to end, and forwards signals to it. It returns how procsem
 // is to end then.
-func (attendant) attend(command child, w *watcher, c *clock, stderr io.Writer) error {
+func (attendant) attend(command child, w *watcher, c *clock) error {
 	ended := make(chan error, 1)
 	go func() { ended <- command.Wait() }()
 	for {
@@ -20,7 +16,9 @@ func (attendant) attend(command child, w *watcher, c *clock, stderr io.Writer) e
 		case sig := <-w.arrived:
 			w.deliver(command, sig)
 		case <-c.timer:
-			c.strike(command, stderr)
+			c.strike(command)
+		case what := <-c.losing:
+			c.lose(what, command)
 		case err := <-ended:
 			if command.ProcessState == nil {
 				return err

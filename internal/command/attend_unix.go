@@ -3,7 +3,6 @@
 package command
 
 import (
-	"io"
 	"os"
 	"os/signal"
 	"slices"
@@ -38,7 +37,7 @@ func expect() *attendant {
 }
 
 // attend returns how procsem is to end.
-func (a *attendant) attend(command child, w *watcher, c *clock, stderr io.Writer) error {
+func (a *attendant) attend(command child, w *watcher, c *clock) error {
 	a.child = command
 	for {
 		continued := false
@@ -47,7 +46,10 @@ func (a *attendant) attend(command child, w *watcher, c *clock, stderr io.Writer
 			w.deliver(a.child, sig)
 			continue
 		case <-c.timer:
-			c.strike(a.child, stderr)
+			c.strike(a.child)
+			continue
+		case what := <-c.losing:
+			c.lose(what, a.child)
 			continue
 		case <-a.changed:
 		case <-a.continued:
@@ -106,7 +108,9 @@ func (a *attendant) follow(stop syscall.Signal, continued bool) {
 	case stop != 0 && !(continued && !a.stopped):
 		// If a.stopped, the command was continued and has stopped again.
 		a.stopped = true
-		stopLike(stop)
+		if cluster == nil { // or it would not hold on to the permit
+			stopLike(stop)
+		}
 	case continued && (stop != 0 || a.stopped):
 		// If the command's stop is new to us, Ctrl-Z has stopped both: procsem saw it
 		// only when it was continued itself, perhaps an instant before the command.

@@ -10,7 +10,8 @@ import (
 // A child is the command that procsem has started.
 type child struct{ *exec.Cmd }
 
-func startChild(command *exec.Cmd) (child, error) { return child{command}, command.Start() }
+// startChild starts the command. Whether that dies with procsem is up to the leash.
+func startChild(command *exec.Cmd, _ bool) (child, error) { return child{command}, command.Start() }
 
 func (c child) forward(sig os.Signal) { forward(c.Process, sig) }
 

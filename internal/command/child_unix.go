@@ -13,9 +13,13 @@ import (
 //
 // It is not an os.Process: the first of these forks once more, to learn what the kernel can do, and
 // takes a fifth of the time of a run whose command does nothing.
-type child struct{ pid int }
+type child struct {
+	pid    int
+	family family
+}
 
-func startChild(command *exec.Cmd) (child, error) {
+// startChild starts the command. If dies is set it is killed when procsem is (on Linux).
+func startChild(command *exec.Cmd, dies bool) (child, error) {
 	if command.Err != nil {
 		return child{}, command.Err
 	}
@@ -23,11 +27,14 @@ func startChild(command *exec.Cmd) (child, error) {
 	for _, stream := range []any{command.Stdin, command.Stdout, command.Stderr} {
 		attr.Files = append(attr.Files, stream.(*os.File).Fd())
 	}
+	if dies {
+		attr.Sys = dyingWithUs()
+	}
 	pid, err := syscall.ForkExec(command.Path, command.Args, attr)
 	if err != nil {
 		return child{}, &fs.PathError{Op: "fork/exec", Path: command.Path, Err: err}
 	}
-	return child{pid}, nil
+	return child{pid, newFamily()}, nil
 }
 
 // forward sends a signal to the command. That fails if the command has ended, or runs as another user (sudo);

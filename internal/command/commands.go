@@ -44,6 +44,15 @@ One name in two directories is two semaphores. DIR has to exist, and "procsem li
 DIR" lists what is in it. The command that procsem runs is told nothing of DIR: a procsem
 within it needs its own --dir. POSIX semaphores are in no such directory.
 
+With --store URL, or PROCSEM_STORE, they are those in a store that several machines use,
+which limits all of them together:
+
+   procsem run --store etcd://etcd-1,etcd-2,etcd-3 -n 4 deploy ./deploy
+
+procsem becomes procsem-etcd for that, which is installed beside it, or in PATH. run,
+create, list, show, watch, value, resize, unlink and "wait --idle" do there what they do
+here; see "STORES" in "procsem run --help".
+
 ` + statusHelp
 
 const runHelp = `Waits for a permit of the semaphore NAME, runs the command and gives the
@@ -188,6 +197,33 @@ back. (Programs that break away from jobs, as daemons may, run on.) The system d
 both as procsem ends, but does not promise that the command is gone before the next
 holder's command starts. With --close the command runs on. There is no --no-fork.
 
+STORES:
+
+With --store, or PROCSEM_STORE, the permit is one of all machines that use the store, etcd. The
+URL is etcd://HOST[:PORT][,HOST...][/PREFIX]; the ports are 2379 and PREFIX is "semaphore" if
+they are not there, and etcds:// is TLS. Whoever may write below PREFIX can use the
+semaphores. --cacert, --cert, --key and --user, or ETCDCTL_CACERT and its kin, are those
+of etcdctl; a password is better in ETCDCTL_PASSWORD than where ps shows it. --store ""
+means this machine's semaphores, whatever PROCSEM_STORE is.
+
+A store cannot see whether a process lives: the permit is held for --ttl TIME, 5 seconds, from
+each time that procsem has reached the store, and procsem does so all the while. When it could not for three
+quarters of that the command is sent SIGTERM (and SIGCONT), and SIGKILL shortly before the
+time is over; procsem says so and exits with 76. So the command does not run beside the next
+holder's, as long as procsem itself gets to run, and may send the command signals (one that
+has become another user's, by sudo, it may not). While procsem is stopped, by Ctrl-Z too, it holds
+on to nothing and ends nothing. On Linux what the command has started gets these signals, too, as far as it is still
+below the command or below what that has started; elsewhere the command alone. If procsem is
+killed the command is killed with it (on Linux; not a command that changes its user). With
+--close it is not. In either case the permit comes back when two TTLs and two seconds have passed (with
+--ttl 5 or more: two TTLs and a fifth of one, and a second; 5 seconds at least), if anybody waits for it.
+
+The command does not get PROCSEM_SLOT and PROCSEM_HELD, for the permits have no numbers and
+procsem cannot find out that it waits for itself, but PROCSEM_TOKEN, a number that is greater than those
+of all permits before; what it writes to may refuse lesser ones ("docs/cluster.md"). Without
+--label, show and list tell of a holder only its machine and process. -F, --every, --mode and
+--posix are for semaphores of one machine.
+
 SIGNALS:
 
 While procsem waits for the permit, SIGINT, SIGTERM, SIGHUP and SIGQUIT end
@@ -203,7 +239,7 @@ the permit back and dies of the same signal, so that Ctrl-C ends a shell script.
 Signals that were ignored when procsem started (nohup, trap '' TERM) stay ignored,
 also by the command; a build without cgo knows that only of SIGINT and SIGHUP. When
 the command stops (SIGTSTP), procsem stops too, so that the shell takes notice, and
-SIGCONT continues both. With --no-fork the command itself gets all signals as soon as
+SIGCONT continues both (not with --store). With --no-fork the command itself gets all signals as soon as
 it runs.
 
 On Windows the console reports Ctrl-C, Ctrl-Break and its own closing to all of its
@@ -218,7 +254,7 @@ const listHelp = `Lists the semaphores in the directory $SEMAPHORE_DIR, else /de
 listed: show finds them by name.
 
 KIND is recoverable, posix, or flock (a count in a file, of builds that have
-nothing better). HOLDERS counts the handles that hold permits, WAITING those
+nothing better); with --store it is etcd. HOLDERS counts the handles that hold permits, WAITING those
 that wait; posix and flock semaphores record neither, and have no limit. If a
 semaphore cannot be read, its line says why.
 
@@ -234,7 +270,7 @@ procsem_holders, procsem_waiters, procsem_oldest_hold_seconds (for how long the 
 began first has held, reckoned from when it opened the semaphore if it did not have to wait)
 and procsem_readable (0 if the semaphore could not be read), with the labels name and
 kind, and name_base64 also if the name has characters that a terminal might obey, for which
-there is U+FFFD, and with --dir the label dir; without samples of what is not known. A
+there is U+FFFD, and with --dir the label dir, with --store the label store; without samples of what is not known. A
 collector must not read half a file, so write another one first:
 
    procsem list --prometheus >new && mv new procsem.prom
@@ -267,8 +303,8 @@ With --json: an object with the fields name (and name_base64, as list --json has
 kind, limit, free (numbers, null if not known), holders and waiters (arrays, null if
 not known) and of a POSIX semaphore, on Linux, open_in, an array of objects with pid,
 command, user and started. The elements of the others have pid (as seen from here,
-else as the process saw its own), state ("running", "gone" or "unseen"), command,
-user, started (the process), opened (the handle), permits and numbers (of the permits,
+else as the process saw its own), state ("running", "gone" or "unseen"; of a store
+"remote" or "lost", and host), command, user, started (the process), opened (the handle), permits and numbers (of the permits,
 an array), waiting, want (how many permits it waits for; -1: all), place,
 waiting_since, label, since (when it took its permit) and waited_seconds (how long it
 had waited for that; a number), run (the command of procsem run) and child (an object
@@ -346,6 +382,7 @@ func newRoot(inv *invocation) *cobra.Command {
 	}
 	root.Flags().Bool("version", false, "print the version") // the parser's own would take -v for it
 	directoryOption(root.PersistentFlags())
+	storeOptions(root.PersistentFlags())
 	if err := root.RegisterFlagCompletionFunc(dirFlag, cobra.FixedCompletions(nil, cobra.ShellCompDirectiveFilterDirs)); err != nil {
 		panic(err) // there is no such flag
 	}
@@ -358,6 +395,9 @@ func newRoot(inv *invocation) *cobra.Command {
 			if isSet(cmd, verboseFlag) {
 				return usageError(cmd.CommandPath(), "-q and -v; one of them is allowed")
 			}
+		}
+		if err := inv.chooseStore(cmd); err != nil {
+			return err
 		}
 		return chooseDirectory(cmd)
 	}
@@ -729,10 +769,14 @@ func (inv *invocation) create(cmd *cobra.Command, args []string) error {
 
 // noticeExists prints what create has changed of a recoverable semaphore.
 func (inv *invocation) noticeExists(name string, before, limit int) {
+	mode := ", and its mode stands"
+	if cluster != nil {
+		mode = "" // it has none
+	}
 	if before != 0 && before != limit {
-		complain(inv.notices, "%s exists: its limit was %d and is %d now, and its mode stands", printable(name), before, limit)
+		complain(inv.notices, "%s exists: its limit was %d and is %d now%s", printable(name), before, limit, mode)
 	} else {
-		complain(inv.notices, "%s exists: its limit is %d, and its mode stands", printable(name), limit)
+		complain(inv.notices, "%s exists: its limit is %d%s", printable(name), limit, mode)
 	}
 }
 

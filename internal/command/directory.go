@@ -63,6 +63,17 @@ func storeDir() (string, error) {
 	return names.Dir()
 }
 
+// wrongDir returns an error if the directory of all semaphores is none.
+func wrongDir(cmd *cobra.Command) error {
+	if cluster != nil {
+		return nil
+	}
+	if _, err := storeDir(); err != nil {
+		return usageError(cmd.CommandPath(), "%w", err)
+	}
+	return nil
+}
+
 // storedFiles returns the files that have names of semaphores' files.
 func storedFiles() ([]names.File, error) {
 	if directory != "" {
@@ -122,33 +133,44 @@ func keptThere(name string, kinds ...semaphore.Engine) bool {
 	})
 }
 
-// toType is how procsem is to be called for semaphores of the same directory, whatever the working directory is.
+// toType is how procsem is to be called for semaphores of the same directory, whatever the working directory is, or of the same store.
 func toType() string {
-	if directory == "" {
+	switch {
+	case cluster != nil:
+		return "procsem --store " + shellWord(clusterBy)
+	case directory == "":
 		return "procsem"
 	}
-	dir := directory
-	switch harmless := strings.Trim(dir, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._+@:-"+string(filepath.Separator)) == ""; {
-	case harmless:
-	case runtime.GOOS == "windows":
-		dir = `"` + dir + `"` // no path has quotes
-	default:
-		dir = "'" + strings.ReplaceAll(dir, "'", `'\''`) + "'"
-	}
-	return "procsem --dir " + dir
+	return "procsem --dir " + shellWord(directory)
 }
 
-// afterDirectory returns the arguments of a procsem from its command on: only --dir may be before it.
+// shellWord writes a path or a URL so that a shell takes it for one word.
+func shellWord(s string) string {
+	const harmless = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._+@:,/-"
+	switch {
+	case strings.Trim(strings.ReplaceAll(s, string(filepath.Separator), ""), harmless) == "":
+		return s
+	case runtime.GOOS == "windows":
+		return `"` + s + `"` // no path has quotes
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}
+
+// afterDirectory returns the arguments of a procsem from its command on.
 func afterDirectory(args []string) []string {
 	for len(args) > 0 {
+		flag, _, whole := strings.Cut(args[0], "=")
 		switch {
-		case args[0] == "--"+dirFlag && len(args) > 1:
-			args = args[2:]
-		case strings.HasPrefix(args[0], "--"+dirFlag+"="):
+		case !slices.ContainsFunc(forAll, func(of string) bool { return flag == "--"+of }):
+			return args
+		case whole:
 			args = args[1:]
 		default:
-			return args
+			args = args[min(2, len(args)):]
 		}
 	}
 	return nil
 }
+
+// forAll are the options that may be before a command.
+var forAll = []string{dirFlag, storeFlag, caCertFlag, certFlag, keyFlag, userFlag, ttlFlag}

@@ -14,6 +14,7 @@ const (
 	nameVariable  = "PROCSEM_NAME"
 	limitVariable = "PROCSEM_LIMIT"
 	heldVariable  = "PROCSEM_HELD" // see deadlock.go
+	tokenVariable = "PROCSEM_TOKEN"
 )
 
 // environmentOf returns the environment of a command that runs with these permits: procsem's own,
@@ -25,7 +26,7 @@ func environmentOf(main *holding, all holdings) ([]string, error) {
 	s := main.s
 	env := slices.DeleteFunc(os.Environ(), func(entry string) bool {
 		variable, _, _ := strings.Cut(entry, "=")
-		return slices.ContainsFunc([]string{slotVariable, nameVariable, limitVariable, heldVariable, backgroundVariable}, func(ours string) bool {
+		return slices.ContainsFunc([]string{slotVariable, nameVariable, limitVariable, heldVariable, tokenVariable, backgroundVariable}, func(ours string) bool {
 			return variable == ours || runtime.GOOS == "windows" && strings.EqualFold(variable, ours)
 		})
 	})
@@ -37,15 +38,20 @@ func environmentOf(main *holding, all holdings) ([]string, error) {
 	if held != "" {
 		env = append(env, heldVariable+"="+held)
 	}
-	slots := main.permit.Slots()
-	if slots == nil {
+	slots, token := main.permit.Slots(), main.permit.Token()
+	switch {
+	case token != 0: // of a store, whose permits have no numbers
+		env = append(env, tokenVariable+"="+strconv.FormatInt(token, 10))
+	case slots == nil:
 		return env, nil // a bare count, without numbers and without a limit
+	default:
+		env = append(env, slotVariable+"="+commaSeparated(slots))
 	}
 	limit, err := s.Limit()
 	if err != nil {
 		return nil, err
 	}
-	return append(env, slotVariable+"="+commaSeparated(slots), limitVariable+"="+strconv.Itoa(limit)), nil
+	return append(env, limitVariable+"="+strconv.Itoa(limit)), nil
 }
 
 // commaSeparated returns numbers in the form that CUDA_VISIBLE_DEVICES takes: 0,3.

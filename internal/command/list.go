@@ -52,8 +52,8 @@ func (inv *invocation) list(cmd *cobra.Command, args []string) error {
 	if isSet(cmd, jsonFlag) && isSet(cmd, metricsFlag) {
 		return usageError(cmd.CommandPath(), "--json and --prometheus; one of them is allowed")
 	}
-	if _, err := storeDir(); err != nil {
-		return usageError(cmd.CommandPath(), "%w", err)
+	if err := wrongDir(cmd); err != nil {
+		return err
 	}
 	lines, err := summaries()
 	if err != nil {
@@ -82,6 +82,9 @@ func listRows(lines []summary, row func(cells ...string)) {
 
 // summaries describes all semaphores, in the order of their names.
 func summaries() ([]summary, error) {
+	if cluster != nil {
+		return storedSummaries()
+	}
 	files, err := storedFiles()
 	if err != nil {
 		return nil, err
@@ -115,14 +118,19 @@ func summarize(f names.File) (summary, error) {
 	if err != nil {
 		return line, err
 	}
+	line.counts(observation{o, line.Kind, line.Name})
+	return line, nil
+}
+
+// counts notes what is seen of a semaphore.
+func (line *summary) counts(o observation) {
 	line.Free = &o.Value
 	if !o.Recoverable {
-		return line, nil
+		return
 	}
-	holders, waiting := observation{o, line.Kind}.count()
+	holders, waiting := o.count()
 	line.Limit, line.Holders, line.Waiting = &o.Limit, &holders, &waiting
-	line.Held = oldestHold(o, time.Now())
-	return line, nil
+	line.Held = oldestHold(o.Observation, time.Now())
 }
 
 func number(n *int) string {

@@ -36,6 +36,8 @@ type invocation struct {
 	stdout, stderr io.Writer
 	notices        io.Writer // what is said unasked: stderr, mostly
 	quiet          bool      // nothing is
+	lost           bool      // the permit was being lost, and that was said
+	heldToEnd      bool      // a permit of a store was held when the command had ended
 }
 
 // A printer remembers that writing has failed: the parser, which prints help and the version,

@@ -125,6 +125,9 @@ func completeNames(cmd *cobra.Command, args []string, begun string) ([]cobra.Com
 	default:
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
+	if os.Getenv(storeVariable) != "" || cmd.Flags().Changed(storeFlag) {
+		return nil, cobra.ShellCompDirectiveNoFileComp // a store is not asked at each key
+	}
 	if err := chooseDirectory(cmd); err != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}

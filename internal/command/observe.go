@@ -18,6 +18,7 @@ import (
 type observation struct {
 	engine.Observation
 	kind string
+	name string
 }
 
 // count returns how many handles hold permits, and how many wait.
@@ -53,6 +54,9 @@ func observer(e semaphore.Engine) *engine.Engine {
 // observe looks at the semaphore of that name, of whatever kind. What some user has put under
 // the name of one kind does not hide a semaphore of another.
 func observe(name string) (observation, error) {
+	if cluster != nil {
+		return observeStored(name)
+	}
 	var failed error
 	for _, e := range []semaphore.Engine{semaphore.EngineRecoverable, semaphore.EngineNative, semaphore.EngineFlock} {
 		eng := observer(e)
@@ -61,7 +65,7 @@ func observe(name string) (observation, error) {
 		}
 		o, err := observeIn(eng, name)
 		if err == nil || errors.Is(err, semaphore.ErrKindMismatch) {
-			return observation{o, kindOfEngine(e)}, err
+			return observation{o, kindOfEngine(e), name}, err
 		}
 		if failed == nil && !errors.Is(err, fs.ErrNotExist) {
 			failed = err
@@ -78,7 +82,7 @@ func observe(name string) (observation, error) {
 	}
 	defer s.Close()
 	n, err := s.Value()
-	return observation{engine.Observation{Value: n}, kindOf(s)}, err
+	return observation{engine.Observation{Value: n}, kindOf(s), name}, err
 }
 
 // observeIn looks at the semaphore that an engine has by that name. If the name is of another

@@ -2,6 +2,7 @@ package command
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -17,6 +18,7 @@ import (
 )
 
 // The kinds of semaphores, as list and show print them.
+// Those in a store have its scheme there.
 const (
 	kindRecoverable = "recoverable"
 	kindPOSIX       = "posix"
@@ -31,6 +33,8 @@ func kindOfEngine(e semaphore.Engine) string {
 		return kindRecoverable
 	case semaphore.EngineFlock:
 		return kindFlock
+	case semaphore.EngineDriver:
+		return clusterAt.Scheme
 	}
 	return kindPOSIX
 }
@@ -55,6 +59,10 @@ type opener struct {
 // lock whether a limit that differs may be adopted, so the limit is passed on only
 // if the user asked for it.
 func (o opener) open() (s *semaphore.Semaphore, existed bool, err error) {
+	if cluster != nil {
+		s, err = o.openStored(context.Background(), false)
+		return s, false, err
+	}
 	if o.posix {
 		return o.openPOSIX()
 	}
@@ -78,6 +86,9 @@ func (o opener) exists() bool {
 
 // create fails if the semaphore exists.
 func (o opener) create() (*semaphore.Semaphore, error) {
+	if cluster != nil {
+		return o.openStored(context.Background(), true)
+	}
 	if o.posix && !posixLasts {
 		s, err := openExistingPOSIX(o.name)
 		switch {
@@ -245,6 +256,9 @@ func openBare(name string) (*semaphore.Semaphore, error) {
 // setLimit changes the limit of an existing recoverable semaphore, or (asDefault) leaves it to those who
 // open it.
 func setLimit(name string, n int, asDefault bool) error {
+	if cluster != nil {
+		return setStoredLimit(name, n, asDefault)
+	}
 	eng := registered(semaphore.EngineRecoverable)
 	if eng == nil {
 		return &failure{statusUnavailable, errors.New("recoverable semaphores, which have a limit, are not in this build")}

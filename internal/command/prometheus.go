@@ -71,7 +71,7 @@ func writeMetrics(w io.Writer, list []summary) error {
 
 // labels tell the semaphores apart. A label's value is Unicode, and the format has escapes only for three characters: what
 // a terminal might obey is replaced. Two names could become the same by that, and a collector refuses a file that has
-// two samples with the same labels: then there is name_base64 too. Nor may the lists of two directories have the same.
+// two samples with the same labels: then there is name_base64 too. Nor may the lists of two directories, or stores, have the same.
 func labels(s summary) string {
 	text := fmt.Sprintf(`name="%s",kind="%s"`, labelValue(s.Name), s.Kind)
 	if visible(s.Name) != s.Name {
@@ -79,6 +79,9 @@ func labels(s summary) string {
 	}
 	if directory != "" {
 		text += fmt.Sprintf(`,dir="%s"`, labelValue(directory))
+	}
+	if cluster != nil {
+		text += fmt.Sprintf(`,store="%s"`, labelValue(clusterBy))
 	}
 	return text
 }

@@ -74,6 +74,9 @@ func (w nameWatch) removed() bool {
 
 // fileOf returns the path of a semaphore's file, "" where it has none that is known.
 func fileOf(s *semaphore.Semaphore) string {
+	if s.Engine() == semaphore.EngineDriver {
+		return ""
+	}
 	prefix := names.Recoverable
 	switch kindOf(s) {
 	case kindFlock:

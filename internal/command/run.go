@@ -93,10 +93,15 @@ func (inv *invocation) run(cmd *cobra.Command, args []string) (err error) {
 	if err != nil {
 		return err
 	}
-	if !o.limited && k > o.limit && !o.exists() {
-		return usageError(cmd.CommandPath(), "-k %d: %q does not exist, and without -n a new one has a limit of %d", k, name, o.limit)
+	if !o.limited && k > o.limit {
+		switch there, err := o.isMade(w); {
+		case err != nil:
+			return err
+		case !there:
+			return usageError(cmd.CommandPath(), "-k %d: %q does not exist, and without -n a new one has a limit of %d", k, name, o.limit)
+		}
 	}
-	defer all.end(inv)
+	defer all.end(inv, w)
 	t := inv.speak(cmd, name, k, waitScene)
 	defer t.end()
 	if p, err = all.open(inv, cmd, p, w, t); err != nil {
@@ -120,7 +125,12 @@ func (inv *invocation) run(cmd *cobra.Command, args []string) (err error) {
 	}
 	command := newCommand()
 	command.Stdin, command.Stdout, command.Stderr = inv.stdin, inv.stdout, inv.stderr
-	if command.Env, err = environmentOf(main, all); err != nil {
+	if cluster == nil {
+		command.Env, err = environmentOf(main, all)
+	} else { // it asks the store
+		command.Env, err = orSignal(w, func() ([]string, error) { return environmentOf(main, all) })
+	}
+	if err != nil {
 		return err
 	}
 	if errors.Is(command.Err, exec.ErrDot) {
@@ -139,13 +149,29 @@ func (inv *invocation) run(cmd *cobra.Command, args []string) (err error) {
 		}
 		defer release()
 	}
-	return inv.runCommand(command, w, bound)
+	if cluster == nil {
+		return inv.runCommand(command, w, bound)
+	}
+	done := make(chan struct{})
+	defer close(done)
+	bound.losing = all.watchLoss(done)
+	bound.dies = !isSet(cmd, closeFlag)
+	survivePipes()
+	if !all.hold() { // the first of several was lost while the others were waited for
+		return &failure{statusLost, errors.New("a permit was lost before the command could start")}
+	}
+	err = inv.runCommand(command, w, bound)
+	left, held := all.left()
+	inv.heldToEnd = held && left > 0
+	return err
 }
 
 // A bound is how long the command may run with the permit, and what follows.
 type bound struct {
 	hold      time.Duration // 0: as long as it takes
 	killAfter time.Duration // after that; 0: never
+	losing    <-chan loss   // nil: no permit can be lost
+	dies      bool          // with procsem
 }
 
 func boundOf(cmd *cobra.Command) (b bound, err error) {
@@ -173,12 +199,14 @@ func boundOf(cmd *cobra.Command) (b bound, err error) {
 // killed.
 type clock struct {
 	bound
+	voice
 	over  bool
+	lost  bool // the command was ended because of that
 	timer <-chan time.Time
 }
 
-func (b bound) start() *clock {
-	c := &clock{bound: b}
+func (b bound) start(notices io.Writer) *clock {
+	c := &clock{bound: b, voice: voice{to: notices}}
 	if b.hold != 0 {
 		c.timer = time.After(b.hold)
 	}
@@ -187,16 +215,16 @@ func (b bound) start() *clock {
 
 // strike ends the command, first as it likes and then at once. It is called when the timer says so. It speaks after
 // that: a terminal that takes no output (Ctrl-S) must not keep the command's permit.
-func (c *clock) strike(p child, stderr io.Writer) {
+func (c *clock) strike(p child) {
 	c.timer = nil
 	if c.over {
 		p.kill()
-		complain(stderr, "--kill-after: the command runs on after %v, and is killed", c.killAfter)
+		c.say("--kill-after: the command runs on after %v, and is killed", c.killAfter)
 		return
 	}
 	c.over = true
 	p.end()
-	complain(stderr, "--max-hold: the command has had the permit for %v, and is ended", c.hold)
+	c.say("--max-hold: the command has had the permit for %v, and is ended", c.hold)
 	if c.killAfter != 0 {
 		c.timer = time.After(c.killAfter)
 	}
@@ -204,7 +232,10 @@ func (c *clock) strike(p child, stderr io.Writer) {
 
 // status is that of timeout(1) if the command's time was over.
 func (c *clock) status(err error) error {
-	if c.over {
+	switch {
+	case c.lost:
+		return commandStatus(statusLost)
+	case c.over:
 		return commandStatus(statusTimedOut)
 	}
 	return err
@@ -225,7 +256,7 @@ func permitsOf(cmd *cobra.Command, o opener) (int, error) {
 
 // noticeLimit prints a notice if the limit that was asked for, by that option, is not used.
 func (inv *invocation) noticeLimit(s *semaphore.Semaphore, existed bool, asked int, option string) {
-	if kindOf(s) == kindRecoverable {
+	if s.Engine() == semaphore.EngineRecoverable || s.Engine() == semaphore.EngineDriver {
 		if limit, err := s.Limit(); err == nil && limit != asked {
 			complain(inv.notices, "%s: procsem resize has set its limit to %d, %s is not used", printable(s.Name()), limit, option)
 		}
@@ -292,11 +323,14 @@ func (inv *invocation) runCommand(command *exec.Cmd, w *watcher, b bound) error 
 		}
 		w.early = append(w.early, sig)
 	}
+	if b.dies {
+		runtime.LockOSThread() // what the command dies with is the thread that starts it
+	}
 	a := expect()
-	p, err := startChild(command)
+	p, err := startChild(command, b.dies)
 	if script := interpreted(command, err); script != nil {
 		command = script
-		p, err = startChild(command)
+		p, err = startChild(command, b.dies)
 	}
 	if err != nil {
 		return startError(command.Args[0], err)
@@ -310,8 +344,13 @@ func (inv *invocation) runCommand(command *exec.Cmd, w *watcher, b bound) error 
 		w.received[sig] = true
 		p.forward(sig)
 	}
-	c := b.start()
-	return c.status(a.attend(p, w, c, inv.notices))
+	c := b.start(inv.notices)
+	defer c.end()
+	err = a.attend(p, w, c)
+	if inv.lost = c.lost; c.lost {
+		p.endRest(c.losing)
+	}
+	return c.status(err)
 }
 
 // deliver forwards a signal that came while the command runs.

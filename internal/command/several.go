@@ -71,7 +71,7 @@ func holdingsOf(cmd *cobra.Command, main *holding) (holdings, error) {
 func (all holdings) open(inv *invocation, cmd *cobra.Command, p patience, w *watcher, t *teller) (patience, error) {
 	for _, h := range all {
 		t.turnTo(h.name, h.k, 0)
-		fresh := !h.exists()
+		fresh := cluster == nil && !h.exists()
 		var existed bool
 		var err error
 		if h.s, existed, p, err = openPatiently(h.opener, p, w, t); err != nil {
@@ -129,10 +129,36 @@ func (all holdings) giveBack() (err error) {
 	return err
 }
 
-// end gives back what is held, and closes the semaphores.
-func (all holdings) end(inv *invocation) {
-	if lost := all.giveBack(); lost != nil {
-		complain(inv.stderr, "the permit could not be given back: %v", lost)
+// end gives back what is held, and closes the semaphores. A store may not answer: then it takes as long as the permits are held, or until
+// another signal comes, and they come back by themselves.
+func (all holdings) end(inv *invocation, w *watcher) {
+	if cluster == nil {
+		all.close(inv)
+		return
+	}
+	ended := make(chan struct{})
+	go func() { all.close(inv); close(ended) }()
+	for {
+		select {
+		case <-ended:
+			return
+		case sig := <-w.arrived:
+			if ends(sig) {
+				return
+			}
+		}
+	}
+}
+
+func (all holdings) close(inv *invocation) {
+	switch err := all.giveBack(); {
+	case err == nil, inv.lost:
+	case errors.Is(err, semaphore.ErrLost) && inv.heldToEnd:
+		complain(inv.notices, "the permit comes back by itself: %s does not answer", clusterBy)
+	case errors.Is(err, semaphore.ErrLost):
+		complain(inv.stderr, "the permit was lost before the command had ended: more than the limit may have run at a time (%v)", err)
+	default:
+		complain(inv.stderr, "the permit could not be given back: %v", err)
 	}
 	for _, h := range all {
 		if h.s != nil {

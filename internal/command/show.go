@@ -36,9 +36,10 @@ type view struct {
 }
 
 type handle struct {
+	Host string `json:"host,omitempty"` // the machine's name, of one in a store
 	process
 	State   string    `json:"state"`
-	Opened  time.Time `json:"opened"`
+	Opened  time.Time `json:"opened,omitzero"`
 	Permits int       `json:"permits"`
 	Numbers []int     `json:"numbers,omitempty"` // of the permits
 	Waiting bool      `json:"waiting"`
@@ -72,6 +73,8 @@ const (
 	stateRunning = "running"
 	stateGone    = "gone"   // ended, but other processes have its lock
 	stateUnseen  = "unseen" // not found, and no process that we can see has its lock
+	stateLost    = "lost"   // of a store: gone, or out of touch; what it holds counts on for a while
+	stateRemote  = "remote" // of a store: its process may be on any machine, and is not looked for
 )
 
 func (inv *invocation) show(cmd *cobra.Command, args []string) error {
@@ -248,6 +251,13 @@ func (l *lockView) look(h engine.ObservedHandle) handle {
 		waited := h.Waited.Seconds()
 		seen.Waited, seen.waited = &waited, h.Waited
 	}
+	if h.Host != "" {
+		seen.Host, seen.State = h.Host, stateRemote
+		if h.Lost {
+			seen.State = stateLost
+		}
+		return seen
+	}
 	// The process with that id may be the handle's if it started when the handle's did or,
 	// where the start is not recorded, before the handle was opened.
 	p, err := proc.Look(h.PID)
@@ -297,6 +307,7 @@ func commandIn(args []string) (words []string, every bool) {
 	}
 	run := newRun(&invocation{})
 	directoryOption(run.Flags())
+	storeOptions(run.Flags())
 	if run.ParseFlags(args[1:]) != nil {
 		return nil, false
 	}
@@ -316,7 +327,7 @@ func commandIn(args []string) (words []string, every bool) {
 // isProcsem reports whether a program is procsem, by its name.
 func isProcsem(program string) bool {
 	name := strings.TrimSuffix(filepath.Base(program), ".exe")
-	return name == "procsem" || name == strings.TrimSuffix(filepath.Base(os.Args[0]), ".exe")
+	return name == "procsem" || name == "procsem-etcd" || name == strings.TrimSuffix(filepath.Base(os.Args[0]), ".exe")
 }
 
 // placesOf returns the places of tickets in the line, from 1 on.
@@ -391,7 +402,7 @@ func (v view) rows(row func(cells ...string)) {
 		if h.Child != nil {
 			child = strconv.Itoa(h.Child.PID)
 		}
-		h.rows(row, h.held(), h.waitedFor(), numbersText(h.Numbers), printable(orDash(h.Label)), orDash(child))
+		h.rows(row, h.held(), h.waitedFor(), h.permitText(), printable(orDash(h.Label)), orDash(child))
 	}
 	if len(v.Waiters) > 0 {
 		row()
@@ -426,15 +437,28 @@ func (h handle) rows(row func(cells ...string), cells ...string) {
 	line := func(pid, user string, cells []string, command string) {
 		row(slices.Concat([]string{pid, printable(orDash(user))}, cells, []string{command})...)
 	}
-	line(strconv.Itoa(h.PID), h.User, cells, command)
+	line(pidText(h.Host, h.PID), h.User, cells, command)
 	for _, p := range h.KeptBy {
 		line(fmt.Sprintf("  %d", p.PID), p.User, make([]string, len(cells)), printable(orDash(p.Command)))
 	}
 }
 
+// permitText has the numbers of a holder's permits, or how many there are where they have no numbers.
+func (h handle) permitText() string {
+	if h.Host != "" {
+		return fmt.Sprintf("(%d)", h.Permits)
+	}
+	return numbersText(h.Numbers)
+}
+
 // what says what the handle's process is, without what is procsem's own.
 func (h handle) what() string {
-	if h.Run != "" {
+	switch {
+	case h.State == stateLost:
+		return "(lost; its permits come back after a while)"
+	case h.State == stateRemote:
+		return orDash("")
+	case h.Run != "":
 		return printable(h.Run)
 	}
 	return printable(h.Command)

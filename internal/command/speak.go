@@ -70,7 +70,7 @@ func (s scene) same(t scene) bool {
 		return false
 	}
 	for i, n := range s.holders.first {
-		if n.pid != t.holders.first[i].pid || n.what != t.holders.first[i].what {
+		if n.host != t.holders.first[i].host || n.pid != t.holders.first[i].pid || n.what != t.holders.first[i].what {
 			return false
 		}
 	}
@@ -362,6 +362,9 @@ func waitScene(t *teller) scene {
 		s.what += " (the limit is 0)"
 	}
 	own := ownHandle(o, t.opened.Load())
+	if cluster != nil {
+		own = ownStored(o)
+	}
 	if own != nil {
 		s.place, s.got = placesOf(o)[own.Ticket], own.Permits
 		_, s.of = o.count()

@@ -126,7 +126,7 @@ func TestScene(t *testing.T) {
 		}
 	}
 	now := time.Now()
-	s := scene{name: "build", what: "waiting", place: 3, of: 5, holders: crowd{first: []named{{4711, "make -j2 with many arguments", now.Add(-3 * time.Minute), false}}}}
+	s := scene{name: "build", what: "waiting", place: 3, of: 5, holders: crowd{first: []named{{"", 4711, "make -j2 with many arguments", now.Add(-3 * time.Minute), false}}}}
 	began := now.Add(-12 * time.Second)
 	for _, tt := range []struct {
 		width  int
@@ -146,7 +146,7 @@ func TestScene(t *testing.T) {
 		}
 	}
 	other := s
-	other.holders.first = []named{{4711, "make -j2 with many arguments", now, true}}
+	other.holders.first = []named{{"", 4711, "make -j2 with many arguments", now, true}}
 	if !s.same(other) {
 		t.Error("a scene has changed with the time alone")
 	}
@@ -154,7 +154,7 @@ func TestScene(t *testing.T) {
 	if s.same(other) {
 		t.Error("another place is the same scene")
 	}
-	if got := (named{4711, "make", now, true}).text(mostCommand); got != "4711 (make) for less than 1s" {
+	if got := (named{"", 4711, "make", now, true}).text(mostCommand); got != "4711 (make) for less than 1s" {
 		t.Errorf("got %s", got)
 	}
 }

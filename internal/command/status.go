@@ -28,6 +28,7 @@ const (
 	statusOSErr       = 71
 	statusCantCreate  = 73
 	statusTempFail    = 75
+	statusLost        = 76
 	statusNoPerm      = 77
 	statusConfig      = 78
 	statusTimedOut    = 124
@@ -47,6 +48,7 @@ const statusHelp = `EXIT STATUS:
 71 - any other error, most of them the operating system's
 73 - create --exclusive: the semaphore exists
 75 - gave up waiting for a permit (-E sets another status); unlink: it is in use
+76 - run --store: the permit was lost, and the command was ended
 77 - permission denied
 78 - run, create: -n differs from the limit of a semaphore in use
 124 - run --max-hold: the command had run for too long, and was ended
@@ -134,7 +136,9 @@ func statusOf(err error) int {
 // that any system call may have.
 func message(err error) string {
 	text := err.Error()
-	if e, ok := err.(*semaphore.Error); ok {
+	if e, ok := err.(*semaphore.Error); ok && e.Op == "list" {
+		text = e.Err.Error()
+	} else if ok {
 		text = fmt.Sprintf("%q: %v", e.Name, e.Err)
 	}
 	if text = inWords.Replace(text); errors.Is(err, syscall.EMFILE) {
@@ -158,7 +162,7 @@ func blameDirectory(err error) error {
 	case nil, commandStatus, signalled, *failure:
 		return err
 	}
-	if directory != "" {
+	if directory != "" || cluster != nil {
 		return err // chooseDirectory has looked at it, and SEMAPHORE_DIR does not matter
 	}
 	if _, wrong := names.Dir(); wrong != nil {

@@ -61,6 +61,12 @@ func openPatiently(o opener, p patience, w *watcher, t *teller) (s *semaphore.Se
 	const shortest, longest = 10 * time.Millisecond, 250 * time.Millisecond
 	start := time.Now()
 	left = p
+	if cluster != nil {
+		s, err = openStoredPatiently(o, p, w)
+		left.limit = left.after(start).limit
+		t.opened.Store(time.Now().UnixNano())
+		return s, false, left, err
+	}
 	for pause := shortest; ; pause = min(2*pause, longest) {
 		s, existed, err = o.open()
 		if !errors.Is(err, semaphore.ErrTableFull) {
@@ -103,14 +109,20 @@ func (inv *invocation) awaitIdle(cmd *cobra.Command, name string, p patience, w 
 	const shortest, longest = 5 * time.Millisecond, 250 * time.Millisecond
 	start := time.Now()
 	l := lineage{fd: -1}
-	if p.limit != 0 {
+	if p.limit != 0 && cluster == nil {
 		l = lineageOf(name)
 	}
 	t := inv.speak(cmd, name, 1, idleScene)
 	defer t.end()
 	seen := false
+	var gravedigger *semaphore.Semaphore
+	defer func() {
+		if gravedigger != nil {
+			gravedigger.Close()
+		}
+	}()
 	for pause := shortest; ; pause = min(2*pause, longest) {
-		o, err := observe(name)
+		o, err := observeUnlessSignalled(name, w)
 		switch {
 		case seen && errors.Is(err, fs.ErrNotExist):
 			return nil
@@ -122,6 +134,11 @@ func (inv *invocation) awaitIdle(cmd *cobra.Command, name string, p patience, w 
 			return nil
 		}
 		seen = true
+		if cluster != nil {
+			if err := bury(o, w, &gravedigger); err != nil {
+				return err
+			}
+		}
 		if held, by := l.holds(o); held > 0 {
 			return &failure{statusDeadlock, fmt.Errorf("%q is held by %s, for which this procsem runs: it would wait for itself for ever; wait outside of it%s", name, by, l.without())}
 		}
@@ -174,16 +191,50 @@ func waitingText(waiters int) string {
 // take waits for k permits. A signal of endSignals ends the wait with the error
 // signalled, and no permit is held then.
 func take(s *semaphore.Semaphore, k int, p patience, w *watcher) (*semaphore.Permit, error) {
+	return unlessSignalled(w, func(ctx context.Context) (*semaphore.Permit, error) {
+		if cluster != nil {
+			// A try has no context, and the store may not answer.
+			defer context.AfterFunc(ctx, func() { s.Close() })()
+		}
+		return acquire(ctx, s, k, p)
+	}, (*semaphore.Permit).Release)
+}
+
+// orSignal calls get, and returns at once when a signal of endSignals comes, whatever becomes of that.
+func orSignal[T any](w *watcher, get func() (T, error)) (got T, err error) {
+	done := make(chan struct{})
+	var result T
+	var failed error
+	go func() {
+		defer close(done)
+		result, failed = get()
+	}()
+	for {
+		select {
+		case <-done:
+			return result, failed
+		case sig := <-w.arrived:
+			if ends(sig) {
+				return got, signalled{sig}
+			}
+			w.early = append(w.early, sig)
+		}
+	}
+}
+
+// unlessSignalled calls get. A signal of endSignals ends that with the error signalled; what it has got at that moment is
+// given back.
+func unlessSignalled[T any](w *watcher, get func(context.Context) (T, error), giveBack func(T) error) (none T, err error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	type result struct {
-		permit *semaphore.Permit
-		err    error
+		got T
+		err error
 	}
 	done := make(chan result, 1)
 	go func() {
-		permit, err := acquire(ctx, s, k, p)
-		done <- result{permit, err}
+		got, err := get(ctx)
+		done <- result{got, err}
 	}()
 
 	var ended os.Signal
@@ -199,14 +250,13 @@ func take(s *semaphore.Semaphore, k int, p patience, w *watcher) (*semaphore.Per
 		case r := <-done:
 			switch {
 			case ended == nil:
-				return r.permit, r.err
-			case r.permit != nil:
-				// The permit came at the moment of the signal.
-				if err := r.permit.Release(); err != nil {
-					return nil, err
+				return r.got, r.err
+			case r.err == nil:
+				if err := giveBack(r.got); err != nil {
+					return none, err
 				}
 			}
-			return nil, signalled{ended}
+			return none, signalled{ended}
 		}
 	}
 }
@@ -219,10 +269,12 @@ func acquire(ctx context.Context, s *semaphore.Semaphore, k int, p patience) (pe
 		}
 	}()
 	if p.limit != forEver {
-		// A free permit is taken, however short the timeout is.
-		permit, err := s.TryAcquireN(k)
-		if !errors.Is(err, semaphore.ErrWouldBlock) {
-			return permit, err
+		// A free permit is taken, however short the timeout is, but of a store, which may not answer in time.
+		if cluster == nil || p.limit == 0 {
+			permit, err := s.TryAcquireN(k)
+			if !errors.Is(err, semaphore.ErrWouldBlock) {
+				return permit, err
+			}
 		}
 		if p.limit == 0 {
 			return nil, p.exhausted(s.Name(), k)

@@ -41,6 +41,9 @@ func (inv *invocation) unlink(cmd *cobra.Command, args []string) error {
 		if len(args) > 0 || force {
 			return usageError(cmd.CommandPath(), "--idle is instead of NAMEs and -f: it removes all that nobody uses")
 		}
+		if cluster != nil {
+			return inv.unlinkStoredIdle()
+		}
 		return inv.unlinkIdle(cmd)
 	}
 	if len(args) == 0 {
@@ -75,6 +78,9 @@ func (inv *invocation) each(all []string, do func(name string) error) (first err
 
 // unlinkName removes a name of whatever kind. What is in use stays, unless force is set.
 func unlinkName(name string, force bool) error {
+	if cluster != nil {
+		return unlinkStored(name)
+	}
 	if !posixLasts {
 		if s, err := openExistingPOSIX(name); err == nil {
 			s.Close()

@@ -49,8 +49,8 @@ func (inv *invocation) watch(cmd *cobra.Command, args []string) error {
 		}
 		look, changes = func() (*table, error) { return lookAt(name) }, changesOf(name)
 		title += " " + printable(name)
-	} else if _, err := storeDir(); err != nil {
-		return usageError(cmd.CommandPath(), "%w", err)
+	} else if err := wrongDir(cmd); err != nil {
+		return err
 	}
 	w := watch(endSignals)
 	if _, _, onTerminal := sizeOf(inv.stdout); onTerminal {
@@ -148,7 +148,7 @@ func allChanges() func() ([]string, error) {
 func (inv *invocation) watchInLines(changes func() ([]string, error), w *watcher) error {
 	for {
 		began := time.Now()
-		lines, err := changes()
+		lines, err := orSignal(w, changes)
 		if err != nil {
 			return err
 		}

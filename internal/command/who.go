@@ -1,6 +1,7 @@
 package command
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strconv"
@@ -14,6 +15,7 @@ import (
 
 // A named is a process as a line names it: 4711 (make -j2) for 3m.
 type named struct {
+	host   string // "" if it is on this machine
 	pid    int
 	what   string    // its label, or its command; "": not known
 	from   time.Time // since when it holds; zero: it only has the semaphore open
@@ -22,10 +24,11 @@ type named struct {
 
 // who returns the number and what it is, of which it cuts off all but so many columns.
 func (n named) who(most int) string {
+	who := pidText(n.host, n.pid)
 	if n.what == "" {
-		return strconv.Itoa(n.pid)
+		return who
 	}
-	return fmt.Sprintf("%d (%s)", n.pid, cut(n.what, most))
+	return fmt.Sprintf("%s (%s)", who, cut(n.what, most))
 }
 
 func (n named) text(most int) string {
@@ -38,19 +41,27 @@ func (n named) text(most int) string {
 	return n.who(most) + " for " + ago(n.from)
 }
 
+// pidText is a process id, after the machine's name if there is one.
+func pidText(host string, pid int) string {
+	if host == "" {
+		return strconv.Itoa(pid)
+	}
+	return printable(host) + ":" + strconv.Itoa(pid)
+}
+
 // mostCommand bounds how many columns a command takes in a line.
 const mostCommand = 40
 
 // nameOf names a process by its number, and by its label or else its command.
 func nameOf(h handle) named {
 	pid, what := h.PID, h.Label
-	if what == "" {
+	if what == "" && h.Host == "" {
 		what = h.what()
 	}
 	if h.State == stateGone {
 		pid, what = h.KeptBy[0].PID, h.KeptBy[0].Command
 	}
-	n := named{pid: pid, what: printable(what)}
+	n := named{host: h.Host, pid: pid, what: printable(what)}
 	if h.Permits > 0 {
 		n.from, n.atMost = h.heldFrom(), h.Since.IsZero() && !h.takenAtOnce()
 	}
@@ -84,7 +95,7 @@ func (c crowd) clause(words string, most int) string {
 func holdersOf(o observation, own *engine.ObservedHandle, most int) (c crowd) {
 	var holders []engine.ObservedHandle
 	for _, h := range o.Handles {
-		if h.Permits > 0 && (own == nil || h.PID != own.PID || !h.Opened.Equal(own.Opened)) {
+		if h.Permits > 0 && (own == nil || h.Host != "" || h.PID != own.PID || !h.Opened.Equal(own.Opened)) {
 			holders = append(holders, h)
 		}
 	}
@@ -118,7 +129,22 @@ const mostNamed = 3
 
 // heldBy says who holds permits of a recoverable semaphore, or why nobody can, "" if that is not known.
 func heldBy(name string) string {
+	if cluster != nil {
+		return storeHeldBy(name)
+	}
 	o, err := observe(name)
+	return heldText(o, err)
+}
+
+// storeHeldBy is heldBy of a store that may not answer.
+func storeHeldBy(name string) string {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	o, err := observeStoredUntil(ctx, name)
+	return heldText(o, err)
+}
+
+func heldText(o observation, err error) string {
 	if err != nil || !o.Recoverable {
 		return ""
 	}

@@ -39,6 +39,7 @@ const (
 	whole = "./internal/recoverable"
 	storm = "./test/storm"
 	cmd   = "./internal/command"
+	etcd  = "./etcd" // a module of its own, whose tests need a server
 
 	hint    = "internal/permits/hint.go"
 	limit   = "internal/permits/limit.go"
@@ -56,6 +57,8 @@ const (
 	every   = "internal/permits/every.go"
 	unused  = "internal/recoverable/unused.go"
 	words   = "internal/glibc/words.go"
+	grants  = "etcd/handle.go"
+	leases  = "etcd/lease.go"
 	core    = "semaphore.go"
 	queue   = "wait.go"
 )
@@ -581,6 +584,53 @@ var mutants = []mutant{
 	{"storm: Notify does nothing", waiters, "TestStormWithoutKills", storm, []edit{
 		{"	for n > 0 {\n		w :=", "	for n > MaxPermits {\n		w :="},
 	}},
+	// The module etcd.
+	{"a holder is valid until it is told that it has lost", leases, "TestStoppedHolder", etcd, []edit{
+		{"return !l.gone.Load() && int64(latest()) < l.deadline.Load()", "return !l.gone.Load()"},
+	}},
+	{"a lease's time is reckoned from when it was granted", leases, "TestTimeIsReckonedFromBeforeAsking", etcd, []edit{
+		{"	l.deadline.Store(int64(sent + l.ttl))", "	sent = latest()\n	l.deadline.Store(int64(sent + l.ttl))"},
+	}},
+	{"a lease's time is reckoned from when the answer to a renewal came", leases, "TestTimeIsReckonedFromBeforeAsking", etcd, []edit{
+		{"			l.deadline.Store(int64(sent + min(", "			l.deadline.Store(int64(max(sent, latest()) + min("},
+	}},
+	{"that the lease is not found is ignored", grants, "TestIdleLeaseEnds", etcd, []edit{
+		{"			g.lease.lose()\n		case err != nil && err != errRejoin:", "			continue\n		case err != nil && err != errRejoin:"},
+	}},
+	{"what a lost holder held is given to others at once", grants, "TestEarlyEndOfLease", etcd, []edit{
+		{"(least() - seen.At); left > 0 {", "(least() - seen.At); left > delayLimit {"},
+		{"// bury removes", "const delayLimit = time.Hour\n\n// bury removes"},
+	}},
+	{"a handle does not watch its own places", grants, "TestPlaceDeleted", etcd, []edit{
+		{"	h.background.Go(func() { h.watchOwn(l) })\n", ""},
+	}},
+	{"a request that comes to pass late is left where it is", grants, "TestLateTransactions", etcd, []edit{
+		{"				if time.Since(came.at) > time.Second {", "				if time.Since(came.at) > time.Hour {"},
+		{"		case <-look.C:\n			h.compareOwn(prefix)\n", "		case <-look.C:\n"},
+		{"			if e.Created {\n				h.compareOwn(prefix)", "			if e.Created && ctx.Err() != nil {\n				h.compareOwn(prefix)"},
+	}},
+	{"a grant does not ask whether the limit is another one", grants, "TestNothingIsGivenOfAnOldState", etcd, []edit{
+		{"		clientv3.Compare(clientv3.ModRevision(h.prefix+\"limit\"), \"=\", s.limitAt),\n		clientv3.Compare(clientv3.ModRevision(h.prefix+\"g/\")", "		clientv3.Compare(clientv3.ModRevision(h.prefix+\"g/\")"},
+	}},
+	{"a grant does not ask whether others were granted", grants, "TestNothingIsGivenOfAnOldState", etcd, []edit{
+		{"		clientv3.Compare(clientv3.ModRevision(h.prefix+\"g/\"), \"<\", s.revision+1).WithPrefix(),\n", ""},
+	}},
+	{"a grant does not ask whether its own place is there", grants, "TestNothingIsGivenOfAnOldState", etcd, []edit{
+		{"append(h.unchanged(s), clientv3.Compare(clientv3.CreateRevision(h.key(\"q/\", g.id)), \"=\", g.created))", "h.unchanged(s)"},
+	}},
+	{"TryAcquire does not ask whether others have come", grants, "TestCachedStateDoesNotOvertake", etcd, []edit{
+		{"append(h.unchanged(s), h.nobodyCame(s), absent(", "append(h.unchanged(s), absent("},
+	}},
+	{"Acquire does not ask whether others have come", grants, "TestCachedStateDoesNotOvertake", etcd, []edit{
+		{"clientv3.OpTxn(append(h.unchanged(s), h.nobodyCame(s)), append(", "clientv3.OpTxn(h.unchanged(s), append("},
+	}},
+	{"when a lost holder was seen first is not noted", grants, "TestDeathAmongThoseThatTry", etcd, []edit{
+		{"				first = thisMachine() != \"\"", "				first = false"},
+	}},
+	{"every waiter watches all", grants, "TestHandOverWakesFew", etcd, []edit{
+		{"		keys = append(keys, h.key(\"q/\", other))\n", "		keys = append(keys, h.prefix+\"q/\")\n"},
+		{"	events := h.watch(watching, keys)\n", "	events := h.watch(watching, keys, clientv3.WithPrefix())\n"},
+	}},
 }
 
 func main() {
@@ -590,14 +640,13 @@ func main() {
 	dir, err := os.MkdirTemp("", "semaphore-mutants-")
 	must(err)
 	defer os.RemoveAll(dir)
-	if !sound(dir, *kills) {
+	wanted := regexp.MustCompile(*only)
+	mutants := slices.DeleteFunc(mutants, func(m mutant) bool { return !wanted.MatchString(m.name) })
+	if !sound(mutants, dir, *kills) {
 		os.Exit(1)
 	}
 	code := 0
 	for i, m := range mutants {
-		if !regexp.MustCompile(*only).MatchString(m.name) {
-			continue
-		}
 		start := time.Now()
 		how, found := m.find(filepath.Join(dir, fmt.Sprint(i)), *kills)
 		verdict := "found"
@@ -613,7 +662,7 @@ func main() {
 }
 
 // sound runs the tests without a mutant: tests that fail anyway show nothing.
-func sound(dir string, kills int) bool {
+func sound(mutants []mutant, dir string, kills int) bool {
 	tests := make(map[string]map[string]bool)
 	for _, m := range mutants {
 		if strings.Contains(m.test, "Storm") {
@@ -626,8 +675,7 @@ func sound(dir string, kills int) bool {
 	}
 	for pkg, names := range tests {
 		binary := filepath.Join(dir, "sound")
-		build := exec.Command("go", "test", "-c", "-o", binary, pkg)
-		out, err := build.CombinedOutput()
+		out, err := builds(binary, pkg)
 		if err == nil {
 			// With the tests' usual time limits: nothing is expected to hang.
 			out, err = check(binary, pkg, strings.Join(slices.Sorted(maps.Keys(names)), "|"), kills, "20s", "60s")
@@ -640,6 +688,12 @@ func sound(dir string, kills int) bool {
 	return true
 }
 
+// builds builds the tests of a package.
+func builds(binary, pkg string, flags ...string) ([]byte, error) {
+	// From the package's directory, so that it is found in its module.
+	return exec.Command("go", append(append([]string{"test", "-C", pkg}, flags...), "-c", "-o", binary, ".")...).CombinedOutput()
+}
+
 // check runs tests of a binary, and returns their output and whether they have failed.
 func check(binary, pkg, tests string, kills int, hang, patience string) (out []byte, err error) {
 	run := exec.Command(binary, "-test.v", "-test.run", "^("+tests+")$", "-test.timeout", "2m", "-test.failfast")
@@ -650,7 +704,11 @@ func check(binary, pkg, tests string, kills int, hang, patience string) (out []b
 	defer os.RemoveAll(store)
 	must(os.Chmod(store, 0o777|os.ModeSticky))
 	run.Env = append(os.Environ(), names.DirVariable+"="+store)
-	if pkg != unit {
+	switch pkg {
+	case unit:
+	case etcd: // whose tests wait for leases to end
+		run.Args = append(run.Args, "-hang", "15s")
+	default:
 		run.Args = append(run.Args, "-hang", hang)
 	}
 	if pkg == storm || pkg == cmd {
@@ -688,8 +746,7 @@ func (m mutant) find(dir string, kills int) (how string, found bool) {
 	overlayFile := filepath.Join(dir, "overlay.json")
 	must(os.WriteFile(overlayFile, overlay, 0o600))
 	binary := filepath.Join(dir, "test")
-	build := exec.Command("go", "test", "-overlay", overlayFile, "-c", "-o", binary, m.pkg)
-	if out, err := build.CombinedOutput(); err != nil {
+	if out, err := builds(binary, m.pkg, "-overlay", overlayFile); err != nil {
 		return fmt.Sprintf("%v: %s", err, out), false
 	}
 	// A signal or a busy machine may spoil the interleaving that a test makes.
