@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/procsem/semaphore"
@@ -51,7 +52,7 @@ func joined(t *testing.T, h *handle) (*grant, *state) {
 	g, err := h.newGrant(t.Context(), 1)
 	must(t, err)
 	g.isSent()
-	_, err = h.txn(t.Context(), nil, g.join(0), nil)
+	_, err = h.txn(t.Context(), nil, g.join(0, nil), nil)
 	must(t, err)
 	s, err := h.read(t.Context())
 	must(t, err)
@@ -101,6 +102,68 @@ func TestNothingIsGivenOfAnOldState(t *testing.T) {
 			}
 			if now.sum() > 1 {
 				t.Errorf("%d are held", now.sum())
+			}
+		})
+	}
+}
+
+// Who gets in tells the one behind it what is left, which is given by that without a look, if nothing has changed since.
+func TestWhatIsToldOfTheRest(t *testing.T) {
+	c := Connect(t, Start(t).Address)
+	place := func(h *handle, g *grant) *mvccpb.KeyValue {
+		got, err := c.Get(t.Context(), h.key("q/", g.id))
+		must(t, err)
+		return got.Kvs[0]
+	}
+	for what, test := range map[string]struct {
+		change func(h *handle, held *grant)
+		has    bool
+	}{
+		"nothing":                {func(*handle, *grant) {}, true},
+		"the limit is lowered":   {func(h *handle, _ *grant) { must(t, h.SetLimit(t.Context(), 2)) }, false},
+		"a permit is given back": {func(_ *handle, held *grant) { must(t, held.Release(t.Context())) }, true},
+		"others are given one": {func(h *handle, _ *grant) {
+			g, s := joined(t, h)
+			if done, _, err := h.grantIf(t.Context(), g, s); !done || err != nil {
+				t.Fatal(done, err)
+			}
+		}, false},
+	} {
+		t.Run(what, func(t *testing.T) {
+			h := opened(t, c, strings.ReplaceAll(what, " ", "-"), WithLimit(3))
+			held := acquired(t, h, 1)
+			first, _ := joined(t, h)
+			second, before := joined(t, h)
+			last, beforeLast := joined(t, h)
+			if done, _, err := h.grantIf(t.Context(), first, before); !done || err != nil {
+				t.Fatal(done, err)
+			}
+			if next := beforeLast.after(last.id, second.id, place(h, second)); next != nil {
+				t.Errorf("of one that waits: %+v; want nothing", next)
+			}
+			next := before.after(second.id, first.id, place(h, first))
+			if next == nil || next.sum() != 2 {
+				t.Fatalf("told: %+v; want two that are held", next)
+			}
+			test.change(h, held)
+			if done, _, err := h.grantIf(t.Context(), second, next); done != test.has || err != nil {
+				t.Fatalf("the second has got a permit: %v, %v; want %v", done, err, test.has)
+			}
+			if !test.has {
+				return
+			}
+			// By what it is told none is left for the last, though one was given back.
+			if next := beforeLast.after(last.id, second.id, place(h, second)); next != nil {
+				t.Errorf("told: %+v; want that three are held", next)
+			}
+			// What is told under a limit that has changed since is of no use; what one does not know yet of the limit, it is told.
+			beforeLast.limit.N, beforeLast.limitAt = 4, beforeLast.limitAt+1
+			if next := beforeLast.after(last.id, second.id, place(h, second)); next != nil {
+				t.Errorf("told under another limit: %+v; want nothing", next)
+			}
+			before.limit.N, before.limitAt = 1, before.limitAt-1
+			if next := before.after(second.id, first.id, place(h, first)); next == nil || next.limit.N != 3 {
+				t.Errorf("told before the limit was heard of: %+v; want that it is three", next)
 			}
 		})
 	}

@@ -203,8 +203,9 @@ func (h *handle) nobodyCame(s *state) clientv3.Cmp {
 	return clientv3.Compare(clientv3.CreateRevision(h.prefix+"q/"), "<", s.revision+1).WithPrefix()
 }
 
-// join are the operations that put a grant's place in the line, if that waits or has got n permits.
-func (g *grant) join(n int) []clientv3.Op {
+// join are the operations that put a grant's place in the line, if that waits or has got n permits; in is the state in which it was in front, if somebody
+// may wait for it: the next one is told what is left (see after), and need not read.
+func (g *grant) join(n int, in *state) []clientv3.Op {
 	m := member{Serial: g.serial, N: g.n, Host: g.h.host, PID: os.Getpid(), Label: g.h.label, Delay: int64(g.h.delay)}
 	g.mu.Lock()
 	if n == 0 && g.came == 0 {
@@ -216,6 +217,9 @@ func (g *grant) join(n int) []clientv3.Op {
 		return []clientv3.Op{clientv3.OpPut(g.h.key("q/", g.id), m.String(), clientv3.WithLease(g.lease.id))}
 	}
 	m.N, m.Since = n, time.Now().UnixNano()
+	if in != nil {
+		m.Held, m.Limit, m.LimitAt = in.sum()+n, in.limit.N, in.limitAt
+	}
 	text := m.String()
 	return []clientv3.Op{clientv3.OpPut(g.h.key("q/", g.id), text, clientv3.WithLease(g.lease.id)), clientv3.OpPut(g.h.key("g/", g.id), text)}
 }
@@ -334,7 +338,7 @@ func (h *handle) try(ctx context.Context, g *grant) error {
 			if n := s.fits(g.n); err == nil && n > 0 && !s.blocked() {
 				ifs := append(h.unchanged(s), h.nobodyCame(s), absent(h.key("q/", g.id)))
 				g.isSent()
-				resp, err := h.txn(ctx, ifs, g.join(n), []clientv3.Op{h.all()})
+				resp, err := h.txn(ctx, ifs, g.join(n, nil), []clientv3.Op{h.all()})
 				if err != nil {
 					return err
 				}
@@ -404,12 +408,12 @@ func (h *handle) takeCached() (s *state) {
 
 // wait takes a place in the line, and waits for its turn.
 func (h *handle) wait(ctx context.Context, g *grant) error {
-	join := append(g.join(0), h.all())
+	join := append(g.join(0, nil), h.all())
 	s := h.takeCached()
 	if s != nil && h.check(s, g.n) == nil && !s.blocked() && s.fits(g.n) > 0 {
 		// What was free when this handle gave it back is taken by one transaction, unless somebody else has come.
 		n := s.fits(g.n)
-		join = []clientv3.Op{clientv3.OpTxn(append(h.unchanged(s), h.nobodyCame(s)), append(g.join(n), h.all()), join)}
+		join = []clientv3.Op{clientv3.OpTxn(append(h.unchanged(s), h.nobodyCame(s)), append(g.join(n, nil), h.all()), join)}
 	}
 	g.isSent()
 	resp, err := h.txn(ctx, []clientv3.Cmp{absent(h.key("q/", g.id))}, join, []clientv3.Op{h.all()})
@@ -478,6 +482,13 @@ func (h *handle) awaitChange(ctx context.Context, g *grant, s *state, other stri
 				}
 			case begun >= len(keys) && h.staysBehind(g, s, other, e.Events):
 				continue
+			case begun >= len(keys):
+				last := e.Events[len(e.Events)-1]
+				if string(last.Kv.Key) == h.key("q/", other) && last.Type != clientv3.EventTypeDelete {
+					if next := s.after(g.id, other, last.Kv); next != nil {
+						return next, nil
+					}
+				}
 			}
 		case <-look.C:
 		case <-g.lost:
@@ -630,7 +641,7 @@ func (h *handle) grantIf(ctx context.Context, g *grant, s *state) (done bool, _ 
 			return false, s, nil
 		}
 		ifs := append(h.unchanged(s), clientv3.Compare(clientv3.CreateRevision(h.key("q/", g.id)), "=", g.created))
-		resp, err := h.txn(ctx, ifs, g.join(n), []clientv3.Op{h.all()})
+		resp, err := h.txn(ctx, ifs, g.join(n, s), []clientv3.Op{h.all()})
 		if err != nil {
 			return false, s, err
 		}

@@ -15,8 +15,8 @@ func TestLateTransactions(t *testing.T) {
 	endpoint := Start(t).Address
 	c := Connect(t, endpoint)
 	for what, late := range map[string]func(ctx context.Context, h *handle, g *grant) []clientv3.Op{
-		"a place in the line": func(_ context.Context, _ *handle, g *grant) []clientv3.Op { return g.join(0) },
-		"a grant":             func(_ context.Context, _ *handle, g *grant) []clientv3.Op { return g.join(1) },
+		"a place in the line": func(_ context.Context, _ *handle, g *grant) []clientv3.Op { return g.join(0, nil) },
+		"a grant":             func(_ context.Context, _ *handle, g *grant) []clientv3.Op { return g.join(1, nil) },
 	} {
 		for _, busy := range []bool{false, true} {
 			name := "late"

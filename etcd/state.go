@@ -20,7 +20,8 @@ import (
 //
 // Only what is in g/ counts as held. Each g/ID is put by a transaction that asks whether, since the state was read in which the
 // permits were free, the limit was put or anything in g/ was (see grantIf). Deletions only make more of them free. So at the
-// moment of each grant no more are held than the limit says.
+// moment of each grant no more are held than the limit says. What such a transaction leaves of the permits it tells the next one in the line, in q/ID:
+// since its revision the same can be asked without another look (see after).
 
 // A member is the value of q/ID and of g/ID.
 type member struct {
@@ -32,6 +33,10 @@ type member struct {
 	Since  int64  `json:"since,omitempty"` // when it got them, by its own clock: Unix time in ns. In q/ID: it waits no more
 	Came   int64  `json:"came,omitempty"`  // when it began to wait, by the same clock; 0: it did not
 	Delay  int64  `json:"delay"`           // the loss delay of its holder, in ns
+	// Of one that was in front of the line: so many are held, by most, when it has got its own, under that limit, which was put at that revision.
+	Held    int   `json:"held,omitempty"`
+	Limit   int   `json:"limit,omitempty"`
+	LimitAt int64 `json:"limitAt,omitempty"`
 }
 
 func (m member) String() string {
@@ -126,6 +131,28 @@ func (s *state) waiters() (ids []string) {
 
 // passable reports whether a waiter keeps nobody up: it wants more than there are.
 func (s *state) passable(id string) bool { return s.line[id].N > s.limit.N }
+
+// after returns what id knows when other, the one ahead of it, has got its permits, as its place now says, put at that revision: that id is in front,
+// how many are held by most, and the limit. It is nil if that does not tell it, or too few are free. Nobody is between: who waits between the two
+// wants more than the limit, and nobody can have come there. Who was before other was served, or wants more, too.
+func (s *state) after(id, other string, place *mvccpb.KeyValue) *state {
+	var m member
+	_ = json.Unmarshal(place.Value, &m)
+	told := *s
+	if m.LimitAt > s.limitAt { // the news of the limit is still under way
+		told.limit.N, told.limitAt = m.Limit, m.LimitAt
+	}
+	if ahead, _ := told.ahead(id); ahead != other || m.LimitAt != told.limitAt {
+		return nil
+	}
+	told.revision = place.ModRevision
+	told.line = map[string]entry{id: s.line[id]}
+	told.held = map[string]entry{"": {member: member{N: m.Held}}}
+	if told.fits(s.line[id].N) == 0 {
+		return nil
+	}
+	return &told
+}
 
 // ahead returns the last one of those that wait before id and are to be served before it.
 func (s *state) ahead(id string) (other string, is bool) {

@@ -618,6 +618,15 @@ var mutants = []mutant{
 	{"a grant does not ask whether its own place is there", grants, "TestNothingIsGivenOfAnOldState", etcd, []edit{
 		{"append(h.unchanged(s), clientv3.Compare(clientv3.CreateRevision(h.key(\"q/\", g.id)), \"=\", g.created))", "h.unchanged(s)"},
 	}},
+	{"the next one is told of the rest without what was taken", grants, "TestWhatIsToldOfTheRest", etcd, []edit{
+		{"m.Held, m.Limit, m.LimitAt = in.sum()+n, in", "m.Held, m.Limit, m.LimitAt = in.sum(), in"},
+	}},
+	{"what was told under another limit is believed", "etcd/state.go", "TestWhatIsToldOfTheRest", etcd, []edit{
+		{" || m.LimitAt != told.limitAt {", " {"},
+	}},
+	{"the next one reads what it was told", grants, "TestRaiseMakesFewRead", etcd, []edit{
+		{"next := s.after(g.id, other, last.Kv); next != nil {", "next := s.after(g.id, other, last.Kv); next != nil && ctx.Err() != nil {"},
+	}},
 	{"TryAcquire does not ask whether others have come", grants, "TestCachedStateDoesNotOvertake", etcd, []edit{
 		{"append(h.unchanged(s), h.nobodyCame(s), absent(", "append(h.unchanged(s), absent("},
 	}},
