@@ -156,13 +156,28 @@ func TestWhatIsToldOfTheRest(t *testing.T) {
 			if next := beforeLast.after(last.id, second.id, place(h, second)); next != nil {
 				t.Errorf("told: %+v; want that three are held", next)
 			}
+			// A server that lags behind tells of an earlier place of the same ID.
+			earlier := place(h, first)
+			must(t, first.Release(t.Context()))
+			again, err := h.newGrant(t.Context(), 3)
+			must(t, err)
+			again.id = first.id
+			_, err = h.txn(t.Context(), nil, again.join(0, nil), nil)
+			must(t, err)
+			behind, afterIt := joined(t, h)
+			if ahead, _ := afterIt.ahead(behind.id); ahead != first.id {
+				t.Fatalf("ahead is %s, want %s", ahead, first.id)
+			}
+			if next := afterIt.after(behind.id, first.id, earlier); next != nil {
+				t.Errorf("told by an earlier place: %+v; want nothing", next)
+			}
 			// What is told under a limit that has changed since is of no use; what one does not know yet of the limit, it is told.
 			beforeLast.limit.N, beforeLast.limitAt = 4, beforeLast.limitAt+1
 			if next := beforeLast.after(last.id, second.id, place(h, second)); next != nil {
 				t.Errorf("told under another limit: %+v; want nothing", next)
 			}
 			before.limit.N, before.limitAt = 1, before.limitAt-1
-			if next := before.after(second.id, first.id, place(h, first)); next == nil || next.limit.N != 3 {
+			if next := before.after(second.id, first.id, earlier); next == nil || next.limit.N != 3 {
 				t.Errorf("told before the limit was heard of: %+v; want that it is three", next)
 			}
 		})

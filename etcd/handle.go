@@ -73,7 +73,8 @@ type grant struct {
 
 	mu      sync.Mutex
 	n       int   // wanted, and then held
-	came    int64 // when it began to wait, Unix time in ns; 0: it does not
+	came    int64 // when it took its place in the line, Unix time in ns; 0: it has none
+	waited  bool  // there was no permit for it then
 	created int64 // revision of its place in the line; 0: not known to be there
 	token   int64 // revision of its g/ID; 0: it is not held
 	sent    bool  // something was sent of it: it may be in the store
@@ -211,7 +212,9 @@ func (g *grant) join(n int, in *state) []clientv3.Op {
 	if n == 0 && g.came == 0 {
 		g.came = time.Now().UnixNano()
 	}
-	m.Came = g.came
+	if n == 0 || g.waited {
+		m.Came = g.came
+	}
 	g.mu.Unlock()
 	if n == 0 {
 		return []clientv3.Op{clientv3.OpPut(g.h.key("q/", g.id), m.String(), clientv3.WithLease(g.lease.id))}
@@ -389,6 +392,13 @@ func (g *grant) isSent() {
 	g.sent = true
 }
 
+// hasToWait notes that.
+func (g *grant) hasToWait() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.waited = true
+}
+
 // given notes what a transaction of that revision has given.
 func (g *grant) given(revision int64, n int) {
 	g.mu.Lock()
@@ -447,6 +457,7 @@ func (h *handle) wait(ctx context.Context, g *grant) error {
 			return h.check(s, g.n)
 		}
 		if other, is := s.ahead(g.id); is || s.passable(g.id) {
+			g.hasToWait()
 			s, err = h.awaitChange(ctx, g, s, other)
 		} else {
 			var done bool
@@ -482,7 +493,7 @@ func (h *handle) awaitChange(ctx context.Context, g *grant, s *state, other stri
 				}
 			case begun >= len(keys) && h.staysBehind(g, s, other, e.Events):
 				continue
-			case begun >= len(keys):
+			case begun >= len(keys) && len(e.Events) > 0:
 				last := e.Events[len(e.Events)-1]
 				if string(last.Kv.Key) == h.key("q/", other) && last.Type != clientv3.EventTypeDelete {
 					if next := s.after(g.id, other, last.Kv); next != nil {
@@ -572,6 +583,7 @@ func (h *handle) inFront(ctx context.Context, g *grant, s *state) (_ *state, don
 	if done, s, err = h.grantIf(ctx, g, s); done || err != nil {
 		return s, done, err
 	}
+	g.hasToWait()
 	watching, stop := context.WithCancel(ctx)
 	defer stop()
 	events := h.watch(watching, []string{h.prefix}, clientv3.WithPrefix())

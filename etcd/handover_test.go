@@ -114,8 +114,7 @@ func TestHandOverWakesFew(t *testing.T) {
 	}
 }
 
-// However many wait, when a limit is raised the one in front reads, and each other one that gets in is told what it has to know. Who hears of that before it hears of
-// the limit reads, too.
+// However many wait, when a limit is raised the one in front reads, and each other one that gets in is told what it has to know.
 func TestRaiseMakesFewRead(t *testing.T) {
 	const waiters, raised = 40, 10
 	var all counts

@@ -31,7 +31,7 @@ type member struct {
 	PID    int    `json:"pid"`
 	Label  string `json:"label,omitempty"`
 	Since  int64  `json:"since,omitempty"` // when it got them, by its own clock: Unix time in ns. In q/ID: it waits no more
-	Came   int64  `json:"came,omitempty"`  // when it began to wait, by the same clock; 0: it did not
+	Came   int64  `json:"came,omitempty"`  // when it began to wait, by the same clock; 0: it did not have to
 	Delay  int64  `json:"delay"`           // the loss delay of its holder, in ns
 	// Of one that was in front of the line: so many are held, by most, when it has got its own, under that limit, which was put at that revision.
 	Held    int   `json:"held,omitempty"`
@@ -134,7 +134,8 @@ func (s *state) passable(id string) bool { return s.line[id].N > s.limit.N }
 
 // after returns what id knows when other, the one ahead of it, has got its permits, as its place now says, put at that revision: that id is in front,
 // how many are held by most, and the limit. It is nil if that does not tell it, or too few are free. Nobody is between: who waits between the two
-// wants more than the limit, and nobody can have come there. Who was before other was served, or wants more, too.
+// wants more than the limit, and nobody can have come there. Who was before other was served, or wants more, too. A server that lags behind may tell
+// what was before the state: another place that other had, whose ID was used again.
 func (s *state) after(id, other string, place *mvccpb.KeyValue) *state {
 	var m member
 	_ = json.Unmarshal(place.Value, &m)
@@ -142,7 +143,7 @@ func (s *state) after(id, other string, place *mvccpb.KeyValue) *state {
 	if m.LimitAt > s.limitAt { // the news of the limit is still under way
 		told.limit.N, told.limitAt = m.Limit, m.LimitAt
 	}
-	if ahead, _ := told.ahead(id); ahead != other || m.LimitAt != told.limitAt {
+	if ahead, _ := told.ahead(id); ahead != other || place.CreateRevision != s.line[other].created || m.LimitAt != told.limitAt {
 		return nil
 	}
 	told.revision = place.ModRevision

@@ -464,6 +464,17 @@ func holders(t *testing.T, b *bench) {
 	if all, err := one.Holders(b.ctx()); len(all) != 0 || err != nil {
 		t.Errorf("Holders: %v, %v; want none", all, err)
 	}
+	// What is free is had without waiting: the first time, and again.
+	for range 2 {
+		g, err := one.Acquire(b.ctx(), 1)
+		b.must(err)
+		all, err := one.Holders(b.ctx())
+		b.must(err)
+		if len(all) != 1 || !all[0].Arrived.IsZero() {
+			t.Errorf("Holders: %+v; want one that did not wait", all)
+		}
+		b.release(g)
+	}
 	g := b.take(one, 2)
 	w := b.wait(other, 2)
 	all, err := b.open().Holders(b.ctx())

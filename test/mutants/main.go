@@ -624,6 +624,9 @@ var mutants = []mutant{
 	{"what was told under another limit is believed", "etcd/state.go", "TestWhatIsToldOfTheRest", etcd, []edit{
 		{" || m.LimitAt != told.limitAt {", " {"},
 	}},
+	{"what was told of an earlier place of the one ahead is believed", "etcd/state.go", "TestWhatIsToldOfTheRest", etcd, []edit{
+		{" || place.CreateRevision != s.line[other].created", ""},
+	}},
 	{"the next one reads what it was told", grants, "TestRaiseMakesFewRead", etcd, []edit{
 		{"next := s.after(g.id, other, last.Kv); next != nil {", "next := s.after(g.id, other, last.Kv); next != nil && ctx.Err() != nil {"},
 	}},
