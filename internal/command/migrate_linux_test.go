@@ -14,7 +14,7 @@ import (
 
 // A tool is one that people come from.
 type tool struct {
-	title   string // of its table in docs/command.md
+	title   string // of its table in docs/coming-from.md
 	command string // "" if it is not to be run
 	holds   string // how it takes the lock for a command that waits
 	ends    string // what ends its server
@@ -32,7 +32,7 @@ var tools = []tool{
 // The lines of the tables do the same, if the lock is free and if it is taken, and what the last column says. make is a
 // stand-in with a status that no tool has.
 func TestComingFrom(t *testing.T) {
-	parts := manualParts(t, "Coming from other tools")
+	parts := chapter(t, "coming-from.md", "Commands")
 	for title := range parts {
 		if !slices.ContainsFunc(tools, func(tool tool) bool { return tool.title == title }) {
 			t.Errorf("the table %q has no test", title)

@@ -17,7 +17,7 @@ import (
 	"github.com/procsem/semaphore/internal/testkit"
 )
 
-// The recipes and tables of docs/command.md are run as they are written there. Commands that a machine may
+// The recipes of docs/command.md, and the tables of docs/coming-from.md, are run as they are written there. Commands that a machine may
 // not have, or that a test must not run, are stand-ins.
 
 // A place has a directory to run lines of a shell in, with the semaphores of its own, and with procsem and
@@ -183,16 +183,16 @@ var recipes = map[string]recipe{
 	"Jobs of different weight":                weightRecipe,
 }
 
-// manualParts returns the parts of a chapter of docs/command.md, by their headings.
-func manualParts(t *testing.T, chapter string) map[string]string {
+// chapter returns the parts of a chapter of a file in docs, by their headings.
+func chapter(t *testing.T, file, title string) map[string]string {
 	t.Helper()
-	content, err := os.ReadFile("../../docs/command.md")
+	content, err := os.ReadFile("../../docs/" + file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, rest, found := strings.Cut(string(content), "\n## "+chapter+"\n")
+	_, rest, found := strings.Cut(string(content), "\n## "+title+"\n")
 	if !found {
-		t.Fatalf("docs/command.md has no chapter %q", chapter)
+		t.Fatalf("docs/%s has no chapter %q", file, title)
 	}
 	rest, _, _ = strings.Cut(rest, "\n## ")
 	parts := make(map[string]string)
@@ -204,7 +204,7 @@ func manualParts(t *testing.T, chapter string) map[string]string {
 }
 
 func TestRecipes(t *testing.T) {
-	parts := manualParts(t, "Recipes")
+	parts := chapter(t, "command.md", "Recipes")
 	for title := range recipes {
 		if parts[title] == "" {
 			t.Errorf("docs/command.md has no recipe %q", title)
@@ -504,7 +504,7 @@ func weightRecipe(p *place, block string) {
 
 // The job of cron that writes metrics replaces the file at once.
 func TestMetricsFromCron(t *testing.T) {
-	block := regexp.MustCompile("(?s)```crontab\n\\S+ \\S+ \\S+ \\S+ \\S+ (.*?)\n```").FindStringSubmatch(manualParts(t, "At boot")["Metrics"])
+	block := regexp.MustCompile("(?s)```crontab\n\\S+ \\S+ \\S+ \\S+ \\S+ (.*?)\n```").FindStringSubmatch(chapter(t, "command.md", "At boot")["Metrics"])
 	if block == nil {
 		t.Fatal("docs/command.md has no line for cron")
 	}

@@ -1,0 +1,130 @@
+// Package doccode type-checks the Go code in documents, for tests.
+package doccode
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"go/ast"
+	"go/importer"
+	"go/parser"
+	"go/token"
+	"go/types"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// A Snippet is a piece of code of a document.
+type Snippet struct{ Where, Code string }
+
+// leftOut is what stands for code that the reader imagines.
+var leftOut = regexp.MustCompile(`(?m)(^|[ \t])(\.\.\.|…)( |$)`)
+
+// Blocks returns the blocks of Go code of a document.
+func Blocks(t *testing.T, file string) (all []Snippet) {
+	t.Helper()
+	text := read(t, file)
+	for _, at := range regexp.MustCompile("(?ms)^```go\n(.*?)^```").FindAllStringSubmatchIndex(text, -1) {
+		where := fmt.Sprintf("%s:%d", filepath.Base(file), strings.Count(text[:at[2]], "\n")+1)
+		all = append(all, Snippet{where, leftOut.ReplaceAllString(text[at[2]:at[3]], "$1")})
+	}
+	return all
+}
+
+// Cells returns the code in those columns of a document's tables that have that heading.
+func Cells(t *testing.T, file, heading string) (all []Snippet) {
+	t.Helper()
+	column := -1
+	for i, line := range strings.Split(read(t, file), "\n") {
+		cells := strings.Split(strings.ReplaceAll(line, `\|`, "\x00"), "|")
+		switch {
+		case !strings.HasPrefix(line, "|"):
+			column = -1
+		case column < 0:
+			for c, cell := range cells {
+				if strings.TrimSpace(cell) == heading {
+					column = c
+				}
+			}
+			if column < 0 {
+				column = len(cells) // another table
+			}
+		case column < len(cells):
+			for _, code := range regexp.MustCompile("`([^`]+)`").FindAllStringSubmatch(cells[column], -1) {
+				all = append(all, Snippet{fmt.Sprintf("%s:%d", filepath.Base(file), i+1), strings.ReplaceAll(code[1], "\x00", "|")})
+			}
+		}
+	}
+	return all
+}
+
+func read(t *testing.T, file string) string {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// A Checker type-checks snippets as they would be in a package that has these imports and declarations.
+type Checker struct {
+	before   string
+	importer types.Importer
+}
+
+// New returns a Checker. Packages are those of the module of the working directory.
+func New(t *testing.T, declarations string, imports ...string) *Checker {
+	t.Helper()
+	list := exec.Command("go", append([]string{"list", "-export", "-deps", "-f", "{{.ImportPath}}\t{{.Export}}"}, imports...)...)
+	list.Stderr = os.Stderr
+	out, err := list.Output()
+	if err != nil {
+		t.Fatalf("%v: %v", list, err)
+	}
+	exports := make(map[string]string)
+	for line := range strings.Lines(string(out)) {
+		path, export, _ := strings.Cut(strings.TrimSpace(line), "\t")
+		exports[path] = export
+	}
+	c := &Checker{before: "package p\n", importer: importer.ForCompiler(token.NewFileSet(), "gc", func(path string) (io.ReadCloser, error) {
+		return os.Open(exports[path])
+	})}
+	for _, path := range imports {
+		c.before += fmt.Sprintf("import %q\n", path)
+	}
+	c.before += declarations + "\nfunc use(...any)\n"
+	return c
+}
+
+// Check reports what is wrong with a snippet: a whole file, an expression, or statements of a function that returns an error. That something
+// is not used is not wrong.
+func (c *Checker) Check(s Snippet) error {
+	source := c.before + "func _() error {\n" + s.Code + "\npanic(0)\n}\n"
+	if _, err := parser.ParseExpr(s.Code); err == nil {
+		source = c.before + "func _() { use(" + s.Code + ") }\n"
+	} else if strings.Contains(s.Code, "\npackage ") || strings.HasPrefix(s.Code, "package ") {
+		source = s.Code
+	}
+	files := token.NewFileSet()
+	file, err := parser.ParseFile(files, s.Where, source, parser.SkipObjectResolution)
+	if err != nil {
+		return err
+	}
+	var wrong []error
+	config := types.Config{Importer: c.importer, Error: func(err error) {
+		if e := (types.Error{}); errors.As(err, &e) && !e.Soft {
+			wrong = append(wrong, errors.New(e.Msg))
+		}
+	}}
+	_, _ = config.Check("p", files, []*ast.File{file}, nil)
+	if err := errors.Join(wrong...); err != nil {
+		return fmt.Errorf("%s: %w, in\n%s", s.Where, err, bytes.TrimSpace([]byte(s.Code)))
+	}
+	return nil
+}

@@ -1,0 +1,73 @@
+// Package documents tests what is written in documents: the Go code of README.md and of docs compiles.
+package documents
+
+import (
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/procsem/semaphore/internal/doccode"
+)
+
+// What the code of documents does not declare itself, as the tables of docs/coming-from.md say.
+const declarations = `
+var (
+	name   string
+	n      int
+	d      time.Duration
+	ctx    context.Context
+	f      func(context.Context) error
+	logger *slog.Logger
+	s      *semaphore.Semaphore
+	p      *semaphore.Permit
+)`
+
+var imports = []string{"context", "crypto/rand", "io/fs", "log/slog", "os", "time", "github.com/procsem/semaphore"}
+
+func TestGoCode(t *testing.T) {
+	checker := doccode.New(t, declarations, imports...)
+	files, err := filepath.Glob("../../docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	checked := 0
+	for _, file := range append(files, "../../README.md") {
+		snippets := doccode.Blocks(t, file)
+		if filepath.Base(file) == "coming-from.md" {
+			snippets = append(snippets, doccode.Cells(t, file, "here")...)
+		}
+		for _, s := range snippets {
+			if strings.Contains(s.Code, "etcd.") {
+				continue // by the module etcd, that has the packages for it
+			}
+			checked++
+			if err := checker.Check(s); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	if checked < 60 {
+		t.Errorf("%d pieces of code were found, and there are more", checked)
+	}
+}
+
+// The checker finds what is wrong.
+func TestWrongCode(t *testing.T) {
+	checker := doccode.New(t, declarations, imports...)
+	for code, right := range map[string]bool{
+		"s.Wait()":                                true,
+		"p, err := s.Acquire(ctx)":                true,
+		"s.Waits()":                               false,
+		"s.Acquire()":                             false,
+		"return s.Acquire(ctx)":                   false,
+		"if err != nil {}":                        false,
+		"var m int = s.Name()":                    false,
+		"p, err := s.Acquire(ctx":                 false,
+		"return s.WaitContext(ctx)\n":             true,
+		"package main\nfunc main() {}\nvar x = y": false,
+	} {
+		if err := checker.Check(doccode.Snippet{Where: "here", Code: code}); (err == nil) != right {
+			t.Errorf("%s: %v, want right: %v", code, err, right)
+		}
+	}
+}
