@@ -657,15 +657,23 @@ func main() {
 	if !sound(mutants, dir, *kills) {
 		os.Exit(1)
 	}
+	// The next one is built while one is tested.
+	built := make(chan build)
+	go func() {
+		defer close(built)
+		for i, m := range mutants {
+			built <- m.build(filepath.Join(dir, fmt.Sprint(i)))
+		}
+	}()
 	code := 0
-	for i, m := range mutants {
+	for b := range built {
 		start := time.Now()
-		how, found := m.find(filepath.Join(dir, fmt.Sprint(i)), *kills)
+		how, found := b.find(*kills)
 		verdict := "found"
 		if !found {
 			verdict, code = "NOT FOUND", 1
 		}
-		fmt.Printf("%-9s %5.1f s | %s | %s | %s\n", verdict, time.Since(start).Seconds(), m.name, m.test, how)
+		fmt.Printf("%-9s %5.1f s | %s | %s | %s\n", verdict, time.Since(start).Seconds(), b.name, b.test, how)
 	}
 	if code != 0 {
 		os.RemoveAll(dir)
@@ -737,15 +745,22 @@ func shm() string {
 	return names.GlibcDir
 }
 
-// find builds the tests with the mutant, and runs the one that must fail.
-func (m mutant) find(dir string, kills int) (how string, found bool) {
+// A build is a binary of tests with a mutant in it.
+type build struct {
+	mutant
+	binary string
+	wrong  string // why there is none
+}
+
+// build builds the tests with the mutant.
+func (m mutant) build(dir string) build {
 	must(os.Mkdir(dir, 0o700))
 	source, err := os.ReadFile(m.file)
 	must(err)
 	mutated := string(source)
 	for _, e := range m.edits {
 		if strings.Count(mutated, e.old) != 1 {
-			return fmt.Sprintf("%q is not exactly once in %s", e.old, m.file), false
+			return build{mutant: m, wrong: fmt.Sprintf("%q is not exactly once in %s", e.old, m.file)}
 		}
 		mutated = strings.Replace(mutated, e.old, e.new, 1)
 	}
@@ -759,16 +774,24 @@ func (m mutant) find(dir string, kills int) (how string, found bool) {
 	must(os.WriteFile(overlayFile, overlay, 0o600))
 	binary := filepath.Join(dir, "test")
 	if out, err := builds(binary, m.pkg, "-overlay", overlayFile); err != nil {
-		return fmt.Sprintf("%v: %s", err, out), false
+		return build{mutant: m, wrong: fmt.Sprintf("%v: %s", err, out)}
 	}
+	return build{mutant: m, binary: binary}
+}
+
+// find runs the test that must fail.
+func (b build) find(kills int) (how string, found bool) {
+	if b.wrong != "" {
+		return b.wrong, false
+	}
+	defer os.Remove(b.binary)
 	// A signal or a busy machine may spoil the interleaving that a test makes.
 	const tries = 10
 	var out []byte
-	err = nil
+	var err error
 	for try := 0; try < tries && err == nil; try++ {
-		out, err = check(binary, m.pkg, m.test, kills, "2s", "3s")
+		out, err = check(b.binary, b.pkg, b.test, kills, "2s", "3s")
 	}
-	os.Remove(binary)
 	if err == nil && bytes.Contains(out, []byte("--- SKIP: ")) {
 		return "the test was skipped", false
 	} else if err == nil {
