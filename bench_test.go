@@ -70,3 +70,38 @@ func BenchmarkWaiters10000(b *testing.B) {
 		WaitFor(b, "all gone", func() bool { return runtime.NumGoroutine() <= goroutines })
 	})
 }
+
+// TryWait and TryAcquire while another handle holds the only permit.
+func BenchmarkInVain(b *testing.B) {
+	benchEngines(b, func(b *testing.B, e semaphore.Engine) {
+		name := UniqueName(b)
+		Must(b, Open(b, name, e).Wait())
+		s := Open(b, name, e)
+		for what, try := range map[string]func() error{
+			"TryWait":    s.TryWait,
+			"TryAcquire": func() error { _, err := s.TryAcquire(); return err },
+		} {
+			b.Run(what, func(b *testing.B) {
+				b.ReportAllocs()
+				for b.Loop() {
+					if try() == nil {
+						b.Fatal("a permit")
+					}
+				}
+			})
+		}
+	})
+}
+
+func BenchmarkAcquireRelease(b *testing.B) {
+	benchEngines(b, func(b *testing.B, e semaphore.Engine) {
+		s := Open(b, UniqueName(b), e)
+		b.ReportAllocs()
+		for b.Loop() {
+			p, err := s.Acquire(b.Context())
+			if err != nil || p.Release() != nil {
+				b.Fatal("failed")
+			}
+		}
+	})
+}

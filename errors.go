@@ -12,7 +12,7 @@ import (
 // of a context's own error, which is returned bare. It names the operation
 // and the semaphore; Err says what was wrong and answers errors.Is for one of
 // the package's sentinels, for fs.ErrNotExist, fs.ErrExist and
-// fs.ErrPermission, or for the system's errno.
+// fs.ErrPermission, or for the system's errno. Calls may return the same *Error: do not change it.
 type Error struct {
 	Op   string // "open", "wait", "trywait", "post", ...
 	Name string // without the leading slash

@@ -59,6 +59,8 @@ type Semaphore struct {
 	permits   map[*Permit]struct{}
 
 	owed atomic.Int64 // permits that repay gives back; it runs if there are any
+
+	inVain atomic.Pointer[Error] // what the last try in vain returned: the next one, which may come soon, makes no other
 }
 
 // Open opens the semaphore of that name, and creates it if it does not exist,
@@ -430,6 +432,14 @@ func Unlink(name string, opts ...Option) error {
 // fail gives an error its operation and name, and logs what no program
 // expects.
 func (s *Semaphore) fail(op string, err error) error {
+	if err == ErrWouldBlock {
+		e := s.inVain.Load()
+		if e == nil || e.Op != op {
+			e = &Error{Op: op, Name: s.name, Err: err}
+			s.inVain.Store(e)
+		}
+		return e
+	}
 	s.opts.warnOf(op, err)
 	return &Error{Op: op, Name: s.name, Err: err}
 }

@@ -84,6 +84,16 @@ func TestFastPathAllocatesNothing(t *testing.T) {
 		}); n != 0 {
 			t.Errorf("%v: %v allocations", e, n)
 		}
+		Must(t, s.Wait())
+		for what, try := range map[string]func() error{"TryWait": s.TryWait, "TryAcquire": func() error { _, err := s.TryAcquire(); return err }} {
+			if n := testing.AllocsPerRun(1000, func() {
+				if !errors.Is(try(), semaphore.ErrWouldBlock) {
+					t.Errorf("%s: not in vain", what)
+				}
+			}); n != 0 {
+				t.Errorf("%v: %s in vain: %v allocations", e, what, n)
+			}
+		}
 	}
 }
 
