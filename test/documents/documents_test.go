@@ -1,3 +1,5 @@
+//go:build unix
+
 // Package documents tests what is written in documents: the Go code of README.md and of docs compiles.
 package documents
 
