@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -61,8 +62,11 @@ func newShop(t *testing.T) *shop {
 	return &shop{t: t, server: s, store: "etcd://" + s.Address + "/tests"}
 }
 
-// command is procsem with those arguments.
+// command is procsem with those arguments. If none of them is a TTL that of run is one that no busy machine exceeds.
 func (s *shop) command(args ...string) *exec.Cmd {
+	if args[0] == "run" && !slices.Contains(args, "--ttl") {
+		args = slices.Insert(args, 1, "--ttl", "60")
+	}
 	cmd := exec.Command(filepath.Join(programs, "procsem"), args...)
 	cmd.Env = append(os.Environ(), append([]string{"PROCSEM_STORE=" + s.store}, s.env...)...)
 	return cmd
