@@ -56,24 +56,24 @@ func (s *Semaphore) Close() error {
 const shutPatience = 20 * time.Second
 
 // awaitShut waits until the shut of another goroutine has done its work.
-func (s *Semaphore) awaitShut() {
-	select {
-	case <-s.shutDown:
-	case <-time.After(shutPatience):
-	}
-}
+func (s *Semaphore) awaitShut() { await(s.shutDown) }
 
-// awaitStore waits until the driver has given back what the handle holds, and returns its error. It gives up, as awaitShut does, for
-// a log handler that calls Close.
+// awaitStore waits until the driver has given back what the handle holds, and returns its error.
 func (s *Semaphore) awaitStore() error {
-	select {
-	case <-s.ended:
-		if err := s.store.closeErr; err != nil {
-			return s.fail("close", err)
-		}
-	case <-time.After(shutPatience):
+	if await(s.ended) && s.store.closeErr != nil {
+		return s.fail("close", s.store.closeErr)
 	}
 	return nil
+}
+
+// await waits, for shutPatience at most, until a channel is closed, and reports whether it is.
+func await(done <-chan struct{}) bool {
+	select {
+	case <-done:
+		return true
+	case <-time.After(shutPatience):
+		return false
+	}
 }
 
 // shut closes the handle, if it is open, and reports whether it was.

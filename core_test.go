@@ -19,8 +19,6 @@ import (
 
 	"github.com/procsem/semaphore/internal/engine"
 	"github.com/procsem/semaphore/internal/waitqueue"
-	"path/filepath"
-	"unsafe"
 )
 
 // fakeBackend is an engine of channels. It fails the test if the Semaphore
@@ -793,37 +791,6 @@ func TestOptionsAreChecked(t *testing.T) {
 				t.Errorf("got %v", err)
 			}
 		})
-	}
-}
-
-// To the race detector a semaphore is the same by all paths of its directory, and another one in another
-// directory.
-func TestRaceDetectorKnowsDirectories(t *testing.T) {
-	temporary := func() string {
-		dir, err := os.MkdirTemp("", "semaphore-test-") // whose removal by t.TempDir fails under Wine
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { os.Remove(dir) })
-		return dir
-	}
-	dir, other := temporary(), temporary()
-	x := newRaceSync("flock", dir, "x")
-	if again := newRaceSync("flock", filepath.Join(other, "..")+string(filepath.Separator)+filepath.Base(dir)+string(filepath.Separator)+".", "x"); again != x {
-		t.Error("two paths of a directory are two semaphores")
-	}
-	if unsafe.Sizeof(x) == 0 {
-		return // without the detector nothing can differ
-	}
-	for what, another := range map[string]raceSync{
-		"another directory's": newRaceSync("flock", other, "x"),
-		"that of none":        newRaceSync("flock", "", "x"),
-		"of another name":     newRaceSync("flock", dir, "y"),
-		"of another engine":   newRaceSync("recoverable", dir, "x"),
-	} {
-		if another == x {
-			t.Errorf("a semaphore %s is the same", what)
-		}
 	}
 }
 

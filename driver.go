@@ -116,11 +116,7 @@ func (b *stored) Holders() ([]engine.Holder, error) {
 	all, err := b.handle.Holders(b.open)
 	var holders []engine.Holder
 	for _, h := range all {
-		of := engine.Holder{Host: h.Host, PID: h.PID, Label: h.Label, Permits: h.Permits, Waiting: h.Waiting, Want: h.Want, Since: h.Since}
-		if !h.Since.IsZero() && !h.Arrived.IsZero() {
-			of.Waited = max(0, h.Since.Sub(h.Arrived))
-		}
-		holders = append(holders, of)
+		holders = append(holders, engine.HolderInStore(h))
 	}
 	return holders, err
 }
@@ -133,7 +129,7 @@ func (b *stored) Close() error {
 // A storedGrant is what a store has given to a Permit.
 type storedGrant struct {
 	driver.Grant
-	leaving atomic.Bool // Release has begun: who can tell what comes of it if the store does not answer
+	leaving atomic.Bool // Release has begun: if the store does not answer, nobody can tell what comes of it
 	lost    atomic.Bool // as Release has found
 }
 
@@ -161,7 +157,7 @@ func (s *Semaphore) acquireStored(ctx context.Context, how how, n int) (*Permit,
 	case err != nil:
 		return nil, err
 	}
-	s.race.acquire()
+	s.race.Acquire()
 	s.debugTaken(began)
 	return &Permit{s: s, stored: &storedGrant{Grant: g}}, nil
 }
@@ -188,7 +184,7 @@ func (p *Permit) releaseStored() error {
 	}
 	defer s.leave()
 	p.stored.leaving.Store(true)
-	s.race.release()
+	s.race.Release()
 	err := p.stored.Release(s.store.open)
 	if s.closed() {
 		err = nil // likewise

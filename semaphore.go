@@ -12,6 +12,7 @@ import (
 	"github.com/procsem/semaphore/internal/engine"
 	"github.com/procsem/semaphore/internal/glibc"
 	"github.com/procsem/semaphore/internal/permits"
+	"github.com/procsem/semaphore/internal/racesync"
 	"github.com/procsem/semaphore/internal/testhook"
 	"github.com/procsem/semaphore/internal/waitqueue"
 )
@@ -24,7 +25,7 @@ type Semaphore struct {
 	back   engine.Backend
 	traits engine.Traits // the backend's
 	opts   *options
-	race   raceSync
+	race   racesync.Sync
 
 	// words, or owner, are what a permit can be taken and given by without the
 	// engine; nil if there is no such thing, or if the options ask for more than that.
@@ -127,7 +128,7 @@ func newSemaphore(name string, eng *engine.Engine, b engine.Backend, o *options)
 		back:     b,
 		traits:   b.Traits(),
 		opts:     o,
-		race:     newRaceSync(eng.Name, o.Dir, name),
+		race:     racesync.New(eng.Name, o.Dir, name),
 		ended:    make(chan struct{}),
 		shutDown: make(chan struct{}),
 	}
@@ -267,7 +268,7 @@ func (s *Semaphore) confirmOpen() bool {
 	if s.closed() {
 		return s.undo()
 	}
-	s.race.acquire()
+	s.race.Acquire()
 	return true
 }
 
@@ -293,13 +294,13 @@ func (s *Semaphore) undo() (kept bool) {
 // nothing was posted.
 func (s *Semaphore) Post() error {
 	if s.words != nil && s.queue.Idle() && !s.closed() {
-		s.race.release()
+		s.race.Release()
 		if s.words.Give() {
 			runtime.KeepAlive(s)
 			return nil
 		}
 	} else if s.owner != nil && s.queue.Idle() && !s.closed() {
-		s.race.release()
+		s.race.Release()
 		if i, quiet := s.owner.GiveHome(); i >= 0 {
 			if !quiet {
 				s.owner.Announce(i)

@@ -371,7 +371,7 @@ func (s *Semaphore) taken(ctx context.Context, got grant, err error, want wants)
 	if err != nil {
 		return grant{}, err
 	}
-	s.race.acquire()
+	s.race.Acquire()
 	if ctx.Err() != nil {
 		s.giveBack(got, want)
 		return grant{}, errStopped
@@ -514,7 +514,7 @@ const handOvers = 256
 // posts it. Several are given together: then one that waits for several is not woken for each. One that
 // does gathers them in its turn, so none is passed to it here.
 func (s *Semaphore) give(p *Permit) error {
-	s.race.release()
+	s.race.Release()
 	recoverable := s.traits.Recoverable
 	if p != nil && p.got.Several != nil {
 		return recoverable.GiveSeveral(p.got.Several)
@@ -552,7 +552,7 @@ func (s *Semaphore) giveN(n int) error {
 	if n == 1 {
 		return s.give(nil)
 	}
-	s.race.release()
+	s.race.Release()
 	return s.back.Post(n)
 }
 

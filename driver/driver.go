@@ -44,7 +44,7 @@ type Handle interface {
 	// SetLimit sets the limit for all, at once, 0 or more. Nobody loses a permit by it.
 	SetLimit(ctx context.Context, n int) error
 
-	// Holders lists who holds permits, those that have held for longest first, and who waits, in their order.
+	// Holders lists the holders, those that have held for longest first, and then the waiters, in their order.
 	Holders(ctx context.Context) ([]Holder, error)
 
 	// Unlink removes the semaphore from the store, also after Close; fs.ErrNotExist if there is none. A store that cannot remove what is in use without letting

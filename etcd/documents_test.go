@@ -15,7 +15,7 @@ var (
 	work interface{ Next() bool }
 )`, "context", "time", "github.com/procsem/semaphore", "github.com/procsem/semaphore/etcd", "go.etcd.io/etcd/client/v3")
 	checked := 0
-	for _, s := range doccode.Blocks(t, "../docs/cluster.md") {
+	for _, s := range doccode.Blocks(t, "..", "go") {
 		if strings.Contains(s.Code, "etcd.") {
 			checked++
 			if err := checker.Check(s); err != nil {

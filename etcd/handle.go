@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
-	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc/codes"
@@ -805,7 +804,7 @@ func (h *handle) watchOwn(l *lease) {
 				id := strings.TrimPrefix(string(each.Kv.Key), h.prefix+"q/")
 				g := h.ofMine(id)
 				switch {
-				case each.Type != clientv3.EventTypeDelete && (g == nil || g.serial != serialOf(each.Kv)):
+				case each.Type != clientv3.EventTypeDelete && (g == nil || g.serial != memberOf(each.Kv).Serial):
 					late[id] = arrival{time.Now(), each.Kv.CreateRevision}
 				case each.Type != clientv3.EventTypeDelete:
 				case g != nil && g.createdBefore(each.Kv.ModRevision):
@@ -817,13 +816,6 @@ func (h *handle) watchOwn(l *lease) {
 			}
 		}
 	}
-}
-
-// serialOf returns which grant has put a place.
-func serialOf(kv *mvccpb.KeyValue) int64 {
-	var m member
-	_ = json.Unmarshal(kv.Value, &m)
-	return m.Serial
 }
 
 // createdBefore reports whether the grant's place was there before that revision, so that a deletion then was its. Of one whose own request has not been answered
@@ -864,8 +856,8 @@ func (h *handle) compareOwn(prefix string) {
 	there := make(map[string]int64) // serials
 	for _, kv := range got.Kvs {
 		id := strings.TrimPrefix(string(kv.Key), h.prefix+"q/")
-		there[id] = serialOf(kv)
-		if g := h.ofMine(id); g == nil || g.serial != serialOf(kv) {
+		there[id] = memberOf(kv).Serial
+		if g := h.ofMine(id); g == nil || g.serial != memberOf(kv).Serial {
 			h.drop(id, kv.CreateRevision)
 		}
 	}

@@ -14,7 +14,7 @@ import (
 // What a semaphore is in the store, below its prefix:
 //
 //	limit   the limit
-//	q/ID    somebody who waits or holds: leased, so it goes with the process. The revision of its creation is the place in the line.
+//	q/ID    a waiter or holder: leased, so it goes with the process. The revision of its creation is the place in the line.
 //	g/ID    what ID holds. It is not leased: it stays when the lease is gone, and counts on.
 //	s/ID/M  when programs of the machine M first saw that ID is lost, for those of them that come later.
 //
@@ -42,6 +42,12 @@ type member struct {
 func (m member) String() string {
 	text, _ := json.Marshal(m) // it has nothing that cannot be written
 	return string(text)
+}
+
+// memberOf reads one. What is no member is one of which nothing is known.
+func memberOf(kv *mvccpb.KeyValue) (m member) {
+	_ = json.Unmarshal(kv.Value, &m)
+	return m
 }
 
 // A limit is the value of the key of that name.
@@ -96,9 +102,7 @@ func (s *state) apply(key string, kv *mvccpb.KeyValue, deleted bool) {
 		delete(in, id)
 		return
 	}
-	e := entry{created: kv.CreateRevision}
-	_ = json.Unmarshal(kv.Value, &e.member)
-	in[id] = e
+	in[id] = entry{memberOf(kv), kv.CreateRevision}
 }
 
 // stateOf makes a state of what a range over the semaphore's prefix has returned.
@@ -137,9 +141,7 @@ func (s *state) passable(id string) bool { return s.line[id].N > s.limit.N }
 // wants more than the limit, and nobody can have come there. Who was before other was served, or wants more, too. A server that lags behind may tell
 // what was before the state: another place that other had, whose ID was used again.
 func (s *state) after(id, other string, place *mvccpb.KeyValue) *state {
-	var m member
-	_ = json.Unmarshal(place.Value, &m)
-	told := *s
+	m, told := memberOf(place), *s
 	if m.LimitAt > s.limitAt { // the news of the limit is still under way
 		told.limit.N, told.limitAt = m.Limit, m.LimitAt
 	}

@@ -1,12 +1,14 @@
 package command
 
 import (
-	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
-	"regexp"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/procsem/semaphore/internal/doccode"
 )
 
 // The blocks of shell commands in docs and README.md run as they are written there, with stand-ins for what a machine may not
@@ -36,49 +38,38 @@ var elsewhere = map[string]string{
 }
 
 func TestBlocksOfDocuments(t *testing.T) {
-	files, err := filepath.Glob("../../docs/*.md")
-	if err != nil {
-		t.Fatal(err)
-	}
+	recipes := strings.Join(slices.Collect(maps.Values(chapter(t, "command.md", "Recipes"))), "")
 	used := make(map[string]bool)
-	for _, file := range append(files, "../../README.md", "../../CONTRIBUTING.md") {
-		content, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
+	for _, s := range doccode.Blocks(t, "../..", "sh") {
+		block := s.Code
+		if strings.Contains(recipes, block) {
+			continue
 		}
-		text := string(content)
-		if before, rest, found := strings.Cut(text, "\n## Recipes\n"); found {
-			_, rest, _ = strings.Cut(rest, "\n## ")
-			text = before + rest
-		}
-		for _, m := range regexp.MustCompile("(?ms)^```sh\n(.*?)^```").FindAllStringSubmatch(text, -1) {
-			block := m[1]
-			first, _, _ := strings.Cut(block, "\n")
-			want, runs := startOf(blocks, block, used)
-			if _, known := startOf(elsewhere, block, used); !runs {
-				if !known {
-					t.Errorf("%s: the block that begins with %q is not run by a test", filepath.Base(file), first)
-				}
-				continue
+		first, _, _ := strings.Cut(block, "\n")
+		want, runs := startOf(blocks, block, used)
+		if _, known := startOf(elsewhere, block, used); !runs {
+			if !known {
+				t.Errorf("%s: the block that begins with %q is not run by a test", s.Where, first)
 			}
-			if strings.Contains(block, "lock --fd") && os.Getenv("SEMAPHORE_TEST_NO_OFD_LOCKS") != "" {
-				continue // TestLockInScript is skipped
-			}
-			t.Run(fmt.Sprintf("%s: %s", filepath.Base(file), first), func(t *testing.T) {
-				p := newPlace(t)
-				p.extra = []string{"HOME=" + p.dir}
-				if err := os.MkdirAll(filepath.Join(p.dir, ".cache/tool"), 0o700); err != nil {
-					t.Fatal(err)
-				}
-				p.touch("a.c")
-				for _, name := range []string{"make", "deploy", "tool", "update", "cc", "./report", "./call", "./server", "./train"} {
-					p.standIn(name, `echo "`+name+`" "$@" >>"$LOG"`)
-				}
-				if got := p.run(block); got.status != 0 || p.log() != want {
-					t.Errorf("%+v, and commands have run:\n%swant:\n%s", got, p.log(), want)
-				}
-			})
+			continue
 		}
+		if strings.Contains(block, "lock --fd") && os.Getenv("SEMAPHORE_TEST_NO_OFD_LOCKS") != "" {
+			continue // TestLockInScript is skipped
+		}
+		t.Run(s.Where+": "+first, func(t *testing.T) {
+			p := newPlace(t)
+			p.extra = []string{"HOME=" + p.dir}
+			if err := os.MkdirAll(filepath.Join(p.dir, ".cache/tool"), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			p.touch("a.c")
+			for _, name := range []string{"make", "deploy", "tool", "update", "cc", "./report", "./call", "./server", "./train"} {
+				p.standIn(name, `echo "`+name+`" "$@" >>"$LOG"`)
+			}
+			if got := p.run(block); got.status != 0 || p.log() != want {
+				t.Errorf("%+v, and commands have run:\n%swant:\n%s", got, p.log(), want)
+			}
+		})
 	}
 	for _, all := range []map[string]string{blocks, elsewhere} {
 		for start := range all {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -327,7 +328,7 @@ func commandIn(args []string) (words []string, every bool) {
 // isProcsem reports whether a program is procsem, by its name.
 func isProcsem(program string) bool {
 	name := strings.TrimSuffix(filepath.Base(program), ".exe")
-	return name == "procsem" || name == "procsem-etcd" || name == strings.TrimSuffix(filepath.Base(os.Args[0]), ".exe")
+	return name == "procsem" || slices.Contains(slices.Collect(maps.Values(stores)), name) || name == strings.TrimSuffix(filepath.Base(os.Args[0]), ".exe")
 }
 
 // placesOf returns the places of tickets in the line, from 1 on.

@@ -319,12 +319,9 @@ func observeStoredUntil(ctx context.Context, name string) (observation, error) {
 	seen, err := cluster.Observe(ctx, name)
 	o := observation{engine.Observation{Value: seen.Free, Recoverable: true, Limit: seen.Limit}, clusterAt.Scheme, name}
 	for i, h := range seen.Holders {
-		handle := engine.ObservedHandle{Lost: h.Lost, Holder: engine.Holder{Host: h.Host, PID: h.PID, Label: h.Label, Permits: h.Permits, Waiting: h.Waiting, Want: h.Want, Since: h.Since}}
-		switch {
-		case h.Waiting:
-			handle.Ticket, handle.Arrived = uint64(i)+1, h.Arrived // they are in their order
-		case !h.Arrived.IsZero() && !h.Since.IsZero():
-			handle.Waited = max(0, h.Since.Sub(h.Arrived))
+		handle := engine.ObservedHandle{Lost: h.Lost, Holder: engine.HolderInStore(h)}
+		if h.Waiting { // they are in their order
+			handle.Ticket, handle.Arrived = uint64(i)+1, h.Arrived
 		}
 		o.Handles = append(o.Handles, handle)
 	}

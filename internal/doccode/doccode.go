@@ -1,4 +1,4 @@
-// Package doccode type-checks the Go code in documents, for tests.
+// Package doccode finds the code in README.md and docs, and type-checks Go, for tests.
 package doccode
 
 import (
@@ -25,13 +25,20 @@ type Snippet struct{ Where, Code string }
 // leftOut is what stands for code that the reader imagines.
 var leftOut = regexp.MustCompile(`(?m)(^|[ \t])(\.\.\.|…)( |$)`)
 
-// Blocks returns the blocks of Go code of a document.
-func Blocks(t *testing.T, file string) (all []Snippet) {
+// Blocks returns the blocks of code in a language, in all documents of the repository, whose directory is root.
+func Blocks(t *testing.T, root, language string) (all []Snippet) {
 	t.Helper()
-	text := read(t, file)
-	for _, at := range regexp.MustCompile("(?ms)^```go\n(.*?)^```").FindAllStringSubmatchIndex(text, -1) {
-		where := fmt.Sprintf("%s:%d", filepath.Base(file), strings.Count(text[:at[2]], "\n")+1)
-		all = append(all, Snippet{where, leftOut.ReplaceAllString(text[at[2]:at[3]], "$1")})
+	files, err := filepath.Glob(filepath.Join(root, "docs/*.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	block := regexp.MustCompile("(?ms)^```" + language + "\n(.*?)^```")
+	for _, file := range append(files, filepath.Join(root, "README.md"), filepath.Join(root, "CONTRIBUTING.md")) {
+		text := read(t, file)
+		for _, at := range block.FindAllStringSubmatchIndex(text, -1) {
+			where := fmt.Sprintf("%s:%d", filepath.Base(file), strings.Count(text[:at[2]], "\n")+1)
+			all = append(all, Snippet{where, text[at[2]:at[3]]})
+		}
 	}
 	return all
 }
@@ -105,6 +112,7 @@ func New(t *testing.T, declarations string, imports ...string) *Checker {
 // Check reports what is wrong with a snippet: a whole file, an expression, or statements of a function that returns an error. That something
 // is not used is not wrong.
 func (c *Checker) Check(s Snippet) error {
+	s.Code = leftOut.ReplaceAllString(s.Code, "$1")
 	source := c.before + "func _() error {\n" + s.Code + "\npanic(0)\n}\n"
 	if _, err := parser.ParseExpr(s.Code); err == nil {
 		source = c.before + "func _() { use(" + s.Code + ") }\n"

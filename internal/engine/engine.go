@@ -7,6 +7,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/procsem/semaphore/driver"
 	"github.com/procsem/semaphore/internal/permits"
 )
 
@@ -198,6 +199,15 @@ type Holder struct {
 	Since   time.Time
 	Waited  time.Duration
 	Label   string
+}
+
+// HolderInStore makes a Holder of one in a store on several machines.
+func HolderInStore(h driver.Holder) Holder {
+	of := Holder{Host: h.Host, PID: h.PID, Label: h.Label, Permits: h.Permits, Waiting: h.Waiting, Want: h.Want, Since: h.Since}
+	if !h.Since.IsZero() && !h.Arrived.IsZero() {
+		of.Waited = max(0, h.Since.Sub(h.Arrived))
+	}
+	return of
 }
 
 // A Turn is what the server of a handle's queue knows of its waiters.

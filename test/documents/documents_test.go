@@ -4,7 +4,6 @@
 package documents
 
 import (
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -28,24 +27,14 @@ var imports = []string{"context", "crypto/rand", "io/fs", "log/slog", "os", "tim
 
 func TestGoCode(t *testing.T) {
 	checker := doccode.New(t, declarations, imports...)
-	files, err := filepath.Glob("../../docs/*.md")
-	if err != nil {
-		t.Fatal(err)
-	}
 	checked := 0
-	for _, file := range append(files, "../../README.md") {
-		snippets := doccode.Blocks(t, file)
-		if filepath.Base(file) == "coming-from.md" {
-			snippets = append(snippets, doccode.Cells(t, file, "here")...)
+	for _, s := range append(doccode.Blocks(t, "../..", "go"), doccode.Cells(t, "../../docs/coming-from.md", "here")...) {
+		if strings.Contains(s.Code, "etcd.") {
+			continue // by the module etcd, that has the packages for it
 		}
-		for _, s := range snippets {
-			if strings.Contains(s.Code, "etcd.") {
-				continue // by the module etcd, that has the packages for it
-			}
-			checked++
-			if err := checker.Check(s); err != nil {
-				t.Error(err)
-			}
+		checked++
+		if err := checker.Check(s); err != nil {
+			t.Error(err)
 		}
 	}
 	if checked < 60 {
