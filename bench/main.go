@@ -137,8 +137,8 @@ func rows() (rows []row) {
 	}
 
 	loop := fmt.Sprintf("%d loops that hold %v: ", greedyLoops, greedyHold)
-	add(loop+"longest wait: flock", atMost(1.1), waitsOfLoops(1)).fewer = 4
-	add(loop+"90th percentile: flock", atMost(1.1), waitsOfLoops(0.9)).fewer = 4
+	add(loop+"longest wait: flock", atMost(1.1), waitsOfLoops(1)).fewer = 2
+	add(loop+"90th percentile: flock", atMost(1.1), waitsOfLoops(0.9)).fewer = 2
 	add("20 waiters in a row, out of their order: flock", moreByAtMost(1), independent(disorder(ours, 20), disorder(flocked, 20))).fewer = 2
 
 	kills := max(5, work(20))
