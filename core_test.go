@@ -32,11 +32,14 @@ type fakeBackend struct {
 	serving bool
 	closed  bool
 	posts   int
+	others  func() bool
 	kick    engine.Kick
 	slow    func() // called in tryWait, before it looks
 }
 
-func (b *fakeBackend) Traits() engine.Traits { return engine.Traits{Polls: b.polls} }
+func (b *fakeBackend) Traits() engine.Traits {
+	return engine.Traits{Polls: b.polls, OthersWait: b.others}
+}
 
 func (b *fakeBackend) TryWait(bool) error {
 	if b.slow != nil {
@@ -283,6 +286,29 @@ func TestHandOversAreBounded(t *testing.T) {
 		s.Close()
 		synctest.Wait()
 	})
+}
+
+// A handle may be used in several bubbles of testing/synctest, one after the other: what waited in one leaves
+// nothing that belongs to it.
+func TestHandleInSeveralBubbles(t *testing.T) {
+	s, b := fake(t, 0)
+	for range 2 {
+		synctest.Test(t, func(t *testing.T) {
+			b.kick = engine.NewKick()
+			ctx, cancel := context.WithCancel(context.Background())
+			defer cancel()
+			for _, wait := range []func() error{s.Wait, func() error { return s.WaitContext(ctx) }} {
+				done := make(chan error)
+				go func() { done <- wait() }()
+				synctest.Wait() // fails if a waiter does not block durably
+				s.Post()
+				if err := <-done; err != nil {
+					t.Error(err)
+				}
+			}
+			s.awaitRetired()
+		})
+	}
 }
 
 type ownError struct{ context.Context }
@@ -862,7 +888,7 @@ func TestFailEndsNoLaterWait(t *testing.T) {
 	s := &Semaphore{back: &fakeBackend{t: t}}
 	turn := &turn{s: s}
 	join := func() *waitqueue.Waiter {
-		w, _, err := s.queue.Join(nil, waitqueue.Wants{Number: 1}, time.Time{})
+		w, _, err := s.queue.Join(nil, waitqueue.Wants{Number: 1}, 0)
 		if err != nil {
 			t.Fatal(err)
 		}

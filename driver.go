@@ -5,10 +5,10 @@ import (
 	"errors"
 	"reflect"
 	"sync/atomic"
-	"time"
 
 	"github.com/procsem/semaphore/driver"
 	"github.com/procsem/semaphore/internal/engine"
+	"github.com/procsem/semaphore/internal/permits"
 )
 
 // FromDriver makes a Semaphore of one in a store on several machines, that its driver has open: the package of a store
@@ -140,7 +140,7 @@ func (s *Semaphore) acquireStored(ctx context.Context, how how, n int) (*Permit,
 	until, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(s.store.open, cancel)()
-	began := time.Now()
+	began := permits.Clock()
 	take := s.store.handle.TryAcquire
 	if how == blocks {
 		take = s.store.handle.Acquire

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -237,6 +238,36 @@ func TestOrderAcrossProcesses(t *testing.T) {
 		}
 		Must(t, s.Wait())
 		Must(t, s.Post())
+	})
+}
+
+// A handle that hands permits from goroutine to goroutine starves no other process.
+func TestHandOversStarveNoWaiter(t *testing.T) {
+	UseHelper("actor")
+	NeedEngine(t, Recoverable)
+	Patience(t)
+	EachVariant(t, func(t *testing.T) {
+		s := Open(t, UniqueName(t), Recoverable)
+		a := StartActor(t, "recoverable")
+		a.OK("open %s", s.Name())
+		const goroutines = 20
+		var stop atomic.Bool
+		var all sync.WaitGroup
+		defer all.Wait()
+		defer stop.Store(true)
+		for range goroutines {
+			all.Go(func() {
+				for !stop.Load() {
+					Must(t, s.Wait())
+					Must(t, s.Post())
+				}
+			})
+		}
+		for range Times(20) {
+			WaitFor(t, "contention within the process", func() bool { return testhook.Inspect(s).Waiting > goroutines/2 })
+			a.OK("waits 1")
+			a.OK("posts 1")
+		}
 	})
 }
 

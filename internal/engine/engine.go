@@ -138,6 +138,8 @@ type Traits struct {
 	// PostCanFail: Post may fail although nothing is wrong with the semaphore, and succeed
 	// later. A permit that no caller will give is then given by the handle, later.
 	PostCanFail bool
+	// OthersWait reports whether others than this handle seem to wait. It is nil if that cannot be told.
+	OthersWait func() bool
 	// Recoverable is the backend itself if its permits have owners, else nil.
 	Recoverable Recoverable
 	// Limited is the backend itself if it knows a limit and who holds, else nil.

@@ -56,11 +56,12 @@ func Path(name string) string { return names.GlibcDir + "/" + names.Glibc + name
 
 // A Semaphore is a backend that works on glibc's words in shared memory.
 type Semaphore struct {
-	mem   *mapping
-	use   engine.Use
-	opts  *engine.Options
-	stop  futex.Stop    // ends the server's sleep
-	looks atomic.Uint64 // how often the server has looked
+	mem     *mapping
+	use     engine.Use
+	opts    *engine.Options
+	stop    futex.Stop    // ends the server's sleep
+	looks   atomic.Uint64 // how often the server has looked
+	counted atomic.Bool   // the server is among the waiters that the words count
 }
 
 // A mapping is memory that is freed when nothing refers to it any more. Calls
@@ -226,7 +227,19 @@ func mapFile(f *os.File, name string, o *engine.Options) (engine.Backend, error)
 // Words returns the words that most calls need nothing but.
 func (s *Semaphore) Words() *Words { return s.mem.words }
 
-func (s *Semaphore) Traits() engine.Traits { return engine.Traits{} }
+func (s *Semaphore) Traits() engine.Traits { return engine.Traits{OthersWait: s.othersWait} }
+
+// othersWait asks for more waiters than the handle's own server. It may be wrong for a moment while that
+// comes or goes.
+func (s *Semaphore) othersWait() bool {
+	own := uint32(0)
+	if s.counted.Load() {
+		own = 1
+	}
+	others := s.mem.words.Counted() > own
+	runtime.KeepAlive(s.mem)
+	return others
+}
 
 func (s *Semaphore) TryWait(bool) error {
 	taken := s.mem.words.Take()
@@ -269,6 +282,7 @@ func (s *Semaphore) Serve(t engine.Turn) {
 		defer startNet(&s.looks, func() bool { return s.mem.words.Value() > 0 }, s.stop.Fire)()
 	}
 	s.mem.words.AddWaiter()
+	s.counted.Store(true)
 	for {
 		s.looks.Add(1)
 		moment := s.stop.Now()
@@ -278,6 +292,7 @@ func (s *Semaphore) Serve(t engine.Turn) {
 		word, none := s.mem.words.SleepOn()
 		engine.Woken(t, s.opts, "futex", s.stop.Wait(word, none, moment))
 	}
+	s.counted.Store(false)
 	s.mem.words.RemoveWaiter()
 }
 

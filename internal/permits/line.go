@@ -1,7 +1,6 @@
 package permits
 
 import (
-	"cmp"
 	"sync/atomic"
 	"time"
 
@@ -68,8 +67,8 @@ func (o *Owner) Ticket() uint64 {
 // it has until the owner is called.
 func (o *Owner) Entry() Word { return Word{futex.LowHalf(&o.line[o.slot]), uint32(o.entry)} }
 
-// Began says since when the waiter waits for which the server looks next.
-func (o *Owner) Began(at time.Time) { o.began = at.UnixNano() }
+// Began says since when, by Clock, the waiter waits for which the server looks next.
+func (o *Owner) Began(at time.Duration) { o.began = at }
 
 // stands writes into the line that the owner's waiter has that ticket. It reports whether the
 // owner was called, which it uses up by that.
@@ -83,7 +82,11 @@ func (o *Owner) stands(ticket uint64) (called bool) {
 		return true
 	}
 	if entry != o.entry {
-		o.slots[o.slot].arrived.Store(cmp.Or(o.began, time.Now().UnixNano()))
+		now := time.Now()
+		if o.began != 0 {
+			now = now.Add(o.began - now.Sub(started))
+		}
+		o.slots[o.slot].arrived.Store(now.UnixNano())
 		o.entry = entry
 		return o.line[o.slot].Swap(entry)&calledBit != 0
 	}
@@ -383,6 +386,17 @@ func (o *Owner) Yields(ticket uint64) bool {
 	for s := range o.slotsInUse() {
 		e := o.line[s].Load()
 		if hasTicket(e) && ticketOf(e) < ticket && s != o.slot && !o.gone(s, e) && !o.late(s, e) && o.waitsLong(s) {
+			return true
+		}
+	}
+	return false
+}
+
+// OthersWait reports whether another handle is in the line, be it only joining, or polling. One that
+// has died or has no waiter any more may be among them, until somebody finds that out.
+func (o *Owner) OthersWait() bool {
+	for s := range o.slotsInUse() {
+		if s != o.slot && o.line[s].Load() != 0 {
 			return true
 		}
 	}

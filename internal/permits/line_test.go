@@ -180,17 +180,22 @@ func TestNewcomers(t *testing.T) {
 	}
 }
 
+// clocksDiffer allows for the time of day being set a little while a test reckons with Clock.
+const clocksDiffer = time.Second
+
 // A handle's next waiter has waited since it began, and not since the one before it was served.
 func TestNextWaiterHasWaited(t *testing.T) {
 	w := newWorld(t, 1)
 	holder, o := w.open(), w.open()
 	w.takes(holder, 1)
 	o.Join()
-	for _, began := range []time.Time{time.Now().Add(-2 * time.Hour), time.Now().Add(-time.Hour)} {
-		o.Began(began)
+	for _, waited := range []time.Duration{2 * time.Hour, time.Hour} {
+		before := time.Now().Add(-waited)
+		o.Began(Clock() - waited)
+		after := time.Now().Add(-waited)
 		o.TakeTurn(o.Ticket(), false)
-		if got := w.table.slots[o.slot].arrived.Load(); got != began.UnixNano() {
-			t.Errorf("it waits since %v, want %v", time.Unix(0, got), began)
+		if got := time.Unix(0, w.table.slots[o.slot].arrived.Load()); got.Before(before.Add(-clocksDiffer)) || got.After(after.Add(clocksDiffer)) {
+			t.Errorf("it waits since %v, want %v to %v", got, before, after)
 		}
 	}
 }
@@ -445,6 +450,29 @@ func TestCallerDiesBeforeItWakes(t *testing.T) {
 			t.Errorf("%s does not wake the one that is called", name)
 		}
 	}
+}
+
+// Others wait as soon as another handle is joining the line, until it has left.
+func TestOthersWait(t *testing.T) {
+	w := newWorld(t, 1)
+	holder, other := w.open(), w.open()
+	others := func(what string, want bool) {
+		t.Helper()
+		if got := holder.OthersWait(); got != want {
+			t.Errorf("%s: others wait %v, want %v", what, got, want)
+		}
+	}
+	others("nobody waits", false)
+	holder.Join()
+	others("only its own waiter", false)
+	other.Join()
+	others("another one is joining", true)
+	other.Leave()
+	others("it has left", false)
+	other.Poll(true)
+	others("another one polls", true)
+	other.Poll(false)
+	others("it does not any more", false)
 }
 
 // A handle hands no permit to a waiter of its own while one of another handle came before it.

@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
+	"time"
 	"unsafe"
 
 	"github.com/procsem/semaphore/internal/futex"
@@ -47,14 +48,17 @@ type Owner struct {
 	// seen: Give and HandOver swap it, and GiveN marks it.
 	slow sync.Mutex
 
+	clockSet time.Duration // when the time of day was last read for Stamp, by Clock; slow is held for both
+	clockAt  int64         // what it was, Unix time in ns
+
 	clearing sync.Mutex // held while the slot names a group; see clear
 
 	// The server's.
-	entry   uint64 // the slot's entry of the line, not called; 0: it has none
-	reaped  uint64 // the ticket with which it was reaped though it lives
-	unused  bool   // it was called, and has taken no permit since
-	began   int64  // since when the waiter waits that is served, Unix time in ns; 0: not known
-	several uint64 // severalBit if its waiter wants several permits, else 0
+	entry   uint64        // the slot's entry of the line, not called; 0: it has none
+	reaped  uint64        // the ticket with which it was reaped though it lives
+	unused  bool          // it was called, and has taken no permit since
+	began   time.Duration // since when the waiter waits that is served, by Clock; 0: not known
+	several uint64        // severalBit if its waiter wants several permits, else 0
 
 	gatherer gatherer
 }

@@ -86,7 +86,7 @@ func TestTimesAreThoseOfTheLastTake(t *testing.T) {
 		{"a Permit that was waited for", func(o *Owner) {
 			gives(t, o)
 			i := permit(o)
-			o.Stamp(time.Now())
+			o.Stamp(Clock())
 			o.GiveAt(i)
 			permit(o)
 		}, false},
@@ -94,7 +94,7 @@ func TestTimesAreThoseOfTheLastTake(t *testing.T) {
 			if _, err := o.HandOver(0, false, true); err != nil {
 				t.Fatal(err)
 			}
-			o.Stamp(time.Now().Add(-time.Minute))
+			o.Stamp(Clock() - time.Minute)
 		}, true},
 		{"all given back", func(o *Owner) { o.GiveAll() }, false},
 	} {
@@ -102,13 +102,14 @@ func TestTimesAreThoseOfTheLastTake(t *testing.T) {
 		o := w.open()
 		takes(t, o)
 		before := time.Now()
-		o.Stamp(before.Add(-time.Minute))
+		o.Stamp(Clock() - time.Minute)
 		after := time.Now()
-		if got := w.times(); got.Since < before.UnixNano() || got.Since > after.UnixNano() || time.Duration(got.Waited) < time.Minute || time.Duration(got.Waited) > time.Minute+after.Sub(before) {
-			t.Errorf("%s: a permit that was waited for: %+v, want from %d to %d, and a minute", tt.what, got, before.UnixNano(), after.UnixNano())
+		earliest, latest := before.Add(-clocksDiffer).UnixNano(), after.Add(clocksDiffer).UnixNano()
+		if got := w.times(); got.Since < earliest || got.Since > latest || time.Duration(got.Waited) < time.Minute || time.Duration(got.Waited) > time.Minute+after.Sub(before) {
+			t.Errorf("%s: a permit that was waited for: %+v, want from %d to %d, and a minute", tt.what, got, earliest, latest)
 		}
 		tt.do(o)
-		if got := w.times(); (got != Times{}) != tt.known || tt.known && (got.Since < before.UnixNano() || time.Duration(got.Waited) < time.Minute) {
+		if got := w.times(); (got != Times{}) != tt.known || tt.known && (got.Since < earliest || time.Duration(got.Waited) < time.Minute) {
 			t.Errorf("%s: %+v, known should be %v", tt.what, got, tt.known)
 		}
 	}
@@ -145,7 +146,7 @@ func TestSlotGetsAnotherOwner(t *testing.T) {
 	o.Join()
 	ticket := o.Ticket()
 	o.TakeTurn(ticket, false)
-	o.Stamp(time.Now())
+	o.Stamp(Clock())
 	held := Holder{Identity: first, Times: w.times(), Permits: 1, Waits: true, Want: 1, Ticket: ticket, Arrived: w.table.slots[0].arrived.Load()}
 	is("a holder that waits again", held)
 	w.dies(o)
@@ -186,7 +187,7 @@ func TestSlotGetsOthersWhileSomebodyLooks(t *testing.T) {
 				if _, ok := o.Take(false); !ok {
 					t.Errorf("%d: no permit is free", pid)
 				}
-				o.Stamp(time.Now())
+				o.Stamp(Clock())
 			}
 			w.dies(o)
 		}

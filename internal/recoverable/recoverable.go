@@ -360,7 +360,7 @@ func (h *handle) Allocate(p permits.Range) error {
 // The backend.
 
 func (h *handle) Traits() engine.Traits {
-	return engine.Traits{Polls: h.polls(), Recoverable: h, Limited: h}
+	return engine.Traits{Polls: h.polls(), Recoverable: h, Limited: h, OthersWait: h.owner.OthersWait}
 }
 
 func (h *handle) Owner() *permits.Owner { return h.owner }
@@ -461,12 +461,9 @@ func (h *handle) scanIsDue(after time.Duration) bool {
 	return now-before > int64(after) && h.scanned.CompareAndSwap(before, now)
 }
 
-// started is some time ago, so that a first scan is due at once.
-var started = time.Now().Add(-time.Hour)
-
 // ticks is a clock, in ns, that is never set: while a clock that was set back catches up,
-// no scan would be due.
-func ticks() int64 { return int64(time.Since(started)) }
+// no scan would be due. It is not 0.
+func ticks() int64 { return int64(permits.Clock()) }
 
 func (h *handle) Post(n int) error {
 	defer h.kick.Send()

@@ -36,14 +36,16 @@ type Queue struct {
 
 // A Waiter is an entry of the queue.
 type Waiter struct {
-	// Ready receives an element when another goroutine has taken the waiter out
-	// of the queue. Err is set before that: nil if the waiter was given a permit.
-	Ready chan struct{}
-	Err   error
-
 	// Done is closed when the waiter does not want a permit any more: it is about to
 	// leave, and others pass it over meanwhile.
 	Done <-chan struct{}
+
+	// Ready receives an element when another goroutine has taken the waiter out
+	// of the queue; see also Await. It is nil for one without Done, which needs no select.
+	Ready chan struct{}
+
+	// Err is set before the waiter is taken out: nil if it was given a permit.
+	Err error
 
 	// Wants and Got belong to the user of the queue; the queue does not read them.
 	Wants Wants
@@ -52,10 +54,15 @@ type Waiter struct {
 	// Place is what Enroll's function returned for the waiter, 0 without one.
 	Place uint64
 
-	Began time.Time // what its caller says: when it joined
+	Began time.Duration // what its caller says: when it joined, by the caller's clock
 
 	ticket     Ticket // 0 when it has left
 	prev, next *Waiter
+
+	// What Ready is for one that has it.
+	mu      sync.Mutex
+	out     bool // mu is held for it
+	changed sync.Cond
 }
 
 // Wants are what a waiter waits for: so many permits, for a Permit that is to own them or for the
@@ -74,6 +81,47 @@ type Grant struct {
 // A Ticket identifies a waiter of a queue; no waiter has 0.
 type Ticket uint64
 
+// free are waiters that nobody refers to any more. To allocate one, and a channel for it, would take a third of the
+// time of a hand-over from goroutine to goroutine. Channels are not kept: testing/synctest has each used in one of its
+// bubbles only.
+var free = sync.Pool{New: func() any {
+	w := new(Waiter)
+	w.changed.L = &w.mu
+	return w
+}}
+
+// Free ends the use of a waiter, which has left the queue, or was taken out and has seen that (Await, or Ready): then
+// the queue does not touch it any more, but for unlocking mu.
+func (w *Waiter) Free() {
+	w.Done, w.Ready, w.Err, w.Got, w.Place, w.out = nil, nil, nil, Grant{}, 0, false
+	free.Put(w)
+}
+
+// Await returns when another goroutine has taken the waiter out of the queue.
+func (w *Waiter) Await() {
+	if w.Ready != nil {
+		<-w.Ready
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for !w.out {
+		w.changed.Wait()
+	}
+}
+
+// takenOut has Await return, or Ready receive.
+func (w *Waiter) takenOut() {
+	if w.Ready != nil {
+		w.Ready <- struct{}{}
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.out = true
+	w.changed.Signal()
+}
+
 // Len returns the number of waiters. It takes no lock.
 func (q *Queue) Len() int { return int(q.waiting.Load()) }
 
@@ -82,14 +130,18 @@ func (q *Queue) Idle() bool { return q.Len() == 0 }
 
 // Join adds a waiter at the end, which is done when the channel is closed, and began to wait then. If serve is true the queue had no server, and the
 // caller must serve it until Retire returns true.
-func (q *Queue) Join(done <-chan struct{}, wants Wants, began time.Time) (w *Waiter, serve bool, err error) {
+func (q *Queue) Join(done <-chan struct{}, wants Wants, began time.Duration) (w *Waiter, serve bool, err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.closed {
 		return nil, false, ErrClosed
 	}
 	q.joined++
-	w = &Waiter{Ready: make(chan struct{}, 1), Done: done, Wants: wants, Began: began, ticket: q.joined, prev: q.last}
+	w = free.Get().(*Waiter)
+	w.Done, w.Wants, w.Began, w.ticket, w.prev = done, wants, began, q.joined, q.last
+	if done != nil {
+		w.Ready = make(chan struct{}, 1)
+	}
 	if q.enroll != nil {
 		w.Place = q.enroll()
 	}
@@ -146,7 +198,7 @@ func (q *Queue) dismiss(err error) {
 	w := q.first
 	q.remove(w)
 	w.Err = err
-	w.Ready <- struct{}{}
+	w.takenOut()
 }
 
 // front returns the first waiter that is not done, nil if there is none, and dismisses
@@ -202,18 +254,24 @@ func (q *Queue) Serve(take func(*Waiter) error, blocked error) (empty bool) {
 // Give dismisses the first waiter that is not done with a permit. It reports false if
 // there is none.
 func (q *Queue) Give() bool {
-	given, _, _ := q.Pass(math.MaxInt, func(*Waiter) error { return nil })
+	given, _, _ := q.Pass(math.MaxInt, nil, func(*Waiter) error { return nil })
 	return given
 }
 
-// Pass is Give, but not more than limit times in a row: the next call does nothing and
+// Pass is Give, but not more than limit times in a row if others wait, or if others is nil: then the next call does nothing and
 // reports false. hand prepares the permit for the waiter in front; if hand fails, the
 // waiter stays. empty says that there are no waiters left, so that the server has to
 // retire.
-func (q *Queue) Pass(limit int, hand func(*Waiter) error) (given, empty bool, err error) {
+func (q *Queue) Pass(limit int, others func() bool, hand func(*Waiter) error) (given, empty bool, err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if waited := q.first != nil; q.front() == nil || q.passed >= limit {
+	waited := q.first != nil
+	enough := q.passed >= limit
+	if enough {
+		q.passed = 0
+		enough = others == nil || others()
+	}
+	if q.front() == nil || enough {
 		q.passed = 0
 		return false, waited && q.first == nil, nil
 	}

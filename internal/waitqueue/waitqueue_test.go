@@ -4,7 +4,6 @@ import (
 	"errors"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -23,7 +22,7 @@ func join(t *testing.T, q *Queue, n int) []*Waiter {
 	t.Helper()
 	var ws []*Waiter
 	for i := range n {
-		w, serve, err := q.Join(nil, Wants{}, time.Time{})
+		w, serve, err := q.Join(nil, Wants{}, 0)
 		if err != nil || serve != (i == 0) {
 			t.Fatalf("Join %d: serve %v, %v", i, serve, err)
 		}
@@ -42,7 +41,7 @@ func states(ws []*Waiter) []string {
 		switch {
 		case w.ticket != 0:
 			s = append(s, "waits")
-		case len(w.Ready) == 0:
+		case w.Ready == nil && !w.out || w.Ready != nil && len(w.Ready) == 0:
 			s = append(s, "left")
 		case w.Err == nil:
 			s = append(s, "given")
@@ -62,7 +61,7 @@ func want(t *testing.T, what string, ws []*Waiter, want ...string) {
 
 func TestQueueGivesInOrder(t *testing.T) {
 	var q Queue
-	if given, _, _ := q.Pass(1, hand); given || q.Give() {
+	if given, _, _ := q.Pass(1, nil, hand); given || q.Give() {
 		t.Error("given, without a waiter")
 	}
 	ws := join(t, &q, 4)
@@ -123,7 +122,7 @@ func TestQueuePassesOverWaitersThatAreDone(t *testing.T) {
 	done := make(chan struct{})
 	join := func(q *Queue) (ws []*Waiter) {
 		for _, ch := range []chan struct{}{done, nil, done, make(chan struct{}), done} {
-			w, _, err := q.Join(ch, Wants{}, time.Time{})
+			w, _, err := q.Join(ch, Wants{}, 0)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -139,10 +138,10 @@ func TestQueuePassesOverWaitersThatAreDone(t *testing.T) {
 		t.Errorf("Serve took %d permits for two waiters, or left some", n)
 	}
 	want(t, "after Serve", ws, ErrDone.Error(), "given", ErrDone.Error(), "given", ErrDone.Error())
-	if given, empty, err := passed.Pass(9, hand); !given || empty || err != nil || !passed.Give() {
+	if given, empty, err := passed.Pass(9, nil, hand); !given || empty || err != nil || !passed.Give() {
 		t.Errorf("Pass: given %v, empty %v, %v", given, empty, err)
 	}
-	if given, empty, err := passed.Pass(9, hand); given || !empty || err != nil {
+	if given, empty, err := passed.Pass(9, nil, hand); given || !empty || err != nil {
 		t.Errorf("Pass to a waiter that is done: given %v, empty %v, %v", given, empty, err)
 	}
 	want(t, "after Pass", wp, ErrDone.Error(), "given", ErrDone.Error(), "given", ErrDone.Error())
@@ -170,11 +169,25 @@ func TestQueuePassIsBounded(t *testing.T) {
 	var q Queue
 	ws := join(t, &q, 5)
 	for i, ok := range []bool{true, true, false, true, true, false, true} {
-		if given, empty, _ := q.Pass(2, hand); given != ok || empty != (i == 6) {
+		if given, empty, _ := q.Pass(2, nil, hand); given != ok || empty != (i == 6) {
 			t.Errorf("Pass %d: given %v, want %v; empty %v", i, given, ok, empty)
 		}
 	}
 	want(t, "after five of seven", ws, "given", "given", "given", "given", "given")
+}
+
+// While no others wait there is no bound; each time that it is reached they are asked for.
+func TestQueuePassAsksForOthers(t *testing.T) {
+	var q Queue
+	ws := join(t, &q, 9)
+	asked := 0
+	others := func() bool { asked++; return asked == 3 }
+	for i, ok := range []bool{true, true, true, true, true, true, false, true, true, true} {
+		if given, _, _ := q.Pass(2, others, hand); given != ok {
+			t.Errorf("Pass %d: given %v, want %v", i, given, ok)
+		}
+	}
+	want(t, "after nine of ten", ws, "given", "given", "given", "given", "given", "given", "given", "given", "given")
 }
 
 func TestQueueClose(t *testing.T) {
@@ -182,7 +195,7 @@ func TestQueueClose(t *testing.T) {
 	ws := join(t, &q, 2)
 	q.Close()
 	want(t, "after Close", ws, ErrClosed.Error(), ErrClosed.Error())
-	if _, _, err := q.Join(nil, Wants{}, time.Time{}); err != ErrClosed {
+	if _, _, err := q.Join(nil, Wants{}, 0); err != ErrClosed {
 		t.Errorf("Join of a closed queue: %v", err)
 	}
 	if !q.Retire() {
@@ -197,18 +210,23 @@ func TestQueueGiveAgainstLeave(t *testing.T) {
 	var given, kept int
 	var mu sync.Mutex
 	var all sync.WaitGroup
-	for range n {
-		w, _, err := q.Join(nil, Wants{}, time.Time{})
+	for i := range n {
+		var done chan struct{}
+		if i%2 == 0 {
+			done = make(chan struct{}) // then it is told otherwise
+		}
+		w, _, err := q.Join(done, Wants{}, 0)
 		if err != nil {
 			t.Fatal(err)
 		}
 		all.Go(func() {
 			if left, _, _ := q.Leave(w); !left {
-				<-w.Ready
+				w.Await()
 				mu.Lock()
 				kept++
 				mu.Unlock()
 			}
+			w.Free()
 		})
 		all.Go(func() {
 			if q.Give() {

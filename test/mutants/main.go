@@ -173,6 +173,12 @@ var mutants = []mutant{
 	{"a handle hands permits to its own waiters, whoever came before", queue, "TestOrderAcrossProcesses", root, []edit{
 		{"several() || recoverable.Owner().Yields(w.Place) {", "several() {"},
 	}},
+	{"a handle hands permits to its own waiters for ever", "internal/waitqueue/waitqueue.go", "TestHandOversAreBounded", root, []edit{
+		{"		enough = others == nil || others()\n", "		enough = false\n"},
+	}},
+	{"a handle takes the waiters of other processes for its own", "internal/glibc/glibc.go", "TestHandOversStarveNoProcess", "./internal/glibc", []edit{
+		{"	others := s.mem.words.Counted() > own\n", "	others := s.mem.words.Counted() > own+1\n"},
+	}},
 	{"a waiter that serves itself is given a permit and not woken", queue, "TestGivenToOneThatServesItself", whole, []edit{
 		{"(s.traits.Polls || s.selfServed.Load())", "s.traits.Polls"},
 	}},

@@ -291,7 +291,7 @@ func gatherInVain(s *semaphore.Semaphore) error {
 // waitServing is a wait for n permits that finds too few, on a handle that has no other waiter. Its
 // caller is also the queue's server, so that one thread does everything.
 func waitServing(s *semaphore.Semaphore, n int) error {
-	t := &ownTurn{Backend: testhook.Inspect(s).Backend.(engine.Backend), n: n, began: time.Now()}
+	t := &ownTurn{Backend: testhook.Inspect(s).Backend.(engine.Backend), n: n, began: permits.Clock()}
 	t.Serve(t)
 	return t.err
 }
@@ -301,7 +301,7 @@ func waitServing(s *semaphore.Semaphore, n int) error {
 type ownTurn struct {
 	engine.Backend
 	engine.Turn
-	began  time.Time
+	began  time.Duration
 	n      int // permits
 	place  uint64
 	none   func()
