@@ -159,7 +159,7 @@ func (s *Semaphore) acquireStored(ctx context.Context, how how, n int) (*Permit,
 	}
 	s.race.Acquire()
 	s.debugTaken(began)
-	return &Permit{s: s, stored: &storedGrant{Grant: g}}, nil
+	return &Permit{s: s, more: &more{stored: &storedGrant{Grant: g}}}, nil
 }
 
 // unwanted gives back what was taken when the context had ended, whose end the caller returns without waiting for the store.
@@ -183,14 +183,15 @@ func (p *Permit) releaseStored() error {
 		return nil
 	}
 	defer s.leave()
-	p.stored.leaving.Store(true)
+	stored := p.stored()
+	stored.leaving.Store(true)
 	s.race.Release()
-	err := p.stored.Release(s.store.open)
+	err := stored.Release(s.store.open)
 	if s.closed() {
 		err = nil // likewise
 	}
 	p.released = err == nil
-	p.stored.lost.Store(errors.Is(err, ErrLost))
+	stored.lost.Store(errors.Is(err, ErrLost))
 	p.mu.Unlock() // before a log handler is called, which may call us
 	switch {
 	case err == nil:
@@ -215,19 +216,20 @@ func (p *Permit) Err() error {
 		return &Error{Op: "permit", Err: ErrNotHeld}
 	}
 	s := p.s
+	stored := p.stored()
 	var err error
 	switch {
-	case p.stored == nil:
+	case stored == nil:
 		p.mu.Lock()
 		if p.released || s.traits.Recoverable != nil && s.closed() {
 			err = ErrNotHeld
 		}
 		p.mu.Unlock()
-	case p.stored.lost.Load():
+	case stored.lost.Load():
 		err = ErrLost
-	case p.stored.leaving.Load() || s.closed():
+	case stored.leaving.Load() || s.closed():
 		err = ErrNotHeld
-	case !p.stored.Valid():
+	case !stored.Valid():
 		err = ErrLost
 	}
 	if err != nil {
@@ -239,18 +241,18 @@ func (p *Permit) Err() error {
 // Lost returns a channel that is closed soon after the Permit is lost, so that a holder can stop what it does. On one machine it is
 // nil, from which nothing is ever received. It may come late, where Err does not: in a process that was stopped, say. Release does not close it.
 func (p *Permit) Lost() <-chan struct{} {
-	if p == nil || p.stored == nil {
+	if p == nil || p.stored() == nil {
 		return nil
 	}
-	return p.stored.Lost()
+	return p.stored().Lost()
 }
 
 // Token returns a number that is greater than those of all Permits that the semaphore gave before, if a store on several machines has
 // given it, and else 0. A service that remembers the greatest token it has seen can refuse what comes from a holder that has lost its
 // permit without knowing it; this works for a limit of one, where the next holder has the next token.
 func (p *Permit) Token() int64 {
-	if p == nil || p.stored == nil {
+	if p == nil || p.stored() == nil {
 		return 0
 	}
-	return p.stored.Token()
+	return p.stored().Token()
 }

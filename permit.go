@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"runtime"
 	"slices"
 	"strconv"
 	"sync"
@@ -18,14 +19,38 @@ import (
 // valid after the handle is closed. But Close gives it back if the semaphore is a
 // recoverable one or the handle was opened WithCloseOnExit.
 type Permit struct {
-	s          *Semaphore
-	ownsHandle bool  // of the function Acquire: no other code knows the handle
-	got        grant // their numbers, where permits have owners
+	s    *Semaphore
+	more *more
 
 	mu       sync.Mutex
 	released bool
+	number   int32 // of the permit, where permits have owners
+}
 
-	stored *storedGrant // nil if the semaphore is this machine's
+// more is what few Permits have: a Permit is small, because to allocate it takes half of the time of an uncontended
+// Acquire and Release. (Several that are allocated together would take less, but a program may set a finalizer on each.)
+type more struct {
+	ownsHandle bool         // of the function Acquire: no other code knows the handle
+	several    []int        // the numbers of AcquireN's
+	stored     *storedGrant // of a semaphore in a store
+}
+
+func (p *Permit) ownsHandle() bool { return p.more != nil && p.more.ownsHandle }
+
+// several returns the numbers of what AcquireN took, nil if it is one permit.
+func (p *Permit) several() []int {
+	if p.more == nil {
+		return nil
+	}
+	return p.more.several
+}
+
+// stored returns nil if the semaphore is this machine's.
+func (p *Permit) stored() *storedGrant {
+	if p.more == nil {
+		return nil
+	}
+	return p.more.stored
 }
 
 // Acquire opens the semaphore of that name with those options and takes one
@@ -78,11 +103,75 @@ func (s *Semaphore) Acquire(ctx context.Context) (*Permit, error) {
 		s.stayIfDying()
 		return nil, err
 	}
+	if n, ok := s.takeFastForPermit(); ok {
+		if err := ctx.Err(); err != nil {
+			s.undoForPermit(n) // it may have been posted after the end
+			s.stayIfDying()
+			return nil, err
+		}
+		return &Permit{s: s, number: int32(n)}, nil
+	}
 	return s.acquire(ctx, blocks, 1, "acquire", false)
+}
+
+// takeFastForPermit is takeFast for a Permit. It returns the permit's number, where permits have owners.
+func (s *Semaphore) takeFastForPermit() (n int, ok bool) {
+	switch {
+	case !s.queue.Idle():
+		return 0, false
+	case s.words != nil:
+		ok = s.words.Take()
+	case s.owner != nil:
+		var sure bool
+		n, sure = s.owner.TakeLowest()
+		ok = n >= 0 && (sure || s.owner.ConfirmForPermit(n))
+	}
+	if ok && s.closed() { // as in confirmOpen
+		s.undoForPermit(n)
+		return 0, false
+	}
+	if ok {
+		s.race.Acquire()
+	}
+	return n, ok
+}
+
+func (s *Semaphore) undoForPermit(n int) {
+	if s.words != nil {
+		s.words.Post(1)
+	} else {
+		s.owner.GiveAt(n)
+	}
+	runtime.KeepAlive(s)
+}
+
+// giveFast gives back a permit that nobody seems to wait for. The caller holds p.mu.
+func (p *Permit) giveFast() (given bool) {
+	s := p.s
+	if s.words == nil && s.owner == nil || p.more != nil || !s.queue.Idle() || s.closed() {
+		return false
+	}
+	s.race.Release()
+	if s.words != nil {
+		given = s.words.Give()
+	} else {
+		var quiet bool
+		if given, quiet = s.owner.GiveLowest(int(p.number)); given && !quiet {
+			s.owner.Announce(int(p.number))
+		}
+	}
+	runtime.KeepAlive(s)
+	return given
 }
 
 // TryAcquire is TryWait whose permit has an owner of its own, the Permit.
 func (s *Semaphore) TryAcquire() (*Permit, error) {
+	if n, ok := s.takeFastForPermit(); ok {
+		return &Permit{s: s, number: int32(n)}, nil
+	}
+	if s.isInVain() {
+		return nil, s.fail("tryacquire", ErrWouldBlock)
+	}
 	return s.acquire(context.Background(), tries, 1, "tryacquire", false)
 }
 
@@ -168,9 +257,12 @@ func (s *Semaphore) acquire(ctx context.Context, how how, n int, op string, owns
 	if err != nil {
 		return nil, s.failed(ctx, op, err)
 	}
-	p := &Permit{s: s, ownsHandle: ownsHandle, got: got}
-	if s.traits.Recoverable == nil {
-		s.life.Add(1) // the permit's own: the backend outlives the handle for it
+	p := s.permitOf(got)
+	if ownsHandle {
+		p.more = &more{ownsHandle: true, several: got.Several}
+	}
+	if s.outlivedForPermits() {
+		s.life.Add(1)
 	}
 	if s.permits != nil {
 		s.permitsMu.Lock()
@@ -192,6 +284,20 @@ func (s *Semaphore) acquire(ctx context.Context, how how, n int, op string, owns
 	return p, nil
 }
 
+// permitOf returns the Permit of what was taken for it.
+func (s *Semaphore) permitOf(got grant) *Permit {
+	p := &Permit{s: s, number: int32(got.Number)}
+	if got.Several != nil {
+		p.more = &more{several: got.Several}
+	}
+	return p
+}
+
+// outlivedForPermits reports whether each Permit counts in life, so that the backend outlives the handle for it. Of a
+// recoverable semaphore a Permit is worth nothing when the handle is closed, and glibc's words stay
+// mapped as long as something refers to the handle.
+func (s *Semaphore) outlivedForPermits() bool { return s.traits.Recoverable == nil && s.words == nil }
+
 // Release gives the permit back. Calls after one that succeeded do nothing and return
 // nil; one that failed has given nothing, and may be repeated. It never panics; a Permit
 // that was not acquired is ErrNotHeld. Of a recoverable semaphore whose handle was closed it
@@ -201,19 +307,24 @@ func (p *Permit) Release() (err error) {
 		return &Error{Op: "release", Err: ErrNotHeld}
 	}
 	err = p.release()
-	if err != nil || p.ownsHandle { // which is closed
+	if err != nil || p.ownsHandle() { // which is closed
 		p.s.stayIfDying()
 	}
 	return err
 }
 
 func (p *Permit) release() error {
-	if p.stored != nil {
+	if p.stored() != nil {
 		return p.releaseStored()
 	}
 	s := p.s
 	recoverable := s.traits.Recoverable != nil
 	p.mu.Lock()
+	if !p.released && p.giveFast() {
+		p.released = true
+		p.mu.Unlock()
+		return nil
+	}
 	if p.released || recoverable && !s.enter() {
 		p.released = true // Close has given it back, or will
 		p.mu.Unlock()
@@ -233,10 +344,12 @@ func (p *Permit) release() error {
 	}
 	s.opts.Debug("posted")
 	s.forget(p)
-	if p.ownsHandle {
+	if p.ownsHandle() {
 		s.shut()
 	}
-	s.leave()
+	if recoverable || s.outlivedForPermits() {
+		s.leave()
+	}
 	return nil
 }
 
@@ -257,10 +370,10 @@ func (p *Permit) handTo(f *os.File, pid int) (err error) {
 	if s.traits.Recoverable == nil {
 		return s.fail("handto", engine.Because(ErrUnsupported, "engine %v has bare counts; only permits of %v semaphores have owners", s.Engine(), EngineRecoverable))
 	}
-	if p.got.Several != nil {
-		return s.fail("handto", engine.Because(ErrUnsupported, "%d permits at once; an open file gets one", len(p.got.Several)))
+	if n := len(p.several()); n > 0 {
+		return s.fail("handto", engine.Because(ErrUnsupported, "%d permits at once; an open file gets one", n))
 	}
-	if err := s.traits.Recoverable.HandTo(p.got.Number, f, pid); err != nil {
+	if err := s.traits.Recoverable.HandTo(int(p.number), f, pid); err != nil {
 		return s.fail("handto", err)
 	}
 	p.released = true
@@ -298,10 +411,10 @@ func (p *Permit) Slots() []int {
 
 // numbers returns the numbers of what the Permit has taken, ascending.
 func (p *Permit) numbers() []int {
-	if p.got.Several != nil {
-		return p.got.Several
+	if several := p.several(); several != nil {
+		return several
 	}
-	return []int{p.got.Number}
+	return []int{int(p.number)}
 }
 
 // abandon counts a permit as released that could not be given back, and that is not the
@@ -317,7 +430,9 @@ func (p *Permit) abandon() {
 		p.s.owe(1)
 	}
 	p.s.forget(p)
-	p.s.leave()
+	if p.s.outlivedForPermits() {
+		p.s.leave()
+	}
 }
 
 // Locker returns a lock of what the semaphore guards. Of a recoverable semaphore Lock takes all permits there are, as
@@ -371,12 +486,4 @@ func (s *Semaphore) forget(p *Permit) {
 		delete(s.permits, p)
 		s.permitsMu.Unlock()
 	}
-}
-
-// number returns the permit's number; a nil p stands for any that the handle holds.
-func (p *Permit) number() int {
-	if p == nil {
-		return 0
-	}
-	return p.got.Number
 }

@@ -245,7 +245,15 @@ func (s *Semaphore) TryWait() error {
 	if s.takeFast() {
 		return nil
 	}
+	if s.isInVain() {
+		return s.fail("trywait", ErrWouldBlock)
+	}
 	return s.wait(context.Background(), tries, "trywait")
+}
+
+// isInVain reports whether it is plain that a call that does not block gets no permit, without asking the engine.
+func (s *Semaphore) isInVain() bool {
+	return s.words != nil && (s.words.Value() == 0 || !s.queue.Idle()) && !s.closed()
 }
 
 // takeFast takes a permit if one is free and no goroutine waits on the handle. It

@@ -519,8 +519,12 @@ const handOvers = 256
 func (s *Semaphore) give(p *Permit) error {
 	s.race.Release()
 	recoverable := s.traits.Recoverable
-	if p != nil && p.got.Several != nil {
-		return recoverable.GiveSeveral(p.got.Several)
+	number := 0 // any that the handle holds
+	if p != nil {
+		if several := p.several(); several != nil {
+			return recoverable.GiveSeveral(several)
+		}
+		number = int(p.number)
 	}
 	// While too many are held no permit that comes back may be passed on.
 	if !s.queue.Idle() && (recoverable == nil || !recoverable.Owner().Shrinking()) {
@@ -529,7 +533,7 @@ func (s *Semaphore) give(p *Permit) error {
 				if wants(w.Wants).several() || recoverable.Owner().Yields(w.Place) {
 					return permits.ErrGive // to one that came before
 				}
-				if w.Got.Number, err = recoverable.HandOver(p.number(), p != nil, w.Wants.ForPermit); err == nil {
+				if w.Got.Number, err = recoverable.HandOver(number, p != nil, w.Wants.ForPermit); err == nil {
 					recoverable.Owner().Stamp(w.Began)
 				}
 			}
@@ -543,7 +547,7 @@ func (s *Semaphore) give(p *Permit) error {
 		}
 	}
 	if recoverable != nil && p != nil {
-		return recoverable.GiveAt(p.got.Number)
+		return recoverable.GiveAt(number)
 	}
 	return s.back.Post(1)
 }
@@ -565,7 +569,7 @@ func (s *Semaphore) giveN(n int) error {
 func (s *Semaphore) giveBack(got grant, want wants) (given bool) {
 	var p *Permit
 	if want.ForPermit {
-		p = &Permit{s: s, got: got}
+		p = s.permitOf(got)
 	}
 	if s.owed.Load() > 0 {
 		s.owe(1) // nor could it be given now

@@ -166,6 +166,9 @@ func TestNewcomers(t *testing.T) {
 		if _, ok := newcomer.TakeHome(); ok {
 			t.Errorf("%s: a newcomer got a permit by its fast path", name)
 		}
+		if _, ok := newcomer.TakeLowest(); ok {
+			t.Errorf("%s: a newcomer got a permit by Acquire's fast path", name)
+		}
 		if _, ok := newcomer.Take(false); ok {
 			t.Errorf("%s: a newcomer got a permit past one that waits", name)
 		}

@@ -267,13 +267,36 @@ func (o *Owner) TakeHome() (i int, sure bool) {
 
 // Confirm decides whether the permit that TakeHome has taken may be kept. If not, it
 // gives the permit back.
-func (o *Owner) Confirm(i int) (kept bool) {
+func (o *Owner) Confirm(i int) (kept bool) { return o.confirmOrUndo(i, o.word) }
+
+func (o *Owner) confirmOrUndo(i int, word uint64) (kept bool) {
 	if o.confirm(i) {
 		return true
 	}
-	o.undo(i, o.word)
+	o.undo(i, word)
 	return false
 }
+
+// TakeLowest is TakeHome for a Permit, in a small table. It takes the lowest word that is free.
+//
+// It does not hold slow: the searches that rely on that look for words that were taken for the handle.
+func (o *Owner) TakeLowest() (i int, sure bool) {
+	l := o.limit.Load()
+	n := min(limitOf(l), o.permitsInUse())
+	if l >= ordered || n > groupSize || o.home.Load()&timed != 0 {
+		return -1, false
+	}
+	trace(Taking)
+	for i := range n {
+		if o.words[i].Load() == 0 && o.words[i].CompareAndSwap(0, o.word|forPermitBit) {
+			return i, o.limit.Load() == l
+		}
+	}
+	return -1, false
+}
+
+// ConfirmForPermit is Confirm of what TakeLowest has taken.
+func (o *Owner) ConfirmForPermit(i int) (kept bool) { return o.confirmOrUndo(i, o.word|forPermitBit) }
 
 // undo gives back a word that was just taken. Another goroutine of the handle may have
 // given that word meanwhile, instead of the one that it took: then undo gives that one.
@@ -408,6 +431,14 @@ func (o *Owner) GiveHome() (i int, quiet bool) {
 		return -1, false
 	}
 	return int(home), home < groupSize && uint32(o.waiters.Load()) == 0
+}
+
+// GiveLowest is GiveHome of the permit i, which was taken for a Permit.
+func (o *Owner) GiveLowest(i int) (given, quiet bool) {
+	if !o.words[i].CompareAndSwap(o.word|forPermitBit, 0) {
+		return false, false
+	}
+	return true, i < groupSize && uint32(o.waiters.Load()) == 0
 }
 
 // Give gives back any permit that was taken for the handle. It reports false if the

@@ -993,6 +993,11 @@ func TestLoweringAtEachStep(t *testing.T) {
 				o.Confirm(i)
 			}
 		},
+		"TakeLowest": func(o *Owner) {
+			if i, sure := o.TakeLowest(); i >= 0 && !sure {
+				o.ConfirmForPermit(i)
+			}
+		},
 	} {
 		for n, more := 0, true; more; n++ {
 			w := newWorld(t, 4)

@@ -21,10 +21,10 @@ type Times struct{ Since, Waited int64 }
 // they are not known, or are those of the last permit. That is so after a crash between two of these
 // steps, too; and what it leaves is the dead owner's, until the slot's next owner forgets it.
 //
-// The fast path (TakeHome) writes nothing but the permit's word, and cannot forget. So it takes nothing while
+// The fast paths (TakeHome, TakeLowest) write nothing but the permit's word, and cannot forget. So they take nothing while
 // since is set: home then has the bit timed, which makes it higher than every limit, and Take
 // runs instead. The bit is set before since is written, and cleared after since is forgotten; slow
-// is held for both. A TakeHome that has read home before the bit was set may still take a permit
+// is held for both. A fast path that has read home before the bit was set may still take a permit
 // after since was written. But then the two calls overlap, and either may be called the last.
 // GiveHome does not look at the bit: to give a permit that was waited for is as fast as to give any.
 const timed = 1 << 16

@@ -97,6 +97,18 @@ func TestTimesAreThoseOfTheLastTake(t *testing.T) {
 			o.Stamp(Clock() - time.Minute)
 		}, true},
 		{"all given back", func(o *Owner) { o.GiveAll() }, false},
+		{"all are not known to Acquire's fast path, until they are forgotten", func(o *Owner) {
+			if _, sure := o.TakeLowest(); sure {
+				t.Error("Acquire's fast path took a permit while times were known")
+			}
+			permit(o)
+			if i, sure := o.TakeLowest(); i != 2 || !sure {
+				t.Errorf("Acquire's fast path took %d, %v; want the third", i, sure)
+			}
+			if given, quiet := o.GiveLowest(2); !given || !quiet {
+				t.Error("Acquire's fast path does not give what it took")
+			}
+		}, false},
 	} {
 		w := newWorld(t, 3)
 		o := w.open()

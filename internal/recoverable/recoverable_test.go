@@ -779,6 +779,7 @@ func FuzzOpenRecoverable(f *testing.F) {
 // undone.
 func TestTakeAgainstClose(t *testing.T) {
 	quiet := semaphore.WithLogger(slog.New(slog.DiscardHandler)) // prevents the fast path
+	acquire := func(s *semaphore.Semaphore) error { _, err := s.Acquire(context.Background()); return err }
 	for how, tt := range map[string]struct {
 		take func(s *semaphore.Semaphore) error
 		opts []semaphore.Option
@@ -786,7 +787,9 @@ func TestTakeAgainstClose(t *testing.T) {
 		"Wait":                       {(*semaphore.Semaphore).Wait, []semaphore.Option{quiet}},
 		"TryWait":                    {(*semaphore.Semaphore).TryWait, []semaphore.Option{quiet}},
 		"TryWait of a closed handle": {(*semaphore.Semaphore).TryWait, nil},
-		"Acquire":                    {func(s *semaphore.Semaphore) error { _, err := s.Acquire(context.Background()); return err }, nil},
+		"Acquire":                    {acquire, []semaphore.Option{quiet}},
+		"Acquire by the fast path":   {acquire, nil},
+		"TryAcquire":                 {func(s *semaphore.Semaphore) error { _, err := s.TryAcquire(); return err }, nil},
 	} {
 		t.Run(how, func(t *testing.T) {
 			var s *semaphore.Semaphore

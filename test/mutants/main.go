@@ -202,11 +202,20 @@ var mutants = []mutant{
 	{"Acquire does not check again whether the handle is closed", "permit.go", "TestTakeAgainstClose", whole, []edit{
 		{"	if s.closed() {\n		// Close may have missed", "	if false {\n		// Close may have missed"},
 	}},
+	{"Acquire's fast path does not check again whether the handle is closed", "permit.go", "TestTakeAgainstClose", whole, []edit{
+		{"	if ok && s.closed() {", "	if ok && s.closed() && n < 0 {"},
+	}},
+	{"Release gives by the fast path and does not say so", "permit.go", "TestConformancePermits", root, []edit{
+		{"	if !p.released && p.giveFast() {\n		p.released = true\n", "	if !p.released && p.giveFast() {\n"},
+	}},
 	{"a permit that came when the context had ended stays with the waiter", queue, "TestConformanceContextEndsBeforeTheTaking", root, []edit{
 		{"	if ctx.Err() != nil {\n		s.giveBack(got, want)", "	if false {\n		s.giveBack(got, want)"},
 	}},
 	{"the fast path does not ask the context again", core, "TestConformanceContextEndsBeforeTheTaking", root, []edit{
 		{"		if err := ctx.Err(); err != nil {\n			s.undo()", "		if err := ctx.Err(); false {\n			s.undo()"},
+	}},
+	{"Acquire's fast path does not ask the context again", "permit.go", "TestConformanceContextEndsBeforeTheTaking", root, []edit{
+		{"		if err := ctx.Err(); err != nil {\n			s.undoForPermit", "		if err := ctx.Err(); false {\n			s.undoForPermit"},
 	}},
 	{"a Close does not wait for another one", "close.go", "TestConformanceCloseWhileClosing", root, []edit{
 		{"		s.awaitShut()\n	}\n	if s.opts.closeOnExit {\n		awaitEnd([]*Semaphore{s})\n	}\n", "	}\n"},
@@ -214,6 +223,12 @@ var mutants = []mutant{
 	{"the fast path does not read the limit again", owner, "TestLoweringAtEachStep", unit, []edit{
 		{"	if uint64(home) >= l&limitMask", "	trace(Taking)\n	if uint64(home) >= l&limitMask"},
 		{"	return int(home), o.limit.Load() == l\n", "	return int(home), true\n"},
+	}},
+	{"Acquire's fast path does not read the limit again", owner, "TestLoweringAtEachStep", unit, []edit{
+		{"			return i, o.limit.Load() == l\n", "			return i, true\n"},
+	}},
+	{"Acquire's fast path takes while the times of a permit are known", owner, "TestTimesAreThoseOfTheLastTake", unit, []edit{
+		{"|| o.home.Load()&timed != 0 {", "{"},
 	}},
 	{"confirm keeps a word above the limit", limit, "TestTakeAgainstLowering", unit, []edit{
 		{"		case i >= n:\n			return false\n", "		case i >= n:\n			return true\n"},
@@ -480,7 +495,7 @@ var mutants = []mutant{
 		{"	if uint64(home) >= l&limitMask", "	if uint64(uint16(home)) >= l&limitMask"},
 	}},
 	{"a permit that is handed over within a handle has the times of the one that gave it", queue, "TestConformanceHolders", root, []edit{
-		{"				if w.Got.Number, err = recoverable.HandOver(p.number(), p != nil, w.Wants.ForPermit); err == nil {\n", "				if w.Got.Number, err = recoverable.HandOver(p.number(), p != nil, w.Wants.ForPermit); false {\n"},
+		{"				if w.Got.Number, err = recoverable.HandOver(number, p != nil, w.Wants.ForPermit); err == nil {\n", "				if w.Got.Number, err = recoverable.HandOver(number, p != nil, w.Wants.ForPermit); false {\n"},
 	}},
 	{"Holders shows a new owner with the permits of the dead one", reaping, "TestSlotGetsOthersWhileSomebodyLooks", unit, []edit{
 		{"held := make(map[uint64]int)", "held := make(map[int]int)"},
