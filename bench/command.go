@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -49,18 +50,22 @@ func medianOf(s []sample) sample {
 	return sample{median(wall), median(cpu)}
 }
 
-// procsem returns the path of procsem, built without cgo, as it is released.
-var procsem = sync.OnceValue(func() string {
+// procsem returns the paths of procsem, built without cgo, as it is released, and with cgo.
+var procsem = sync.OnceValue(func() (paths [2]string) {
 	dir, err := os.MkdirTemp("", "semaphore-bench-")
 	must(err)
 	atExit(func() { os.RemoveAll(dir) })
-	path := filepath.Join(dir, "procsem")
-	build := exec.Command("go", "build", "-ldflags", "-s -w", "-o", path, "./cmd/procsem")
-	build.Dir, build.Env, build.Stderr = "..", append(os.Environ(), "CGO_ENABLED=0"), os.Stderr
-	must(build.Run())
-	return path
+	for i := range paths {
+		paths[i] = filepath.Join(dir, fmt.Sprint("procsem", i))
+		build := exec.Command("go", "build", "-ldflags", "-s -w", "-o", paths[i], "./cmd/procsem")
+		build.Dir, build.Env, build.Stderr = "..", append(os.Environ(), fmt.Sprint("CGO_ENABLED=", i)), os.Stderr
+		must(build.Run())
+	}
+	return paths
 })
 
-func runTrue(string) []string       { return []string{procsem(), "run", "bench", "true"} }
+func runTrue(build int) func(string) []string {
+	return func(string) []string { return []string{procsem()[build], "run", "bench", "true"} }
+}
 func flockTrue(dir string) []string { return []string{"flock", filepath.Join(dir, "file"), "true"} }
 func semTrue(string) []string       { return []string{"sem", "--fg", "--id", "bench", "true"} }

@@ -3,7 +3,15 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
+	"math"
+	"os"
+	"os/exec"
 	"runtime"
+	"runtime/debug"
+	"runtime/metrics"
+	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -68,17 +76,158 @@ func goroutines(p permit, n int) sample {
 	})
 }
 
-// allocations returns how many bytes an uncontended Wait and Post allocate.
-func allocations(e semaphore.Engine) int64 {
-	p := ourPermit(e)
-	defer p.remove()
+// onePermit makes a semaphore of one permit, which is free or, with 0, taken.
+func onePermit(e semaphore.Engine, free int) (s *semaphore.Semaphore, remove func()) {
+	s, remove = newSemaphore(e, 1)
+	if free == 0 {
+		must(s.Wait())
+	}
+	return s, remove
+}
+
+func waitAndPost(s *semaphore.Semaphore) {
+	must(s.Wait())
+	must(s.Post())
+}
+
+func tryInVain(s *semaphore.Semaphore) {
+	if err := s.TryWait(); !errors.Is(err, semaphore.ErrWouldBlock) {
+		fail("TryWait: %v", err)
+	}
+}
+
+func acquireAndRelease(s *semaphore.Semaphore) {
+	p, err := s.Acquire(context.Background())
+	must(err)
+	must(p.Release())
+}
+
+// repeated measures one operation, n times, on a semaphore with one permit.
+func repeated(e semaphore.Engine, free, n int, operation func(*semaphore.Semaphore)) func() sample {
+	return func() sample {
+		s, remove := onePermit(e, free)
+		defer remove()
+		return timed(n, func() {
+			for range n {
+				operation(s)
+			}
+		})
+	}
+}
+
+// tryXsyncInVain and acquireXsync are the same with x/sync.
+func tryXsyncInVain(n int) sample {
+	s := xsync.NewWeighted(1)
+	must(s.Acquire(context.Background(), 1))
+	return timed(n, func() {
+		for range n {
+			if s.TryAcquire(1) {
+				fail("x/sync gives a second permit")
+			}
+		}
+	})
+}
+
+func acquireXsync(n int) sample {
+	s := xsync.NewWeighted(1)
+	return timed(n, func() {
+		for range n {
+			must(s.Acquire(context.Background(), 1))
+			s.Release(1)
+		}
+	})
+}
+
+// bytesOf and allocationsOf return what an operation on a semaphore with one permit allocates.
+func bytesOf(e semaphore.Engine, free int, operation func(*semaphore.Semaphore)) int64 {
+	s, remove := onePermit(e, free)
+	defer remove()
 	return testing.Benchmark(func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			p.take()
-			p.give()
+			operation(s)
 		}
 	}).AllocedBytesPerOp()
+}
+
+func allocationsOf(e semaphore.Engine, free int, operation func(*semaphore.Semaphore)) int64 {
+	s, remove := onePermit(e, free)
+	defer remove()
+	return int64(testing.AllocsPerRun(1000, func() { operation(s) }))
+}
+
+// waitingMemory returns by how much the resident memory of a process grows for each of 10,000 goroutines
+// that wait for a permit, those goroutines included: garbage is collected before both looks. The mode says how
+// they wait.
+func waitingMemory(mode string, e semaphore.Engine) func() sample {
+	return func() sample {
+		name := ""
+		if mode != "xsync" {
+			s, remove := onePermit(e, 0)
+			defer remove()
+			name = s.Name()
+		}
+		cmd := exec.Command(programs[withCgo], "waiting", mode, strconv.Itoa(int(e)), "10000", name)
+		cmd.Stderr = os.Stderr
+		out, err := cmd.Output()
+		must(err)
+		bytes, err := strconv.ParseFloat(strings.TrimSpace(string(out)), 64)
+		must(err)
+		return sample{bytes, math.NaN()}
+	}
+}
+
+// waiting is the main function of that process, with the arguments MODE ENGINE N NAME. It prints the bytes.
+func waiting(args []string) {
+	engine, err := strconv.Atoi(args[1])
+	must(err)
+	n, err := strconv.Atoi(args[2])
+	must(err)
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	var wait func() error
+	if args[0] == "xsync" {
+		s := xsync.NewWeighted(1)
+		must(s.Acquire(ctx, 1))
+		wait = func() error { return s.Acquire(ctx, 1) }
+	} else {
+		s := openSemaphore(semaphore.Engine(engine), args[3])
+		wait = s.Wait
+		if args[0] == "context" {
+			wait = func() error { return s.WaitContext(ctx) }
+		}
+	}
+	before, asleep := residentMemory(), goroutinesAsleep()
+	for range n {
+		go func() {
+			if err := wait(); ctx.Err() == nil {
+				fail("a wait has ended: %v", err)
+			}
+		}()
+	}
+	for goroutinesAsleep() < asleep+n {
+		time.Sleep(time.Millisecond)
+	}
+	fmt.Println((residentMemory() - before) / n)
+}
+
+func residentMemory() int {
+	debug.FreeOSMemory()
+	content, err := os.ReadFile("/proc/self/statm")
+	must(err)
+	var total, resident int
+	_, err = fmt.Sscan(string(content), &total, &resident)
+	must(err)
+	return resident * os.Getpagesize()
+}
+
+func goroutinesAsleep() int {
+	states := []metrics.Sample{
+		{Name: "/sched/goroutines/waiting:goroutines"},
+		{Name: "/sched/goroutines/not-in-go:goroutines"}, // the one that sleeps in the kernel for all
+	}
+	metrics.Read(states)
+	return int(states[0].Value.Uint64() + states[1].Value.Uint64())
 }
 
 // A crowd is a recoverable semaphore most of whose permits are taken.
@@ -160,9 +309,7 @@ func (c *crowd) takeTwo(n int) sample {
 func (c *crowd) tryInVain(n int) sample {
 	return timed(n, func() {
 		for range n {
-			if err := c.TryWait(); !errors.Is(err, semaphore.ErrWouldBlock) {
-				fail("TryWait: %v", err)
-			}
+			tryInVain(c.Semaphore)
 		}
 	})
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -15,25 +16,64 @@ import (
 
 // Loops that several processes run at the same time.
 
-var cProgram, self string // the paths of the programs that run the loops
+var (
+	self     string    // this program
+	cProgram string    // libc/bench.c
+	programs [2]string // this program, built without and with cgo
+	builds   = [...]string{withoutCgo: "without cgo", withCgo: "with cgo"}
+)
+
+const withoutCgo, withCgo = 0, 1
+
+// buildPrograms makes the programs that run the loops.
+func buildPrograms(dir string) {
+	build := func(more string, args ...string) {
+		cmd := exec.Command(args[0], args[1:]...)
+		cmd.Env, cmd.Stderr = append(os.Environ(), more), os.Stderr
+		must(cmd.Run())
+	}
+	cProgram = filepath.Join(dir, "bench")
+	build("", "cc", "-O2", "-o", cProgram, "libc/bench.c", "-pthread")
+	for i := range programs {
+		programs[i] = filepath.Join(dir, strconv.Itoa(i))
+		build("CGO_ENABLED="+strconv.Itoa(i), "go", "build", "-o", programs[i], ".")
+	}
+	var err error
+	self, err = os.Executable()
+	must(err)
+}
 
 // A side is one of the two implementations that a row compares.
 type side struct {
+	name   string
 	engine semaphore.Engine // creates the semaphores
 	// start makes the command that runs a loop.
 	start func(mode string, n int, names []string) *exec.Cmd
 }
 
-func goSide(e semaphore.Engine) side {
-	return side{e, func(mode string, n int, names []string) *exec.Cmd {
-		return exec.Command(self, append([]string{"worker", mode, strconv.Itoa(n), strconv.Itoa(int(e))}, names...)...)
+// nameOf calls the engine that Open takes by default so: which one that is depends on the build.
+func nameOf(e semaphore.Engine) string {
+	if e == semaphore.EngineAuto {
+		return "default"
+	}
+	return e.String()
+}
+
+func inBothBuilds(e semaphore.Engine) []side {
+	return []side{goSide(e, withoutCgo), goSide(e, withCgo)}
+}
+
+// goSide is an engine in one of the builds.
+func goSide(e semaphore.Engine, build int) side {
+	return side{nameOf(e) + ", " + builds[build], e, func(mode string, n int, names []string) *exec.Cmd {
+		return exec.Command(programs[build], append([]string{"worker", mode, strconv.Itoa(n), strconv.Itoa(int(e))}, names...)...)
 	}}
 }
 
 var (
-	native      = goSide(semaphore.EngineNative)
-	recoverable = goSide(semaphore.EngineRecoverable)
-	c           = side{semaphore.EngineNative, func(mode string, n int, names []string) *exec.Cmd {
+	native      = goSide(semaphore.EngineNative, withCgo)
+	recoverable = goSide(semaphore.EngineRecoverable, withCgo)
+	c           = side{"C", semaphore.EngineNative, func(mode string, n int, names []string) *exec.Cmd {
 		args := []string{mode, strconv.Itoa(n)}
 		for _, name := range names {
 			args = append(args, "/"+name)
@@ -102,6 +142,16 @@ func ring(s side, n int) sample {
 	return together([]*exec.Cmd{s.start("ring", n, behind), s.start("ring", n, ahead)}, n)
 }
 
+// opening lets a process open and close a semaphore that another process has made, n times.
+// With the mode "reopen" it has it open already.
+func opening(s side, mode string, n int) func() sample {
+	return func() sample {
+		opened, remove := newSemaphore(s.engine, 1)
+		defer remove()
+		return together([]*exec.Cmd{s.start(mode, n, []string{opened.Name()})}, n)
+	}
+}
+
 // together starts the processes, lets them begin at the same moment, and
 // divides the time of the slowest, and the CPU time of all, by the operations.
 func together(cmds []*exec.Cmd, operations int) (cost sample) {
@@ -147,9 +197,12 @@ func worker(mode string, args []string) {
 	must(err)
 	engine, err := strconv.Atoi(args[1])
 	must(err)
+	e := semaphore.Engine(engine)
 	var s []*semaphore.Semaphore
-	for _, name := range args[2:] {
-		s = append(s, openSemaphore(semaphore.Engine(engine), name))
+	if mode != "open" {
+		for _, name := range args[2:] {
+			s = append(s, openSemaphore(e, name))
+		}
 	}
 	if mode == "ring" {
 		must(s[0].Wait())
@@ -175,6 +228,10 @@ func worker(mode string, args []string) {
 				fail("Wait or Post failed")
 			}
 			at = next
+		}
+	case "open", "reopen":
+		for range n {
+			must(openSemaphore(e, args[2]).Close())
 		}
 	default:
 		fail("no mode %q", mode)

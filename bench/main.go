@@ -8,9 +8,8 @@ import (
 	"fmt"
 	"math"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"regexp"
+	"slices"
 	"time"
 
 	"github.com/procsem/semaphore"
@@ -36,6 +35,9 @@ func main() {
 		case "greedy":
 			greedy(os.Args[2:])
 			return
+		case "waiting":
+			waiting(os.Args[2:])
+			return
 		}
 	}
 	flag.Parse()
@@ -45,12 +47,7 @@ func main() {
 	dir, err := os.MkdirTemp("", "semaphore-bench-")
 	must(err)
 	atExit(func() { os.RemoveAll(dir) })
-	cProgram = filepath.Join(dir, "bench")
-	cc := exec.Command("cc", "-O2", "-o", cProgram, "libc/bench.c", "-pthread")
-	cc.Stderr = os.Stderr
-	must(cc.Run())
-	self, err = os.Executable()
-	must(err)
+	buildPrograms(dir)
 
 	met := true
 	printHeader()
@@ -59,12 +56,9 @@ func main() {
 			met = r.measure() && met
 		}
 	}
-	for _, e := range []semaphore.Engine{semaphore.EngineNative, semaphore.EngineRecoverable} {
-		name := fmt.Sprintf("%v: bytes allocated by an uncontended Wait+Post", e)
-		if chosen.MatchString(name) {
-			bytes := allocations(e)
-			fmt.Printf("%-56s %9d\n", name, bytes)
-			met = met && bytes == 0
+	for _, c := range counts() {
+		if chosen.MatchString(c.name) {
+			met = c.measure() && met
 		}
 	}
 	if !met && *check {
@@ -83,32 +77,59 @@ func rows() (rows []row) {
 	}
 	loops := func(name string, t target, ours, theirs func() sample) { add(name, t, independent(ours, theirs)) }
 
+	for _, s := range slices.Concat(inBothBuilds(semaphore.EngineAuto), inBothBuilds(semaphore.EngineRecoverable)) {
+		loops(s.name+": Wait+Post, uncontended: C", atMost(1),
+			func() sample { return contend(s, 1, work(4_000_000)) },
+			func() sample { return contend(c, 1, work(4_000_000)) })
+	}
 	for _, ours := range []side{native, recoverable} {
 		engine := ours.engine.String() + ": "
-		uncontended := func() sample { return contend(ours, 1, work(4_000_000)) }
-		loops(engine+"Wait+Post, uncontended: C", atMost(1.2),
-			uncontended,
-			func() sample { return contend(c, 1, work(4_000_000)) })
 		if ours.engine == semaphore.EngineRecoverable {
 			loops(engine+"Wait+Post, uncontended: SEM_UNDO in C", atMost(1./15),
-				uncontended,
+				func() sample { return contend(ours, 1, work(4_000_000)) },
 				func() sample { return undo(work(400_000)) })
 		} else {
-			loops(engine+"ping-pong of two processes: C", atMost(1),
+			loops(engine+"ping-pong of two processes: C", onceAtMost(1),
 				func() sample { return pingPong(ours, work(40_000)) },
 				func() sample { return pingPong(c, work(40_000)) })
 		}
-		loops(engine+"ping-pong round a ring: C", atMost(1),
+		loops(engine+"ping-pong round a ring: C", onceAtMost(1),
 			func() sample { return ring(ours, work(20_000)) },
 			func() sample { return ring(c, work(20_000)) })
 		for _, p := range []int{2, 4} {
-			loops(fmt.Sprintf("%s%d processes on one permit: C", engine, p), atMost(1),
+			loops(fmt.Sprintf("%s%d processes on one permit: C", engine, p), onceAtMost(1),
 				func() sample { return contend(ours, p, work(1_000_000)) },
 				func() sample { return contend(c, p, work(1_000_000)) })
 		}
-		loops(engine+"1,000 goroutines on one permit: x/sync Weighted", atMost(2),
+		loops(engine+"1,000 goroutines on one permit: x/sync Weighted", atMost(1),
 			func() sample { return goroutines(ourPermit(ours.engine), work(300)) },
 			func() sample { return goroutines(xsyncPermit(), work(300)) })
+	}
+
+	for _, o := range []struct {
+		side
+		limit float64
+	}{
+		{goSide(semaphore.EngineAuto, withCgo), 2},
+		{goSide(semaphore.EngineLibc, withCgo), 2},
+		{goSide(semaphore.EngineAuto, withoutCgo), 2},
+		{native, 3},
+		{recoverable, 8},
+	} {
+		loops(o.name+": Open+Close: C", atMost(o.limit), opening(o.side, "open", work(2_000)), opening(c, "open", work(5_000)))
+		loops(o.name+": Open+Close of one that is open: C", atMost(2), opening(o.side, "reopen", work(2_000)), opening(c, "reopen", work(5_000)))
+	}
+
+	for _, e := range kindsOfHandles {
+		kind := nameOf(e) + ": "
+		loops(kind+"TryWait in vain: x/sync TryAcquire", atMost(3),
+			repeated(e, 0, work(1_000_000), tryInVain), func() sample { return tryXsyncInVain(work(1_000_000)) })
+		loops(kind+"Acquire+Release: x/sync Acquire+Release", atMost(2),
+			repeated(e, 1, work(1_000_000), acquireAndRelease), func() sample { return acquireXsync(work(1_000_000)) })
+		for _, mode := range []string{"wait", "context"} {
+			add(kind+"bytes of each of 10,000 goroutines, "+waysToWait[mode]+": x/sync", oursAtMost(3000),
+				independent(waitingMemory(mode, e), waitingMemory("xsync", e)))
+		}
 	}
 
 	const taken = "9,999 of 10,000 taken: 9 of 10"
@@ -142,7 +163,7 @@ func rows() (rows []row) {
 	add("20 waiters in a row, out of their order: flock", moreByAtMost(1), independent(disorder(ours, 20), disorder(flocked, 20))).fewer = 2
 
 	kills := max(5, work(20))
-	add("kill of a holder to hand-over: SEM_UNDO", atMost(1.2),
+	add("kill of a holder to hand-over: SEM_UNDO", atMost(1.1),
 		groups(with(ours, 1, 0), with(sysvUndo, 1, 0), (*group).kill, kills))
 	add("the same: SEM_UNDO in processes with such a handle too", information,
 		groups(with(ours, 1, 0), with(undoBeside, 1, 0), (*group).kill, kills))
@@ -158,10 +179,35 @@ func rows() (rows []row) {
 	add("kill to hand-over, 500 processes waiting: 50 waiting", atMost(2),
 		groups(with(ours, 500, 0), with(ours, 50, 0), (*group).kill, kills/2)).fewer = 4
 
-	add("procsem run NAME true: flock FILE true", atMost(1.8), pairsOf(max(1, work(15)), runTrue, flockTrue))
-	add("procsem run NAME true: sem --fg true", atMost(1./30), pairsOf(max(1, work(4)), runTrue, semTrue))
+	for build, name := range builds {
+		add("procsem run NAME true, "+name+": flock FILE true", atMost(1.8), pairsOf(max(1, work(15)), runTrue(build), flockTrue))
+	}
+	add("procsem run NAME true: sem --fg true", atMost(1./30), pairsOf(max(1, work(4)), runTrue(withoutCgo), semTrue))
 
 	add("wake-ups/s, each of 100 waiting: of 100 idle", moreByAtMost(1.1),
 		idle(100, time.Duration(max(2, work(11)))*time.Second)).fewer = math.MaxInt32
 	return rows
+}
+
+// The kinds of handles that are compared within one process.
+var kindsOfHandles = []semaphore.Engine{semaphore.EngineAuto, semaphore.EngineRecoverable}
+
+var waysToWait = map[string]string{"wait": "Wait", "context": "WaitContext"}
+
+// A count is what an operation allocates, which is the same in each round.
+type count struct {
+	name string
+	want int64
+	get  func() int64
+}
+
+func counts() (counts []count) {
+	for _, e := range kindsOfHandles {
+		kind := nameOf(e) + ": "
+		counts = append(counts,
+			count{kind + "bytes allocated by an uncontended Wait+Post", 0, func() int64 { return bytesOf(e, 1, waitAndPost) }},
+			count{kind + "bytes allocated by a TryWait in vain", 0, func() int64 { return bytesOf(e, 0, tryInVain) }},
+			count{kind + "allocations of an Acquire+Release", 1, func() int64 { return allocationsOf(e, 1, acquireAndRelease) }})
+	}
+	return counts
 }

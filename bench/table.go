@@ -24,22 +24,32 @@ type row struct {
 // A target is what a row must reach.
 type target struct {
 	text string
-	met  func(medianRatio, leastRatio, medianDifference float64) bool
+	met  func(result) bool
 }
 
-var information = target{text: "-", met: func(_, _, _ float64) bool { return true }}
+// A result is what the rounds of a row come to.
+type result struct{ ours, theirs, ratio, leastRatio, more float64 } // medians, but for one
 
-// atMost limits the median ratio. With the limit 1 it is enough that one round reaches
-// it.
+var information = target{text: "-", met: func(result) bool { return true }}
+
+// atMost limits the median ratio.
 func atMost(limit float64) target {
-	return target{text: fmt.Sprintf("<= %.3g", limit), met: func(ratio, least, _ float64) bool {
-		return ratio <= limit || limit == 1 && least <= 1
-	}}
+	return target{text: fmt.Sprintf("<= %.3g", limit), met: func(r result) bool { return r.ratio <= limit }}
+}
+
+// onceAtMost limits the ratio of the best round.
+func onceAtMost(limit float64) target {
+	return target{text: fmt.Sprintf("<= %.3g in a round", limit), met: func(r result) bool { return r.leastRatio <= limit }}
 }
 
 // moreByAtMost limits the median difference.
 func moreByAtMost(limit float64) target {
-	return target{text: fmt.Sprintf("<= +%.3g", limit), met: func(_, _, more float64) bool { return more <= limit }}
+	return target{text: fmt.Sprintf("<= +%.3g", limit), met: func(r result) bool { return r.more <= limit }}
+}
+
+// oursAtMost limits our own figure.
+func oursAtMost(limit float64) target {
+	return target{text: fmt.Sprintf("ours <= %.5g", limit), met: func(r result) bool { return r.ours <= limit }}
 }
 
 // alternate makes a round of two independent measurements.
@@ -61,7 +71,7 @@ func independent(ours, theirs func() sample) func() (func(int) (sample, sample),
 	return func() (func(int) (sample, sample), func()) { return alternate(ours, theirs), func() {} }
 }
 
-const rowFormat = "%-56s %9s %9s   %-20s %-9s %s\n"
+const rowFormat = "%-68s %9s %9s   %-20s %-9s %s\n"
 
 func printHeader() {
 	fmt.Printf("medians of interleaved rounds (%d, of long ones fewer), ns per operation; ratio ours/theirs: median [minimum, maximum]\n\n", *rounds)
@@ -89,7 +99,8 @@ func (r row) measure() (met bool) {
 		cpuRatio = fmt.Sprintf("%.2f", c)
 	}
 	verdict := r.target.text
-	met = r.target.met(median(ratios), slices.Min(ratios), median(more))
+	res := result{median(a), median(b), median(ratios), slices.Min(ratios), median(more)}
+	met = r.target.met(res)
 	switch {
 	case !met:
 		verdict += " MISSED"
@@ -102,8 +113,19 @@ func (r row) measure() (met bool) {
 	if *verbose {
 		verdict += fmt.Sprintf("; %d rounds, %.1f s", n, time.Since(begin).Seconds())
 	}
-	fmt.Printf(rowFormat, r.name, fmt.Sprintf("%.1f", median(a)), fmt.Sprintf("%.1f", median(b)),
-		fmt.Sprintf("%s [%s, %s]", short(median(ratios)), short(slices.Min(ratios)), short(slices.Max(ratios))), cpuRatio, verdict)
+	fmt.Printf(rowFormat, r.name, fmt.Sprintf("%.1f", res.ours), fmt.Sprintf("%.1f", res.theirs),
+		fmt.Sprintf("%s [%s, %s]", short(res.ratio), short(res.leastRatio), short(slices.Max(ratios))), cpuRatio, verdict)
+	return met
+}
+
+func (c count) measure() (met bool) {
+	got := c.get()
+	met = got <= c.want
+	verdict := "met"
+	if !met {
+		verdict = "MISSED"
+	}
+	fmt.Printf(rowFormat, c.name, fmt.Sprint(got), "", "", "", fmt.Sprintf("ours <= %d %s", c.want, verdict))
 	return met
 }
 

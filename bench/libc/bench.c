@@ -44,6 +44,17 @@ static int undo(int id, long n)
 	return end();
 }
 
+static int reopen(const char *name, long n)
+{
+	begin();
+	for (long i = 0; i < n; i++) {
+		sem_t *s = sem_open(name, 0);
+		if (s == SEM_FAILED || sem_close(s))
+			return 1;
+	}
+	return end();
+}
+
 int main(int argc, char **argv)
 {
 	enum { most = 8 };
@@ -55,6 +66,8 @@ int main(int argc, char **argv)
 	int count = argc - 3;
 	if (strcmp(mode, "undo") == 0)
 		return undo(atoi(argv[3]), n);
+	if (strcmp(mode, "open") == 0)
+		return reopen(argv[3], n);
 	for (int i = 0; i < count; i++)
 		if ((s[i] = sem_open(argv[3 + i], 0)) == SEM_FAILED)
 			return 1;
@@ -64,6 +77,8 @@ int main(int argc, char **argv)
 			sem_wait(s[0]);
 			sem_post(s[0]);
 		}
+	} else if (strcmp(mode, "reopen") == 0) {
+		return reopen(argv[3], n);
 	} else if (strcmp(mode, "ping") == 0) {
 		begin();
 		for (long i = 0; i < n; i++) {
