@@ -202,6 +202,29 @@ func ExampleWithRetryOnEINTR() {
 	// Output: interrupted: no permit
 }
 
+// Waiters of EngineFlock try again and again. A program that shares its processor with many others may choose longer pauses
+// than the 20 ms that they have at most, and a number of tries after which it gives up.
+func ExampleWithBackoff() {
+	backoff := func() func(attempt int) time.Duration { // one for each Wait
+		return func(attempt int) time.Duration {
+			if attempt == 3 {
+				return -1
+			}
+			return time.Duration(attempt) * time.Millisecond
+		}
+	}
+	s, err := semaphore.Open("example-backoff", semaphore.WithValue(0), semaphore.WithEngine(semaphore.EngineFlock), semaphore.WithBackoff(backoff))
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer s.Unlink()
+	defer s.Close()
+	if err := s.Wait(); errors.Is(err, semaphore.ErrTimeout) {
+		fmt.Println("no permit in three tries")
+	}
+	// Output: no permit in three tries
+}
+
 // pressCtrlC sends this process SIGINT as soon as it waits. (A second one could come after
 // the handle was closed, and end the process.)
 func pressCtrlC(s *semaphore.Semaphore) {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/procsem/semaphore"
 	"github.com/procsem/semaphore/driver"
+	"github.com/procsem/semaphore/driver/drivertest"
 )
 
 // A fakeStore is a driver.Handle whose answers a test decides. What drivers have to do is tested by drivertest.
@@ -87,6 +88,20 @@ func ofStore(t *testing.T, opts ...semaphore.Option) (*semaphore.Semaphore, *fak
 	}
 	t.Cleanup(func() { s.Close() })
 	return s, f
+}
+
+// The driver of the example does all that drivers have to do.
+func TestExample(t *testing.T) {
+	var mu sync.Mutex
+	stores := make(map[string]*store)
+	drivertest.Run(t, drivertest.Store{Open: func(_ *testing.T, name string, limit int) driver.Handle {
+		mu.Lock()
+		defer mu.Unlock()
+		if stores[name] == nil {
+			stores[name] = new(store)
+		}
+		return stores[name].open(limit)
+	}})
 }
 
 func TestFromDriverChecks(t *testing.T) {

@@ -27,3 +27,8 @@ var (
 		t.Error("no code was found")
 	}
 }
+
+// Each exported name is in an example, or needs none.
+func TestExamplesShowAllNames(t *testing.T) {
+	doccode.CheckShown(t, map[string][]string{"github.com/procsem/semaphore/etcd": nil})
+}

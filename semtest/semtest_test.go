@@ -87,7 +87,28 @@ func run(deadline time.Time, test func(f *fake)) *fake {
 // mainVariable makes this binary one whose TestMain is that of the documentation.
 const mainVariable = "SEMTEST_TEST_MAIN"
 
+// goTest runs the test of an example, as "go test" does. Its semaphores are in a directory of its own.
+func goTest(test func(t testing.TB)) {
+	const variable = "SEMAPHORE_DIR"
+	if before, was := os.LookupEnv(variable); was {
+		defer os.Setenv(variable, before)
+	} else {
+		defer os.Unsetenv(variable)
+	}
+	f := run(time.Time{}, func(f *fake) {
+		os.Setenv(variable, testkit.TempDir(f))
+		test(f)
+	})
+	for _, failed := range f.failed {
+		fmt.Println(failed) // which no example expects
+	}
+}
+
 func TestMain(m *testing.M) {
+	if os.Getenv("EXAMPLE_WORKER") != "" {
+		worker()
+		return
+	}
 	if name := os.Getenv(mainVariable); name != "" {
 		os.Exit(semtest.Main(m, name, 1))
 	}

@@ -88,25 +88,37 @@ type Checker struct {
 // New returns a Checker. Packages are those of the module of the working directory.
 func New(t *testing.T, declarations string, imports ...string) *Checker {
 	t.Helper()
-	list := exec.Command("go", append([]string{"list", "-export", "-deps", "-f", "{{.ImportPath}}\t{{.Export}}"}, imports...)...)
-	list.Stderr = os.Stderr
-	out, err := list.Output()
-	if err != nil {
-		t.Fatalf("%v: %v", list, err)
-	}
-	exports := make(map[string]string)
-	for line := range strings.Lines(string(out)) {
-		path, export, _ := strings.Cut(strings.TrimSpace(line), "\t")
-		exports[path] = export
-	}
-	c := &Checker{before: "package p\n", importer: importer.ForCompiler(token.NewFileSet(), "gc", func(path string) (io.ReadCloser, error) {
-		return os.Open(exports[path])
-	})}
+	c := &Checker{before: "package p\n", importer: exported(token.NewFileSet(), list(t, imports...))}
 	for _, path := range imports {
 		c.before += fmt.Sprintf("import %q\n", path)
 	}
 	c.before += declarations + "\nfunc use(...any)\n"
 	return c
+}
+
+// A pkg is a package that go list has found.
+type pkg struct{ dir, export string }
+
+// list returns packages and all that they import, by their paths. Flags go before the paths.
+func list(t *testing.T, args ...string) map[string]pkg {
+	t.Helper()
+	list := exec.Command("go", append([]string{"list", "-export", "-deps", "-f", "{{.ImportPath}}\t{{.Dir}}\t{{.Export}}"}, args...)...)
+	list.Stderr = os.Stderr
+	out, err := list.Output()
+	if err != nil {
+		t.Fatalf("%v: %v", list, err)
+	}
+	found := make(map[string]pkg)
+	for line := range strings.Lines(string(out)) {
+		cells := strings.Split(strings.TrimSuffix(line, "\n"), "\t")
+		found[cells[0]] = pkg{cells[1], cells[2]}
+	}
+	return found
+}
+
+// exported returns an importer of packages that were listed.
+func exported(files *token.FileSet, listed map[string]pkg) types.Importer {
+	return importer.ForCompiler(files, "gc", func(path string) (io.ReadCloser, error) { return os.Open(listed[path].export) })
 }
 
 // Check reports what is wrong with a snippet: a whole file, an expression, or statements of a function that returns an error. That something
