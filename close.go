@@ -11,27 +11,29 @@ import (
 
 const closedBit = 1 << 62 // of Semaphore.life
 
-// Close closes the handle. Its waiters get ErrClosed. It is safe at any
+// Close closes the handle. Its waiters get [ErrClosed]. It is safe at any
 // moment, also while other goroutines are inside its methods, and may be
-// repeated (WithStrict: ErrClosed).
+// repeated ([WithStrict]: ErrClosed).
 //
-// A program that has cancelled a Wait should close the handle (or call CloseAll)
+// A program that has cancelled a Wait should close the handle (or call [CloseAll])
 // before it ends. What the engine does for waiters goes on for some
 // microseconds after the last of them has left; a process that ends in this time
-// may take along a wake-up that was meant for another process, with EngineLibc and
-// EngineWindows a permit, and be counted as a waiter for ever (with EngineRecoverable all of this
+// may take along a wake-up that was meant for another process, with [EngineLibc] and
+// [EngineWindows] a permit, and be counted as a waiter for ever (with [EngineRecoverable] all of this
 // mends itself). Close waits for that.
 //
-// The handles of one semaphore share its memory, which with EngineNative and
+// The handles of one semaphore share its memory, which with [EngineNative] and
 // EngineRecoverable stays mapped until the program lets go of the last of them.
 //
 // As POSIX has it, Close gives no permit back, and what Acquire took stays
-// with its Permit. WithRecovery and WithCloseOnExit change both: Close then gives back
+// with its Permit. [WithRecovery] and [WithCloseOnExit] change both: Close then gives back
 // all that was taken through the handle, the permits of Acquire too. It returns after
 // that, also if another goroutine was first to call it; WithCloseOnExit after
-// calls in progress have given back what they were taking. (Of a semaphore of EngineFlock
+// calls in progress have given back what they were taking. (Of a semaphore of [EngineFlock]
 // whose file others keep locked, Close tries for some ten seconds; what it cannot give is
 // given in the background, as long as the process lives.)
+//
+// Errors: [ErrClosed] of the second Close of a strict handle; of a semaphore in a store, those of its driver.
 func (s *Semaphore) Close() error {
 	defer s.stayIfDying()
 	first := s.shut()
@@ -247,10 +249,10 @@ func openHandles(want func(*Semaphore) bool) []*Semaphore {
 }
 
 // CloseAll closes every handle that this process has open; handles opened with
-// WithCloseOnExit or WithRecovery give back what they hold. It waits for about a second; if
-// others keep the file of a semaphore of EngineFlock locked for longer, WithLogger's logger is
-// warned that permits are still out. It is for main, in a
-// defer and before os.Exit: a library must not call it, for it closes the
+// [WithCloseOnExit] or [WithRecovery] give back what they hold. It waits for about a second; if
+// others keep the file of a semaphore of [EngineFlock] locked for longer, [WithLogger]'s logger is
+// warned that permits are still out. The error is nil: what fails is logged. It is for main, in a
+// defer and before [os.Exit]: a library must not call it, for it closes the
 // handles of other packages too.
 func CloseAll() error {
 	all := openHandles(func(*Semaphore) bool { return true })

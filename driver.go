@@ -19,13 +19,15 @@ import (
 // Close, which gives back all that the handle holds. Waiters are served in the order of their
 // arrival, over all machines and all handles, this one's goroutines too. A permit can be lost
 // while its holder has it (Permit.Err says so). So Wait, Post and their kin, and Lock of a Locker,
-// are ErrUnsupported: they have nobody to tell of that.
+// are [ErrUnsupported]: they have nobody to tell of that.
 //
 // TryAcquire, Release and all others ask the store, and return its errors. The driver's documentation says for how long they wait for
 // it to answer.
 //
-// Of the options WithLogger and WithCloseOnExit mean something here, others are ErrInvalidOption: what a semaphore in a store is
+// Of the options [WithLogger] and [WithCloseOnExit] mean something here, others are [ErrInvalidOption]: what a semaphore in a store is
 // like is the driver's to say. The name is for people (Name, errors and logs); it must not be empty.
+//
+// Errors: [ErrInvalidName], [ErrInvalidOption], [ErrInvalidValue] if h is nil. The example of package [driver] is a driver in full.
 func FromDriver(name string, h driver.Handle, opts ...Option) (*Semaphore, error) {
 	o, err := newOptions(opts)
 	switch {
@@ -205,11 +207,11 @@ func (p *Permit) releaseStored() error {
 
 // Err reports whether the Permit still holds what it took, at the moment of the call: nil, or an error that says why not. What comes
 // from a store on several machines can be lost, when its holder or the way to the store has stood still for too long: then Err is
-// ErrLost, and others may hold it. Everything that only a holder may do is done after a look at Err, or better by an operation that the store itself refuses to others (the
+// [ErrLost], and others may hold it. Everything that only a holder may do is done after a look at Err, or better by an operation that the store itself refuses to others (the
 // driver says how). A holder that was stopped just after the look cannot be kept from going on by it: only Token, checked by what it
 // writes to, can do that.
 //
-// On one machine no permit is lost. After Release, and after Close of a handle that gives back all, Err is ErrNotHeld. So it is from the moment that Release of what comes
+// On one machine no permit is lost. After Release, and after Close of a handle that gives back all, Err is [ErrNotHeld]. So it is from the moment that Release of what comes
 // from a store begins, also if that fails, as the store does not answer: it may have been given back all the same.
 func (p *Permit) Err() error {
 	if p == nil || p.s == nil {

@@ -115,6 +115,7 @@ const (
 
 var engineNames = [...]string{"auto", "libc", "native", "windows", "flock", "recoverable", "driver"}
 
+// String returns the constant's name in lower case without "Engine": "libc", say.
 func (e Engine) String() string {
 	if e < 0 || int(e) >= len(engineNames) {
 		return fmt.Sprintf("Engine(%d)", int(e))

@@ -10,24 +10,30 @@ import (
 
 // Error is the error of every operation of this package, with the exception
 // of a context's own error, which is returned bare. It names the operation
-// and the semaphore; Err says what was wrong and answers errors.Is for one of
-// the package's sentinels, for fs.ErrNotExist, fs.ErrExist and
-// fs.ErrPermission, or for the system's errno. Calls may return the same *Error: do not change it.
+// and the semaphore; Err says what was wrong and answers [errors.Is] for one of
+// the package's sentinels, for [fs.ErrNotExist], [fs.ErrExist] and
+// [fs.ErrPermission], or for the system's errno. Calls may return the same *Error: do not change it.
+//
+// Op is the method or function in lower case, without what tells only how long it waits or how many it
+// takes: "open", "wait", "trywait", "acquire", "tryacquire", "post", "release", "value", "limit", "unlink" and so on; it is
+// "permit" of [Permit.Err].
 type Error struct {
-	Op   string // "open", "wait", "trywait", "post", ...
-	Name string // without the leading slash
-	Err  error
+	Op   string // the operation
+	Name string // the semaphore's, without the leading slash
+	Err  error  // what was wrong
 }
 
+// Error returns operation, name and what was wrong, in one line.
 func (e *Error) Error() string { return fmt.Sprintf("%s %q: %v", e.Op, e.Name, e.Err) }
 
+// Unwrap returns Err.
 func (e *Error) Unwrap() error { return e.Err }
 
-// Timeout reports whether the error is ErrTimeout, as net.Error and
-// fs.PathError have it.
+// Timeout reports whether the error is [ErrTimeout], as [net.Error] and
+// [fs.PathError] have it.
 func (e *Error) Timeout() bool { return errors.Is(e.Err, os.ErrDeadlineExceeded) }
 
-// The errors that errors.Is finds in what this package returns. Those with a
+// The errors that [errors.Is] finds in what this package returns. Those with a
 // counterpart among the errnos (EAGAIN, ETIMEDOUT, EINTR, EOVERFLOW) answer
 // errors.Is for it too, on systems that have it.
 var (
@@ -67,7 +73,8 @@ var (
 	ErrInvalidName error = engine.ErrInvalidName
 
 	// ErrInvalidValue: a value below 0 or above 2147483647, or a limit of a
-	// recoverable semaphore below 1 (SetLimit: 0) or above 65535, or a number of permits below 1.
+	// recoverable semaphore below 1 (SetLimit: 0) or above 65535, or a number of permits below 1 or
+	// (AcquireN, TryAcquireN) above the limit.
 	ErrInvalidValue error = engine.ErrInvalidValue
 
 	// ErrInvalidOption: an option's argument, or two options together, make

@@ -7,8 +7,9 @@ import (
 	"github.com/procsem/semaphore/internal/engine"
 )
 
-// A Holder is an open handle of a recoverable semaphore that holds permits or
-// waits for them. It may do both: what AcquireN has gathered so far counts as held.
+// A Holder is an open handle of a semaphore whose permits have owners, that holds permits or
+// waits for them. It may do both: what AcquireN has gathered so far counts as held. ([Semaphore.Holders] of a store on several
+// machines lists what its driver does.)
 type Holder struct {
 	Host    string    // the machine's name, of a semaphore in a store on several machines; else ""
 	PID     int       // of the process that opened it, as it saw itself: pid namespaces differ
@@ -32,9 +33,10 @@ type Holder struct {
 // Holders lists the handles of all processes that hold permits or wait, this one's
 // among them, as they were at some moment during the call. It gives back the permits of
 // dead handles, and does not list these. A handle whose process is gone is listed as
-// long as a child has its LockFile.
+// long as a child has its LockFile. The order means nothing, but in a store on several machines, where the holders come
+// first, and then the waiters in theirs.
 //
-// Errors: ErrClosed, ErrUnsupported if the engine is not EngineRecoverable.
+// Errors: [ErrClosed], [ErrUnsupported] if the engine has bare counts: neither [EngineRecoverable] nor [EngineDriver].
 func (s *Semaphore) Holders() ([]Holder, error) {
 	var holders []Holder
 	err := s.limited("holders", func(l engine.Limited) error {
@@ -50,23 +52,23 @@ func (s *Semaphore) Holders() ([]Holder, error) {
 // Limit returns how many permits there are, free or not. After SetLimit has lowered
 // it, more may be held.
 //
-// Errors: ErrClosed, ErrUnsupported if the engine is not EngineRecoverable.
+// Errors: [ErrClosed], [ErrUnsupported] if the engine has bare counts.
 func (s *Semaphore) Limit() (int, error) {
 	var n int
 	err := s.limited("limit", func(l engine.Limited) (err error) { n, err = l.Limit(); return err })
 	return n, err
 }
 
-// SetLimit changes how many permits there are, from now on and for all, 0 to 65535.
+// SetLimit changes how many permits there are, from now on and for all, 0 to 65535 (in a store on several machines, to what its
+// driver allows).
 // Raising the limit wakes waiters at once. Lowering it takes no permit from its
 // holder: it takes effect as permits come back, and until the number of
 // holders fits no waiter gets one. With a limit of 0 there are no permits.
 //
 // The limit stays until the next SetLimit or Unlink, also when no handle is open,
-// and wins over WithValue.
+// and wins over [WithValue].
 //
-// Errors: ErrClosed, ErrInvalidValue, ErrUnsupported if the engine is not
-// EngineRecoverable, the system's if there is no space for more permits, or one that
+// Errors: [ErrClosed], [ErrInvalidValue], [ErrUnsupported] if the engine has bare counts, the system's if there is no space for more permits, or one that
 // says so if another process, stopped while it opened or resized the semaphore, keeps
 // it locked for ten seconds.
 func (s *Semaphore) SetLimit(n int) error {
@@ -82,7 +84,7 @@ func (s *Semaphore) SetLimit(n int) error {
 // are the handle's own, and unlocking it would declare the handle dead. What comes back
 // when the child is the last one to go may take a second to be noticed.
 //
-// Errors: ErrClosed, ErrUnsupported if the engine is not EngineRecoverable, or on Windows,
+// Errors: [ErrClosed], [ErrUnsupported] if the engine is not [EngineRecoverable], or on Windows,
 // where a lock ends with the process that took it, or the system's.
 func (s *Semaphore) LockFile() (*os.File, error) {
 	var f *os.File

@@ -38,7 +38,7 @@ func maxName() int {
 // are not "." or "..". N is 251 on Linux, 29 on macOS, 259 (MAX_PATH less a NUL,
 // in UTF-16 units) on Windows and 251 elsewhere: portable programs stay within 29
 // bytes. On Windows backslashes are those of a prefix Global\ or Local\ only. The error
-// is ErrInvalidName and names the rule that was broken.
+// is [ErrInvalidName] and names the rule that was broken.
 func CheckName(name string) error {
 	_, err := cleanName("checkname", name)
 	return err

@@ -17,7 +17,9 @@ import (
 // A Permit is what Acquire, AcquireN and their like took: one permit, or several. It belongs to
 // the code that has the Permit, not to the handle: Post does not give it, and it stays
 // valid after the handle is closed. But Close gives it back if the semaphore is a
-// recoverable one or the handle was opened WithCloseOnExit.
+// recoverable one, or is in a store on several machines, or the handle was opened [WithCloseOnExit].
+//
+// All methods are safe for concurrent use. A Permit must not be copied. A nil or zero one holds nothing.
 type Permit struct {
 	s    *Semaphore
 	more *more
@@ -54,8 +56,8 @@ func (p *Permit) stored() *storedGrant {
 }
 
 // Acquire opens the semaphore of that name with those options and takes one
-// permit. The Permit's Release closes the handle too. Its errors are those of Open
-// and of the handle's Acquire.
+// permit. The Permit's Release closes the handle too. The semaphore is a POSIX one, as with Open, unless [WithRecovery]
+// makes it recoverable. Its errors are those of Open and of the handle's Acquire, and then no handle stays open.
 func Acquire(ctx context.Context, name string, opts ...Option) (*Permit, error) {
 	if err := ctx.Err(); err != nil {
 		o, _ := newOptions(opts)
@@ -76,10 +78,10 @@ func Acquire(ctx context.Context, name string, opts ...Option) (*Permit, error) 
 }
 
 // Do calls f while it holds one of n permits of the recoverable semaphore of that name, over all processes:
-// OpenLimit, Acquire, f, Release and Close. The permit is given back also if f panics or calls
-// runtime.Goexit (t.FailNow), and if the process dies. f gets ctx as it is.
+// [OpenLimit], Acquire, f, Release and Close. The permit is given back also if f panics or calls
+// [runtime.Goexit] (t.FailNow), and if the process dies. f gets ctx as it is.
 //
-// It returns the error of f, if that is not nil, joined with that of giving back, if that is not nil (errors.Join). Without
+// It returns the error of f, if that is not nil, joined with that of giving back, if that is not nil ([errors.Join]). Without
 // a permit f is not called, and the error is that of OpenLimit or Acquire: the bare ctx.Err() if ctx ends first.
 //
 // Each call opens the semaphore anew; a program that takes permits often keeps a handle.
@@ -97,7 +99,9 @@ func Do(ctx context.Context, name string, n int, f func(context.Context) error, 
 }
 
 // Acquire is WaitContext whose permit has an owner of its own, the Permit: no Post
-// gives it back, only Release. A strict handle does not count it.
+// gives it back, only [Permit.Release] (and Close, of a recoverable semaphore). A strict handle does not count it.
+//
+// Errors: those of WaitContext but [ErrHeld].
 func (s *Semaphore) Acquire(ctx context.Context) (*Permit, error) {
 	if err := ctx.Err(); err != nil {
 		s.stayIfDying()
@@ -165,6 +169,8 @@ func (p *Permit) giveFast() (given bool) {
 }
 
 // TryAcquire is TryWait whose permit has an owner of its own, the Permit.
+//
+// Errors: those of TryWait but [ErrHeld]. Of a semaphore in a store it asks the store, and returns its errors.
 func (s *Semaphore) TryAcquire() (*Permit, error) {
 	if n, ok := s.takeFastForPermit(); ok {
 		return &Permit{s: s, number: int32(n)}, nil
@@ -175,11 +181,13 @@ func (s *Semaphore) TryAcquire() (*Permit, error) {
 	return s.acquire(context.Background(), tries, 1, "tryacquire", false)
 }
 
-// All stands for all permits that there are.
-const All = permits.All
+// All, as the number of [Semaphore.AcquireN] and [Semaphore.TryAcquireN], stands for all permits that there are.
+const All = -1
+
+var _ = [1]struct{}{}[All-permits.All] // they are one number
 
 // AcquireN is Acquire of n permits at once: all or nothing, released together by the one
-// Release. They are permits of a recoverable semaphore; with another engine n can only be 1.
+// Release. They are permits of a recoverable semaphore, or of one in a store on several machines; with another engine n can only be 1.
 //
 // A waiter that wants several has its place in the order as any other has. When it is in
 // front it gathers: it takes the permits that are free, and those that come back, until it has n. Those
@@ -188,16 +196,16 @@ const All = permits.All
 // when the handle is closed, and by itself when the process dies.
 //
 // With All it takes as many as the limit says when the last one is taken, but one at least: then
-// nobody else holds one, until it is released, or SetLimit raises the limit. So it excludes all others
+// nobody else holds one, until it is released, or [Semaphore.SetLimit] raises the limit. So it excludes all others
 // (readers take one permit, a writer All), and waits until all work under the limit has ended. An
-// n above the limit is ErrInvalidValue. If SetLimit lowers the limit below n while it waits, it goes
+// n above the limit is [ErrInvalidValue]. If SetLimit lowers the limit below n while it waits, it goes
 // on waiting, for the limit to be raised again, and others are served meanwhile.
 //
 // A program that holds permits while it waits for more can still deadlock with another
 // one that does so, as with any lock; and All waits for ever if the program itself holds one.
 //
-// Errors: those of Acquire, ErrInvalidValue, ErrUnsupported if n > 1 or All and the engine is not
-// EngineRecoverable.
+// Errors: those of Acquire, [ErrInvalidValue] if n is less than 1 and not All, or above the limit, [ErrUnsupported] if
+// n > 1 or All and the engine has bare counts.
 func (s *Semaphore) AcquireN(ctx context.Context, n int) (*Permit, error) {
 	if err := ctx.Err(); err != nil {
 		s.stayIfDying()
@@ -208,7 +216,9 @@ func (s *Semaphore) AcquireN(ctx context.Context, n int) (*Permit, error) {
 
 // TryAcquireN is TryAcquire of n permits at once, as AcquireN takes them: it takes them if so many are free now
 // beyond what waiters want, and else none. If others take permits at the same moment both may get
-// ErrWouldBlock.
+// [ErrWouldBlock].
+//
+// Errors: those of TryAcquire, and of AcquireN for n.
 func (s *Semaphore) TryAcquireN(n int) (*Permit, error) {
 	return s.acquire(context.Background(), tries, n, "tryacquire", false)
 }
@@ -300,8 +310,11 @@ func (s *Semaphore) outlivedForPermits() bool { return s.traits.Recoverable == n
 
 // Release gives the permit back. Calls after one that succeeded do nothing and return
 // nil; one that failed has given nothing, and may be repeated. It never panics; a Permit
-// that was not acquired is ErrNotHeld. Of a recoverable semaphore whose handle was closed it
+// that was not acquired is [ErrNotHeld]. Of a recoverable semaphore whose handle was closed it
 // gives nothing and returns nil: Close has given the permit back.
+//
+// Other errors: of a semaphore of [EngineFlock] if others keep its file locked for ten seconds; of a store, [ErrLost] if the permit was
+// lost before, and the store's own.
 func (p *Permit) Release() (err error) {
 	if p == nil || p.s == nil {
 		return &Error{Op: "release", Err: ErrNotHeld}
@@ -396,7 +409,7 @@ func (p *Permit) handTo(f *os.File, pid int) (err error) {
 // Slots returns nil when the Permit holds nothing any more: after Release, and after
 // Close of the handle. It also returns nil if the permits of the semaphore have no
 // owners, for then it is a bare count, and they have no numbers: WithRecovery(true) makes
-// one whose permits have.
+// one whose permits have. Those of a store on several machines have none either.
 func (p *Permit) Slots() []int {
 	if p == nil || p.s == nil || p.s.traits.Recoverable == nil {
 		return nil
@@ -438,10 +451,10 @@ func (p *Permit) abandon() {
 // Locker returns a lock of what the semaphore guards. Of a recoverable semaphore Lock takes all permits there are, as
 // AcquireN of All does, one mostly, so that whoever has the lock is alone, also when SetLimit has raised the limit. Of another one
 // it takes one permit: it excludes others if there is only one, which the semaphore cannot tell. Of one in a store on several
-// machines it takes none, for it cannot tell of its loss: Lock panics with ErrUnsupported.
+// machines it takes none, for it cannot tell of its loss: Lock panics with [ErrUnsupported].
 //
-// A sync.Locker has no errors, so Lock panics with the *Error where AcquireN fails (ErrClosed, say), or if it gets a second
-// permit while the Locker has one, and Unlock where Release does, or if the Locker is not locked (ErrNotHeld). Any goroutine
+// A [sync.Locker] has no errors, so Lock panics with the *Error where AcquireN fails ([ErrClosed], say), or if it gets a second
+// permit while the Locker has one, and Unlock where Release does, or if the Locker is not locked ([ErrNotHeld]). Any goroutine
 // may unlock it. It is another lock than other Lockers of the handle: they exclude each other, and none unlocks another.
 func (s *Semaphore) Locker() sync.Locker { return &locker{s: s} }
 

@@ -17,8 +17,10 @@ import (
 	"github.com/procsem/semaphore/internal/waitqueue"
 )
 
-// A Semaphore is a handle on a named semaphore, opened with Open. All methods
-// are safe for concurrent use. It must not be copied.
+// A Semaphore is a handle on a named semaphore, opened with [OpenLimit] or [Open], or by the package of a store on several
+// machines ([FromDriver]). All methods are safe for concurrent use. It must not be copied, and its zero value is of no use.
+//
+// A process may have several handles on one semaphore. Whoever opens one closes it: it is not closed when nothing refers to it any more.
 type Semaphore struct {
 	name   string
 	engine *engine.Engine
@@ -65,14 +67,14 @@ type Semaphore struct {
 }
 
 // Open opens the semaphore of that name, and creates it if it does not exist,
-// unless the options say otherwise. CheckName has the rule for names. Without options it is a POSIX semaphore;
-// OpenLimit opens one whose permits come back when their holder dies.
+// unless the options say otherwise. [CheckName] has the rule for names. Without options it is a POSIX semaphore;
+// [OpenLimit] opens one whose permits come back when their holder dies.
 //
-// Errors: ErrInvalidName, ErrInvalidOption, ErrInvalidValue, ErrUnsupported,
-// fs.ErrExist, fs.ErrNotExist, fs.ErrPermission, ErrKindMismatch if the name
-// is in use for another kind of semaphore, ErrCorrupt if what stands in its
-// place is none; of a recoverable semaphore also ErrLimitMismatch if it is in use
-// with another limit than WithValue asks for, and ErrTableFull if 4096 handles of it
+// Errors: [ErrInvalidName], [ErrInvalidOption], [ErrInvalidValue], [ErrUnsupported],
+// [fs.ErrExist], [fs.ErrNotExist], [fs.ErrPermission], [ErrKindMismatch] if the name
+// is in use for another kind of semaphore, [ErrCorrupt] if what stands in its
+// place is none; of a recoverable semaphore also [ErrLimitMismatch] if it is in use
+// with another limit than [WithValue] asks for, and [ErrTableFull] if 4096 handles of it
 // are open.
 func Open(name string, opts ...Option) (*Semaphore, error) {
 	clean, err := cleanName("open", name)
@@ -109,9 +111,9 @@ func Open(name string, opts ...Option) (*Semaphore, error) {
 
 // OpenLimit opens the recoverable semaphore of that name, which has n permits: it is Open with those options,
 // WithRecovery(true) and WithValue(n), and so of the kind for limits on a resource, whose permits come back when their
-// holder dies. The n decides, whatever a WithValue among the options says.
+// holder dies. The n decides, whatever a [WithValue] among the options says.
 //
-// Errors: those of Open. If the name is in use with another limit that is ErrLimitMismatch; one that
+// Errors: those of Open, [ErrUnsupported] where there is no [EngineRecoverable]. If the name is in use with another limit that is [ErrLimitMismatch]; one that
 // SetLimit, or procsem resize, has set stands without an error, and Limit returns it.
 func OpenLimit(name string, n int, opts ...Option) (*Semaphore, error) {
 	return Open(name, limited(n, opts)...)
@@ -165,7 +167,7 @@ func (s *Semaphore) orClosed(err error) error {
 // Name returns the semaphore's name without the leading slash.
 func (s *Semaphore) Name() string { return s.name }
 
-// Engine returns the engine that keeps the semaphore; it is never EngineAuto.
+// Engine returns the engine that keeps the semaphore; it is never [EngineAuto].
 func (s *Semaphore) Engine() Engine { return engineOf(s.engine) }
 
 // Wait takes a permit, and blocks until there is one. It returns nil only
@@ -176,9 +178,9 @@ func (s *Semaphore) Engine() Engine { return engineOf(s.engine) }
 // between handles and processes. What happened before the Post that
 // made the permit available happens before Wait returns.
 //
-// Errors: ErrClosed if the handle is closed before or meanwhile,
-// ErrInterrupted with WithRetryOnEINTR(false), ErrHeld on a strict handle,
-// ErrTimeout if a WithBackoff function ended the wait, ErrTooManyWaiters if 5,000 handles
+// Errors: [ErrClosed] if the handle is closed before or meanwhile,
+// [ErrInterrupted] with WithRetryOnEINTR(false), [ErrHeld] on a strict handle,
+// [ErrTimeout] if a [WithBackoff] function ended the wait, [ErrTooManyWaiters] if 5,000 handles
 // wait.
 func (s *Semaphore) Wait() error {
 	// This is takeFast, which the compiler does not inline. Calling it makes an
@@ -197,7 +199,7 @@ func (s *Semaphore) Wait() error {
 	return s.wait(context.Background(), blocks, "wait")
 }
 
-// WaitContext is Wait that ends with the bare ctx.Err() when ctx ends. A
+// WaitContext is [Semaphore.Wait] that ends with the bare ctx.Err() when ctx ends, and else has its errors. A
 // context that has ended takes nothing: neither a permit that was free before the call,
 // nor one that is posted after the end while the call has not returned yet.
 func (s *Semaphore) WaitContext(ctx context.Context) error {
@@ -216,8 +218,8 @@ func (s *Semaphore) WaitContext(ctx context.Context) error {
 	return s.wait(ctx, blocks, "wait")
 }
 
-// WaitTimeout is Wait that ends with ErrTimeout after d. If d is 0 or less it
-// tries once, without blocking.
+// WaitTimeout is [Semaphore.Wait] that ends with [ErrTimeout] after d, and else has its errors. If d is 0 or less it
+// tries once, without blocking, and is ErrTimeout likewise.
 func (s *Semaphore) WaitTimeout(d time.Duration) error {
 	if s.takeFast() {
 		return nil
@@ -239,8 +241,11 @@ func (s *Semaphore) WaitTimeout(d time.Duration) error {
 	return err
 }
 
-// TryWait takes a permit if one is free. It never blocks. If none is free, or
-// others wait on the same handle, it returns ErrWouldBlock.
+// TryWait takes a permit if one is free, and does not wait for one. If none is free, or
+// others wait on the same handle, it returns [ErrWouldBlock].
+//
+// Other errors: [ErrClosed], [ErrHeld] on a strict handle. Of a semaphore of [EngineFlock] whose file others keep locked it
+// returns ErrWouldBlock after a second.
 func (s *Semaphore) TryWait() error {
 	if s.takeFast() {
 		return nil
@@ -291,14 +296,14 @@ func (s *Semaphore) undo() (kept bool) {
 }
 
 // Post gives a permit, and wakes a waiter if there is one. As POSIX has it,
-// any process may post, whichever waited; WithStrict changes that.
+// any process may post, whichever waited; [WithStrict] changes that.
 //
 // Of a recoverable semaphore Post gives back one that Wait or TryWait took through
 // this handle, by whichever goroutine.
 //
-// Errors: ErrClosed, ErrOverflow if the value is MaxValue, ErrNotHeld on a
+// Errors: [ErrClosed], [ErrOverflow] if the value is [MaxValue], [ErrNotHeld] on a
 // strict handle, or on one of a recoverable semaphore, that holds nothing to give. Of a
-// semaphore of EngineFlock also if others keep its file locked for ten seconds; then
+// semaphore of [EngineFlock] also if others keep its file locked for ten seconds; then
 // nothing was posted.
 func (s *Semaphore) Post() error {
 	if s.words != nil && s.queue.Idle() && !s.closed() {
@@ -322,23 +327,23 @@ func (s *Semaphore) Post() error {
 
 // PostN gives n permits at once, and wakes as many waiters, in whichever processes. Those of one handle are served
 // in the order of their arrival, those of a recoverable semaphore over all processes. It gives all of them,
-// or none and returns an error. It depends on the engine how, and EngineLibc cannot promise it:
+// or none and returns an error. It depends on the engine how, and [EngineLibc] cannot promise it:
 //
-//   - EngineNative, and EngineAuto on glibc: one atomic operation adds n to the value, and one system call
+//   - [EngineNative], and [EngineAuto] on glibc: one atomic operation adds n to the value, and one system call
 //     wakes as many waiters as there are, n at most.
-//   - EngineWindows: one ReleaseSemaphore, whose lReleaseCount is n.
-//   - EngineFlock: one write of the file.
-//   - EngineRecoverable: it gives back n permits that Wait or TryWait took through this handle, and none
+//   - [EngineWindows]: one ReleaseSemaphore, whose lReleaseCount is n.
+//   - [EngineFlock]: one write of the file.
+//   - [EngineRecoverable]: it gives back n permits that Wait or TryWait took through this handle, and none
 //     if these are fewer. Others may see them come back one after the other. They all come back too if
 //     the process dies in the middle.
-//   - EngineLibc, if it is asked for by WithEngine or libc is not glibc: sem_post gives one permit, and
+//   - EngineLibc, if it is asked for by [WithEngine] or libc is not glibc: sem_post gives one permit, and
 //     POSIX has no call that gives several. So PostN calls it n times. It does not begin if sem_getvalue
-//     (which macOS lacks) says that the value would exceed MaxValue. If it fails in the middle, because others have
+//     (which macOS lacks) says that the value would exceed [MaxValue]. If it fails in the middle, because others have
 //     posted meanwhile, the error says how many were given: "2 of 5 were posted". A process that is killed in the
 //     middle has given a part.
 //
-// Errors: those of Post, with nothing posted: ErrNotHeld also if the handle holds fewer than n (a strict one
-// never holds more than one), ErrOverflow if the value would exceed MaxValue. ErrInvalidValue if n is less than 1.
+// Errors: those of Post, with nothing posted: [ErrNotHeld] also if the handle holds fewer than n (a strict one
+// never holds more than one), [ErrOverflow] if the value would exceed [MaxValue]. [ErrInvalidValue] if n is less than 1.
 func (s *Semaphore) PostN(n int) error { return s.post(n) }
 
 func (s *Semaphore) post(n int) (err error) {
@@ -386,11 +391,12 @@ func (s *Semaphore) post(n int) (err error) {
 	return nil
 }
 
-// Value returns the number of free permits at some moment during the call. Of a
-// recoverable semaphore that is the limit less what the living hold, and 0 if they
+// Value returns the number of free permits at some moment during the call. Others may have taken them when it
+// returns: TryWait tells whether one can be had. Of a
+// recoverable semaphore it is the limit less what the living hold, and 0 if they
 // hold more; what the dead held it gives back first.
 //
-// Errors: ErrClosed, ErrUnsupported where the system cannot say (macOS through libc).
+// Errors: [ErrClosed], [ErrUnsupported] where the system cannot say (macOS through libc).
 func (s *Semaphore) Value() (n int, err error) {
 	defer s.stayIfFailed(&err)
 	if !s.enter() {
@@ -406,7 +412,7 @@ func (s *Semaphore) Value() (n int, err error) {
 }
 
 // Unlink removes the semaphore's name, as the function Unlink does for the
-// handle's engine and directory. It works on a closed handle too.
+// handle's engine and directory, with its errors. It works on a closed handle too. The name of one in a store is removed there, as its driver does that.
 func (s *Semaphore) Unlink() (err error) {
 	defer s.stayIfFailed(&err)
 	if err := s.engine.Unlink(s.opts.Dir, s.name); err != nil {
@@ -416,11 +422,13 @@ func (s *Semaphore) Unlink() (err error) {
 }
 
 // Unlink removes the name of a semaphore of whichever kind there is; with
-// WithEngine or WithRecovery of that one only, and with WithDir in that directory only. Other options mean nothing here. A
-// process that has it open keeps using it; the next Open makes a new one. fs.ErrNotExist if
-// there is none.
+// [WithEngine] or [WithRecovery] of that one only, and with [WithDir] in that directory only. Other options mean nothing here. A
+// process that has it open keeps using it; the next Open makes a new one, so while the old one is in use the limit is twice
+// as high.
 //
-// The name of an EngineWindows semaphore cannot be removed: it goes when the last
+// Errors: [ErrInvalidName], [ErrInvalidOption], [fs.ErrNotExist] if there is none, [fs.ErrPermission], [ErrUnsupported].
+//
+// The name of an [EngineWindows] semaphore cannot be removed: it goes when the last
 // handle is closed, of whichever process. Unlink then only reports whether there is
 // one: nil, and the next Open of the name shares it still, or fs.ErrNotExist.
 func Unlink(name string, opts ...Option) error {

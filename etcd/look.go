@@ -13,7 +13,7 @@ import (
 	"github.com/procsem/semaphore/driver"
 )
 
-// Names lists the semaphores in the store, below the prefix of WithPrefix, in order.
+// Names lists the semaphores in the store, below the prefix of [WithPrefix], in order; none is no error. Options are as those of [Observe].
 func Names(ctx context.Context, client *clientv3.Client, opts ...Option) ([]string, error) {
 	o, err := newOptions(opts)
 	if err != nil {
@@ -48,15 +48,17 @@ func Names(ctx context.Context, client *clientv3.Client, opts ...Option) ([]stri
 	}
 }
 
-// A View is a semaphore as it was at one moment.
+// A View is a semaphore as it was at one moment. What lost holders had counts as held until the loss delay is over.
 type View struct {
-	Limit   int
+	Limit   int             // permits that there are
 	Free    int             // permits that nobody holds
 	Holders []driver.Holder // those that hold permits, and then those that wait, in their order
 }
 
-// Observe looks at the semaphore of that name without being one of its users: it changes nothing. Of the options WithPrefix and
-// WithTTL, the time after which it gives up if the store does not answer, count.
+// Observe looks at the semaphore of that name without being one of its users: it changes nothing. Of the options [WithPrefix] and
+// [WithTTL], the time after which it gives up if the store does not answer, count.
+//
+// Errors: [fs.ErrNotExist] if there is none, [fs.ErrPermission], [semaphore.ErrInvalidName], [semaphore.ErrInvalidOption].
 func Observe(ctx context.Context, client *clientv3.Client, name string, opts ...Option) (View, error) {
 	o, err := newOptions(opts)
 	if err == nil {
@@ -74,8 +76,8 @@ func Observe(ctx context.Context, client *clientv3.Client, name string, opts ...
 	return View{s.limit.N, max(0, s.limit.N-s.sum()), s.holders()}, nil
 }
 
-// ForgetLimit takes back that SetLimit has set the semaphore's limit: it stays, and the next WithLimit counts again. Options are as those
-// of Observe.
+// ForgetLimit takes back that [semaphore.Semaphore.SetLimit] has set the semaphore's limit: it stays, and the next [WithLimit] counts again. Options
+// and errors are those of [Observe].
 func ForgetLimit(ctx context.Context, client *clientv3.Client, name string, opts ...Option) error {
 	o, err := newOptions(opts)
 	if err == nil {

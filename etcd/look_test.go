@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -110,6 +111,30 @@ func TestExclusive(t *testing.T) {
 		t.Error(n, err)
 	}
 	must(t, s.Close())
+}
+
+// What is wrong whatever the store says is found without it.
+func TestWrongArguments(t *testing.T) {
+	c := Connect(t, "127.0.0.1:1")
+	for what, tt := range map[string]struct {
+		client *clientv3.Client
+		name   string
+		opt    Option
+		want   error
+	}{
+		"no client":     {nil, "x", WithLimit(1), semaphore.ErrInvalidOption},
+		"a slash":       {c, "x/y", WithLimit(1), semaphore.ErrInvalidName},
+		"a key's name":  {c, "limit", WithLimit(1), semaphore.ErrInvalidName},
+		"no option":     {c, "x", nil, semaphore.ErrInvalidOption},
+		"no permits":    {c, "x", WithLimit(0), semaphore.ErrInvalidValue},
+		"a short TTL":   {c, "x", WithTTL(time.Millisecond), semaphore.ErrInvalidOption},
+		"a short delay": {c, "x", WithLossDelay(time.Second), semaphore.ErrInvalidOption},
+		"a long label":  {c, "x", WithLabel(strings.Repeat("x", 33)), semaphore.ErrInvalidOption},
+	} {
+		if _, err := Open(t.Context(), tt.client, tt.name, tt.opt); !errors.Is(err, tt.want) {
+			t.Errorf("%s: %v; want %v", what, err, tt.want)
+		}
+	}
 }
 
 func TestLeft(t *testing.T) {

@@ -30,7 +30,7 @@ func ExampleRendezvous() {
 			}
 		}
 	}
-	goTest(TestWorkers)
+	goTest(TestWorkers) // as "go test" does
 	// Output:
 	// works
 	// works

@@ -17,7 +17,7 @@ func ExampleAcquire() {
 		semtest.Acquire(t, "example-database", 1) // until the test ends
 		fmt.Println("migrates")
 	}
-	goTest(TestMigration)
+	goTest(TestMigration) // as "go test" does
 	// Output: migrates
 }
 
@@ -27,7 +27,7 @@ func ExampleAcquire_slots() {
 		p := semtest.Acquire(t, "example-ports", 8)
 		fmt.Printf("localhost:%d\n", 9000+p.Slots()[0])
 	}
-	goTest(TestServer)
+	goTest(TestServer) // as "go test" does
 	// Output: localhost:9000
 }
 
@@ -43,6 +43,6 @@ func ExampleName() {
 			t.Fatal(err)
 		}
 	}
-	goTest(TestProgram)
+	goTest(TestProgram) // as "go test" does
 	// Output: the program
 }

@@ -17,7 +17,7 @@ import (
 )
 
 // A Rendezvous is where the processes that a test starts wait for each other, so that none begins its work before
-// all are ready for it. It is for one test, whose goroutine calls its methods.
+// all are ready for it. [NewRendezvous] makes one. It is for one test, whose goroutine calls its methods.
 //
 //	r := semtest.NewRendezvous(t)
 //	for _, cmd := range commands {
@@ -26,7 +26,7 @@ import (
 //	r.Release() // all go on
 //
 // When the test ends, processes that still run are killed. If the test itself is killed, those that have arrived, or
-// arrive then, learn of it (Arrive), and what is left of the semaphores they remove.
+// arrive then, learn of it ([Arrive]), and what is left of the semaphores they remove.
 type Rendezvous struct {
 	t        testing.TB
 	base     string
@@ -47,7 +47,7 @@ type child struct {
 	err     error // of its end, when it has ended
 }
 
-// NewRendezvous makes a place for processes to meet.
+// NewRendezvous makes a place for processes to meet. If that fails the test ends by t.Fatal.
 func NewRendezvous(t testing.TB) *Rendezvous {
 	t.Helper()
 	r := &Rendezvous{t: t, base: uniqueName()}
@@ -195,7 +195,7 @@ func (r *Rendezvous) describe(which []int) string {
 	return strings.Join(names, ", ")
 }
 
-// Arrive is called, once, by a process that Rendezvous.Start has started, when it is ready. It returns when all are. It returns an
+// Arrive is called, once, by a process that [Rendezvous.Start] has started, when it is ready. It returns when all are. It returns an
 // error if the test has ended meanwhile, or if the process was not started so.
 func Arrive() error {
 	value := os.Getenv(rendezvousVariable)

@@ -10,15 +10,16 @@
 // [Acquire] is for a test, [Main] for all tests of a binary. [Name] is for tests of programs that use semaphores,
 // and [Rendezvous] for tests that start processes which are to work at the same time.
 //
-// The limits are recoverable semaphores of the package semaphore. So what a test holds comes
-// back also if it panics, calls os.Exit or is killed; semaphore.ErrUnsupported on systems that have none (AIX).
+// The limits are recoverable semaphores ([semaphore.OpenLimit]). So what a test holds comes
+// back also if it panics, calls [os.Exit] or is killed. On systems that have none (AIX, say) a test that calls Acquire
+// fails, and Main returns 1, with [semaphore.ErrUnsupported].
 //
 // # Names
 //
 // A name is that of the module whose tests are run, and of the user who runs them: the tests of two modules that both
 // call something "database" do not meet, and those of two checkouts of one module do. A name that begins with a slash is
 // the machine's: "/database" is the semaphore "database", for the tests of all modules, for
-// every program, and for the command procsem; other users may use it if an option semaphore.WithMode lets them.
+// every program, and for the command procsem; other users may use it if an option [semaphore.WithMode] lets them.
 //
 // The semaphores stay when the tests have ended, as that of any other name that is limited;
 // "procsem unlink --idle" removes those that nobody uses.
@@ -45,11 +46,11 @@ import (
 )
 
 // Acquire takes one of n permits of that name, which the test has until it and its subtests have ended (Cleanup), or until it
-// calls Release. n is the limit for all: semaphore.OpenLimit says what happens if others ask for another one. See the
-// package's documentation for names.
+// calls Release. n is the limit for all: [semaphore.OpenLimit] says what happens if others ask for another one. See the
+// package's documentation for names. [semaphore.Permit.Slots] says which of the n permits it is, by which tests can share out ports, say.
 //
 // It waits for a permit in the order of arrival. If that lasts longer than a second the test's log says who
-// holds the permits, by process id and package, and again when that has changed. It ends the test by t.Fatal if there is no permit
+// holds the permits, by process id and package, and again when that has changed. It ends the test by t.Fatal if the semaphore cannot be opened, and if there is no permit
 // shortly before the deadline of the test binary (-timeout), which would kill it, and says who held them then. (Benchmarks
 // and fuzz tests have no deadline.) Like t.Fatal it is to be called by the goroutine of the test.
 //
@@ -75,11 +76,11 @@ func Acquire(t testing.TB, name string, n int, opts ...semaphore.Option) *semaph
 	return p
 }
 
-// Main runs the tests of a binary while it holds one of n permits of that name, and returns the exit status:
+// Main runs the tests of a binary while it holds one of n permits of that name, and returns the exit status, that of m.Run, or 1 if there is no permit:
 //
 //	func TestMain(m *testing.M) { os.Exit(semtest.Main(m, "database", 1)) }
 //
-// os.Exit runs no deferred function; the permit is given back before. It waits like Acquire, and says so on
+// [os.Exit] runs no deferred function; the permit is given back before. It waits like Acquire, and says so on
 // standard error; the time counts as part of the binary's -timeout, and when that is nearly over
 // it returns 1 without having run a test.
 //
@@ -146,7 +147,7 @@ func heldAbove(name string, n int, opts []semaphore.Option) bool {
 }
 
 // Name returns a name that no other test has, of at most 29 bytes, as is allowed everywhere. When the test and its subtests have
-// ended semaphores of that name, of whichever kind, are removed (not those in directories of their own, WithDir). It is for tests of
+// ended semaphores of that name, of whichever kind, are removed (not those in directories of their own, [semaphore.WithDir]). It is for tests of
 // programs that use semaphores, not for Acquire.
 func Name(t testing.TB) string {
 	t.Helper()

@@ -76,6 +76,7 @@ func run(deadline time.Time, test func(f *fake)) *fake {
 			cancel()
 			for i := len(f.cleanups) - 1; i >= 0; i-- {
 				f.cleanups[i]()
+				f.cleanups[i] = nil // on Windows a file is gone when its memory is
 			}
 		}()
 		test(f)

@@ -1,4 +1,17 @@
-// Package drivertest has the tests that every driver of a store has to pass.
+// Package drivertest has the tests that every driver of a store (package [driver]) has to pass. A driver's own tests call them:
+//
+//	func TestDriver(t *testing.T) {
+//		server := startServer(t)
+//		drivertest.Run(t, drivertest.Store{Open: func(t *testing.T, name string, limit int) driver.Handle {
+//			h, err := open(server, name, limit) // over a connection of its own
+//			if err != nil {
+//				t.Fatal(err)
+//			}
+//			return h
+//		}})
+//	}
+//
+// The store answers in these tests. What becomes of permits when a holder dies, the store is stopped or a request comes late is for the driver's own tests.
 package drivertest
 
 import (
@@ -19,17 +32,17 @@ import (
 // A Store is what is tested.
 type Store struct {
 	// Open opens a semaphore that exists or is made with that limit, as another program on another machine would: the handles share
-	// nothing but the store.
+	// nothing but the store. It is called by several tests at the same time. The tests close what it returns, and remove the semaphore.
 	Open func(t *testing.T, name string, limit int) driver.Handle
 
-	// OneMachine says that the driver is one of this machine's engines, without tokens, for comparison.
+	// OneMachine says that the driver is one of this machine's engines, without tokens and hosts, for comparison.
 	OneMachine bool
 }
 
 // Deadline is how long a test waits for what has to happen.
 const Deadline = 30 * time.Second
 
-// Run runs the tests.
+// Run runs the tests, as subtests of t that run in parallel, on semaphores whose names begin with "drivertest-".
 func Run(t *testing.T, s Store) {
 	for _, test := range []struct {
 		name string

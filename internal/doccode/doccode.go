@@ -1,4 +1,4 @@
-// Package doccode finds the code in README.md and docs, and type-checks Go, for tests.
+// Package doccode finds the code in README.md and docs, type-checks Go, and finds what no example shows, for tests.
 package doccode
 
 import (

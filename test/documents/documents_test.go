@@ -1,6 +1,7 @@
 //go:build unix
 
-// Package documents tests what is written in documents: the Go code of README.md and of docs compiles.
+// Package documents tests what is written in documents: the Go code of README.md and of docs compiles, and
+// each exported name is in an example.
 package documents
 
 import (
