@@ -75,7 +75,7 @@ func observeFlock(dir, name string) (o engine.Observation, err error) {
 	}
 	defer filelock.Close(f)
 	o.File = info
-	if err := checkFlockFile(f, name, &engine.Options{}); err != nil {
+	if err := checkFlockFile(f, info, name, &engine.Options{}); err != nil {
 		return o, err
 	}
 	value, err := readFlock(f)
@@ -115,7 +115,7 @@ func openFlock(name string, how engine.How, o *engine.Options) (engine.Backend, 
 	binary.LittleEndian.PutUint32(content[len(flockMagic):], flockVersion)
 	binary.LittleEndian.PutUint32(content[flockValueAt:], uint32(o.Value))
 	content = append(content, name...)
-	check := func(f *os.File) error { return checkFlockFile(f, name, o) }
+	check := func(f *os.File, info fs.FileInfo) error { return checkFlockFile(f, info, name, o) }
 	f, created, err := store.OpenOrPublish(dir, names.Flock+name, how, check, store.Filled(content), o)
 	if err != nil {
 		return nil, err
@@ -154,8 +154,8 @@ func newFlock(f *os.File, o *engine.Options) *flockSemaphore {
 // checkFlockFile refuses what is no flock-counter that we may trust, or one of another name:
 // whoever may write a file can give it further names by hard links, and the owner of the
 // file, whom we trust, knows nothing of them.
-func checkFlockFile(f *os.File, name string, o *engine.Options) error {
-	if err := store.CheckOwner(f, o); err != nil {
+func checkFlockFile(f *os.File, info fs.FileInfo, name string, o *engine.Options) error {
+	if err := store.CheckOwner(f, info, o); err != nil {
 		return err
 	}
 	if _, err := readFlock(f); err != nil {

@@ -161,14 +161,15 @@ const mostOpens = 1000
 
 func openLibc(name string, how engine.How, o *engine.Options) (engine.Backend, error) {
 	flags := os.O_CREATE | os.O_EXCL
+	var ours fs.FileInfo
 	if how != engine.CreateNew {
 		flags &^= os.O_EXCL
 		// glibc and musl would map what stands there without a look, and die of
 		// SIGBUS at its first use.
 		if libcPath != nil {
-			f, err := store.OpenChecked(libcPath(name), libcFile)
+			f, info, err := store.OpenChecked(libcPath(name), libcFile)
 			if err == nil {
-				err = f.Close()
+				ours, err = info, f.Close()
 			}
 			if err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return nil, err
@@ -180,14 +181,8 @@ func openLibc(name string, how engine.How, o *engine.Options) (engine.Backend, e
 	}
 	if how == engine.OpenExisting {
 		flags = 0
-		var ours fs.FileInfo
-		if libcPath != nil {
-			var err error
-			if ours, err = os.Lstat(libcPath(name)); errors.Is(err, fs.ErrNotExist) {
-				return nil, engine.ErrNoSuch
-			} else if err != nil {
-				return nil, err
-			}
+		if libcPath != nil && ours == nil {
+			return nil, engine.ErrNoSuch
 		}
 		if err := o.CheckAlone(ours); err != nil {
 			return nil, err
@@ -316,7 +311,7 @@ func createLibc(cname *C.char, name string, how engine.How, o *engine.Options) (
 // which returns the content of a new file.
 var (
 	libcPath    func(name string) string
-	libcFile    func(f *os.File) error
+	libcFile    store.Check
 	libcContent func(value uint32) []byte
 )
 

@@ -4,6 +4,7 @@ package semaphore
 
 import (
 	"encoding/binary"
+	"io/fs"
 	"os"
 
 	"github.com/procsem/semaphore/internal/engine"
@@ -36,11 +37,7 @@ func newMuslFile(value uint32) []byte {
 // prefix: one that is called "flk.x" there has the file of our own flock-counter "x".
 // musl's sem_t has glibc's size, and 0 in its third word if it is shared
 // (src/thread/sem_init.c).
-func checkMuslFile(f *os.File) error {
-	info, err := f.Stat()
-	if err != nil {
-		return err
-	}
+func checkMuslFile(f *os.File, info fs.FileInfo) error {
 	if err := glibc.CheckSize(f.Name(), info.Size()); err != nil {
 		return err
 	}

@@ -120,7 +120,7 @@ func observe(_, name string) (o engine.Observation, err error) {
 	}
 	defer f.Close()
 	o.File = info
-	content, err := read(f)
+	content, err := read(f, info)
 	o.Value = int(content.words.Value())
 	return o, err
 }
@@ -148,18 +148,14 @@ func (g *file) bytes() []byte { return unsafe.Slice((*byte)(unsafe.Pointer(g)), 
 
 // CheckFile refuses what is no semaphore of this word size. libc does not
 // look, and dies of SIGBUS later.
-func CheckFile(f *os.File) error {
-	_, err := read(f)
+func CheckFile(f *os.File, info fs.FileInfo) error {
+	_, err := read(f, info)
 	return err
 }
 
 // read returns the content of a file that is a semaphore.
-func read(f *os.File) (*file, error) {
+func read(f *os.File, info fs.FileInfo) (*file, error) {
 	content := new(file)
-	info, err := f.Stat()
-	if err != nil {
-		return content, err
-	}
 	if err := CheckSize(f.Name(), info.Size()); err != nil {
 		return content, err
 	}

@@ -3,6 +3,7 @@
 package glibc
 
 import (
+	"io/fs"
 	"os"
 	"time"
 	"unsafe"
@@ -34,8 +35,8 @@ func (*Semaphore) Words() *Words { return nil }
 func Path(string) string { return "" }
 
 // CheckFile, CheckSize, New and Probe are for builds with glibc.
-func CheckFile(*os.File) error      { return engine.ErrUnsupported }
-func CheckSize(string, int64) error { return engine.ErrUnsupported }
+func CheckFile(*os.File, fs.FileInfo) error { return engine.ErrUnsupported }
+func CheckSize(string, int64) error         { return engine.ErrUnsupported }
 func New(any, func() (unsafe.Pointer, func(), error), *engine.Options) (*Semaphore, error) {
 	return nil, engine.ErrUnsupported
 }

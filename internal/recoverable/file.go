@@ -71,11 +71,11 @@ func fill(f *os.File, newHead func(permits.Locks, uint64) *permits.Head) error {
 // name: whoever may write a file can give it further names by hard links, and the owner of
 // the file, whom we trust, knows nothing of them. The error is an olderVersion if nothing else is
 // wrong.
-func check(f *os.File, name string, o *engine.Options) error {
-	if err := store.CheckOwner(f, o); err != nil {
+func check(f *os.File, info fs.FileInfo, name string, o *engine.Options) error {
+	if err := store.CheckOwner(f, info, o); err != nil {
 		return err
 	}
-	head, err := readHead(f)
+	head, err := readHeadOf(f, info)
 	if head == nil {
 		return err
 	}
@@ -92,6 +92,10 @@ func readHead(f *os.File) (*permits.Head, error) {
 	if err != nil {
 		return nil, err
 	}
+	return readHeadOf(f, info)
+}
+
+func readHeadOf(f *os.File, info fs.FileInfo) (*permits.Head, error) {
 	head := new(permits.Head)
 	if _, err := f.ReadAt(head.Bytes(), 0); err != nil && err != io.EOF {
 		return nil, err
@@ -108,35 +112,20 @@ func readHead(f *os.File) (*permits.Head, error) {
 // reopenNamed opens the same file once more by its name; it fails with errVanished if the
 // name is gone, or another file's.
 func reopenNamed(f *os.File, path string) (*os.File, error) {
-	again, err := store.OpenRegular(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, errVanished
-	}
+	info, err := f.Stat()
 	if err != nil {
 		return nil, err
 	}
-	same, err := store.Same(f, again)
-	if !same {
-		again.Close()
-		return nil, cmp.Or(err, errVanished)
+	again, _, err := store.OpenChecked(path, func(_ *os.File, named fs.FileInfo) error {
+		if !os.SameFile(info, named) {
+			return errVanished
+		}
+		return nil
+	})
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, errVanished
 	}
-	return again, nil
-}
-
-// hasLostName reports whether a file has lost its name while we waited for the claim. The number of
-// its names does not tell that if it had further ones (hard links).
-func hasLostName(f *os.File, path string) (bool, error) {
-	if gone, err := store.NameGone(f, path); gone || err != nil {
-		return gone, err
-	}
-	again, err := reopenNamed(f, path)
-	if err == errVanished {
-		return true, nil
-	}
-	if err != nil {
-		return false, err
-	}
-	return false, again.Close()
+	return again, err
 }
 
 // No filesystem is believed to show to one open file of a name what another one does: there

@@ -4,6 +4,7 @@ package recoverable
 
 import (
 	"errors"
+	"io/fs"
 	"os"
 	"syscall"
 	"unsafe"
@@ -22,6 +23,20 @@ func reopen(f *os.File, path string) (*os.File, error) {
 		return again, err
 	}
 	return reopenUnnamed(f) // the name is gone, or another's
+}
+
+// hasLostName reports whether a file has lost its name while we waited for the claim. The number of
+// its names does not tell that if it had further ones (hard links).
+func hasLostName(f *os.File, path string) (bool, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return false, err
+	}
+	named, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return true, nil
+	}
+	return err == nil && !os.SameFile(info, named), err
 }
 
 // A fileID tells the files apart that are mapped. Beside the inode there is the semaphore's

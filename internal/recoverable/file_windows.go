@@ -44,6 +44,9 @@ func viewOf(f *os.File) (memory unsafe.Pointer, unmap func(), err error) {
 	return memory, func() { windows.UnmapViewOfFile(uintptr(memory)) }, nil
 }
 
+// hasLostName reports whether a file has lost its name while we waited for the claim.
+func hasLostName(f *os.File, path string) (bool, error) { return store.NameGone(f, path) }
+
 // reopen returns another handle of the same open file, which no other process has: a
 // lock excludes also the handle that has it, so it does for the claim.
 func reopen(f *os.File, path string) (*os.File, error) { return store.Duplicate(f, path) }

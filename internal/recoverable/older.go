@@ -93,13 +93,13 @@ func replace(name, path string, how engine.How, o *engine.Options) error {
 	}
 	defer f.Close()
 	var older *olderVersion
-	if err := check(f, name, o); err == nil {
-		return errVanished // another process has replaced it
-	} else if !errors.As(err, &older) {
-		return err
-	}
 	info, err := f.Stat()
 	if err != nil {
+		return err
+	}
+	if err := check(f, info, name, o); err == nil {
+		return errVanished // another process has replaced it
+	} else if !errors.As(err, &older) {
 		return err
 	}
 	if err := o.CheckAlone(info); err != nil {

@@ -119,7 +119,7 @@ func find(name string, how engine.How, o *engine.Options, use func(h *handle, se
 	}
 	for tries := 1; ; tries++ {
 		f, created, err := store.OpenOrPublish(dir, filepath.Base(path), how,
-			func(f *os.File) error { return check(f, name, o) },
+			func(f *os.File, info fs.FileInfo) error { return check(f, info, name, o) },
 			func(f *os.File) error {
 				if o.Owner != nil && *o.Owner != engine.Caller { // before the file has its name
 					if err := f.Chown(o.Owner.UID, o.Owner.GID); err != nil {

@@ -193,17 +193,14 @@ func refused(err error) bool {
 	return false
 }
 
-// OpenRegular opens a regular file without O_CREAT: in a sticky directory Linux
-// refuses that on another user's file even where the mode allows its use
-// (fs.protected_regular). It follows no symbolic link and blocks on nothing.
-func OpenRegular(path string) (*os.File, error) { return openRegular(path, os.O_RDWR) }
+func openToWrite(path string) (*os.File, fs.FileInfo, error) { return openRegular(path, os.O_RDWR) }
 
-func readRegular(path string) (*os.File, error) { return openRegular(path, os.O_RDONLY) }
+func readRegular(path string) (*os.File, fs.FileInfo, error) { return openRegular(path, os.O_RDONLY) }
 
-func openRegular(path string, access int) (*os.File, error) {
+func openRegular(path string, access int) (*os.File, fs.FileInfo, error) {
 	f, err := os.OpenFile(path, access|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, engine.ErrNoSuch
+		return nil, nil, engine.ErrNoSuch
 	}
 	var info fs.FileInfo
 	if err == nil {
@@ -218,9 +215,9 @@ func openRegular(path string, access int) (*os.File, error) {
 		if f != nil {
 			f.Close()
 		}
-		return nil, err
+		return nil, nil, err
 	}
-	return f, nil
+	return f, info, nil
 }
 
 // Filled returns the filler of a small file.
@@ -278,11 +275,7 @@ func CountsBeside(ours fs.FileInfo) func(other fs.FileInfo) bool {
 // its owner decides which processes it limits, and can end them all by truncating it. Root
 // trusts what root has made, as everybody does. A caller that only opens, or shares its
 // semaphore with others by its mode, expects other owners, unless it names the one.
-func CheckOwner(f *os.File, o *engine.Options) error {
-	info, err := f.Stat()
-	if err != nil {
-		return err
-	}
+func CheckOwner(_ *os.File, info fs.FileInfo, o *engine.Options) error {
 	owner := int(info.Sys().(*syscall.Stat_t).Uid)
 	me := os.Geteuid()
 	shares := o.Owner == nil && o.Mode&othersWrite != 0

@@ -34,28 +34,30 @@ func CreateFile(path string, access uint32, sa *windows.SecurityAttributes, how 
 	return h, nil
 }
 
-// OpenRegular opens a regular file, and nothing else.
-func OpenRegular(path string) (*os.File, error) {
+func openToWrite(path string) (*os.File, fs.FileInfo, error) {
 	return openRegular(path, windows.GENERIC_READ|windows.GENERIC_WRITE)
 }
 
-func readRegular(path string) (*os.File, error) { return openRegular(path, windows.GENERIC_READ) }
+func readRegular(path string) (*os.File, fs.FileInfo, error) {
+	return openRegular(path, windows.GENERIC_READ)
+}
 
-func openRegular(path string, access uint32) (*os.File, error) {
+// openRegular opens a regular file, and nothing else.
+func openRegular(path string, access uint32) (*os.File, fs.FileInfo, error) {
 	var h windows.Handle
 	err := retryShared(func() (err error) {
 		h, err = CreateFile(path, access, nil, windows.OPEN_EXISTING)
 		return err
 	})
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, engine.ErrNoSuch
+		return nil, nil, engine.ErrNoSuch
 	}
 	if err != nil {
 		// A directory can't be opened so.
 		if seen, statErr := os.Lstat(path); statErr == nil && !seen.Mode().IsRegular() {
 			err = engine.Because(engine.ErrCorrupt, "%s is %s, no regular file", path, typeOf(seen))
 		}
-		return nil, err
+		return nil, nil, err
 	}
 	var info windows.ByHandleFileInformation
 	kind, err := windows.GetFileType(h)
@@ -69,10 +71,16 @@ func openRegular(path string, access uint32) (*os.File, error) {
 	case kind != windows.FILE_TYPE_DISK || info.FileAttributes&irregular != 0:
 		err = engine.Because(engine.ErrCorrupt, "%s is no regular file: type %d, attributes %#x", path, kind, info.FileAttributes)
 	default:
-		return os.NewFile(uintptr(h), path), nil
+		f := os.NewFile(uintptr(h), path)
+		info, err := f.Stat()
+		if err != nil {
+			f.Close()
+			return nil, nil, err
+		}
+		return f, info, nil
 	}
 	windows.CloseHandle(h)
-	return nil, err
+	return nil, nil, err
 }
 
 // publish makes a file that appears under its name only when it is whole:
@@ -273,7 +281,7 @@ func CountsBeside(fs.FileInfo) func(fs.FileInfo) bool { return nil }
 
 // CheckOwner refuses a file that another user may have put there for us to
 // find, as it does on Unix: administrators and the system stand for root.
-func CheckOwner(f *os.File, o *engine.Options) error {
+func CheckOwner(f *os.File, _ fs.FileInfo, o *engine.Options) error {
 	if !o.Create || o.Owner == nil && o.Mode&othersWrite != 0 {
 		return nil
 	}

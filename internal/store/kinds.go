@@ -34,6 +34,12 @@ func OtherKind(among []*engine.Engine, eng *engine.Engine, dir, name string, our
 		if other.Store == eng.Store {
 			continue
 		}
+		if dir == "" && other.Dirs { // found out once for all
+			var err error
+			if dir, err = Dir(""); err != nil {
+				return nil, err
+			}
+		}
 		exists, err := other.Exists(dir, name, counts)
 		if err != nil {
 			return nil, err

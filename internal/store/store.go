@@ -44,16 +44,7 @@ func CheckLocal(dir string) error {
 
 // ReadRegular is OpenRegular of a file that is only read, and its information.
 func ReadRegular(path string) (*os.File, fs.FileInfo, error) {
-	f, err := readRegular(path)
-	if err != nil {
-		return nil, nil, err
-	}
-	info, err := f.Stat()
-	if err != nil {
-		filelock.Close(f)
-		return nil, nil, err
-	}
-	return f, info, nil
+	return readRegular(path)
 }
 
 // ReadLocal is ReadRegular in a directory that CheckLocal does not refuse.
@@ -74,29 +65,36 @@ func tempName(dir string) string {
 	return filepath.Join(dir, fmt.Sprintf("%s%d.%x", tempPrefix, os.Getpid(), rand.Uint64()))
 }
 
+// A Check refuses a file that was just opened; info is its information.
+type Check func(f *os.File, info fs.FileInfo) error
+
 // OpenChecked is OpenRegular of a file that must pass a check.
-func OpenChecked(path string, check func(*os.File) error) (*os.File, error) {
-	f, err := OpenRegular(path)
+func OpenChecked(path string, check Check) (*os.File, fs.FileInfo, error) {
+	f, info, err := openToWrite(path)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	if err := check(f); err != nil {
+	if err := check(f, info); err != nil {
 		filelock.Close(f)
-		return nil, err
+		return nil, nil, err
 	}
-	return f, nil
+	return f, info, nil
+}
+
+// OpenRegular opens a regular file without O_CREAT: in a sticky directory Linux
+// refuses that on another user's file even where the mode allows its use
+// (fs.protected_regular). It follows no symbolic link and blocks on nothing.
+func OpenRegular(path string) (*os.File, error) {
+	f, _, err := openToWrite(path)
+	return f, err
 }
 
 // OpenOrPublish opens the file of that name in dir if it passes the check and the name
 // belongs to no other kind of semaphore, or publishes it, as how says; created says that
 // it did.
-func OpenOrPublish(dir, name string, how engine.How, check, fill func(*os.File) error, o *engine.Options) (f *os.File, created bool, err error) {
-	checkAll := func(f *os.File) error {
-		if err := check(f); err != nil {
-			return err
-		}
-		info, err := f.Stat()
-		if err != nil {
+func OpenOrPublish(dir, name string, how engine.How, check Check, fill func(*os.File) error, o *engine.Options) (f *os.File, created bool, err error) {
+	checkAll := func(f *os.File, info fs.FileInfo) error {
+		if err := check(f, info); err != nil {
 			return err
 		}
 		return o.CheckAlone(info)
@@ -106,7 +104,7 @@ func OpenOrPublish(dir, name string, how engine.How, check, fill func(*os.File) 
 	// other was the right one.
 	for {
 		if how != engine.CreateNew {
-			f, err := OpenChecked(filepath.Join(dir, name), checkAll)
+			f, _, err := OpenChecked(filepath.Join(dir, name), checkAll)
 			if err == nil || how == engine.OpenExisting || !errors.Is(err, fs.ErrNotExist) {
 				return f, false, err
 			}
