@@ -109,6 +109,7 @@ func TestCompletionOfHarmfulNames(t *testing.T) {
 // The manual pages have no mistake that man finds, and say what --help says.
 func TestManualPages(t *testing.T) {
 	testkit.NeedTool(t, "man")
+	t.Setenv(storeVariable, "nonsense") // they are the same with any store
 	dir := tempDir(t)
 	if got := run(t, "man", dir); got != (outcome{}) {
 		t.Fatalf("%+v", got)

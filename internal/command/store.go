@@ -101,7 +101,7 @@ func storeOptions(flags *pflag.FlagSet) {
 
 // storeless are the commands that use no semaphores.
 func storeless(cmd *cobra.Command) bool {
-	return !cmd.HasParent() || slices.Contains([]string{"completion", "manual", "help", cobra.ShellCompRequestCmd, cobra.ShellCompNoDescRequestCmd}, cmd.Name())
+	return !cmd.HasParent() || slices.Contains([]string{"completion", "man", "help", cobra.ShellCompRequestCmd, cobra.ShellCompNoDescRequestCmd}, cmd.Name())
 }
 
 // chooseStore sets cluster, or becomes the program that does.
