@@ -1,6 +1,6 @@
 # What there is to do. CONTRIBUTING.md says when, and how long each takes.
 
-.PHONY: test lint storm sweep models mutants etcd chaos suites fuzz bench ci
+.PHONY: test lint storm sweep models mutants etcd chaos suites fuzz bench packages ci
 
 test:
 	go test ./...
@@ -39,6 +39,9 @@ fuzz:
 
 bench:
 	cd bench && go run .
+
+packages:
+	STAGES=release bash .ci/run # with what its stage "tools" installs
 
 ci:
 	bash .ci/run

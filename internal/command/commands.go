@@ -670,7 +670,14 @@ func allowed(root *cobra.Command) string {
 	return "allowed are " + strings.Join(names, ", ")
 }
 
+// released is the version of a release, which the linker sets. It is built from a clone, and there Go knows nothing of
+// snapshots, nor of a version of the module etcd.
+var released string
+
 func version() string {
+	if released != "" {
+		return released
+	}
 	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
 		return info.Main.Version
 	}
