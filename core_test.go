@@ -18,6 +18,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/procsem/semaphore/internal/engine"
+	"github.com/procsem/semaphore/internal/testhook"
 	"github.com/procsem/semaphore/internal/waitqueue"
 )
 
@@ -32,14 +33,11 @@ type fakeBackend struct {
 	serving bool
 	closed  bool
 	posts   int
-	others  func() bool
 	kick    engine.Kick
 	slow    func() // called in tryWait, before it looks
 }
 
-func (b *fakeBackend) Traits() engine.Traits {
-	return engine.Traits{Polls: b.polls, OthersWait: b.others}
-}
+func (b *fakeBackend) Traits() engine.Traits { return engine.Traits{Polls: b.polls} }
 
 func (b *fakeBackend) TryWait(bool) error {
 	if b.slow != nil {
@@ -264,28 +262,97 @@ func TestWaitTimeoutInTime(t *testing.T) {
 }
 
 // A handle with waiters hands permits over to them, but after every handOvers
-// hand-overs it posts one for all processes.
+// hand-overs it posts one for all processes; after more where nobody else waits, for those who only try.
 func TestHandOversAreBounded(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s, b := fake(t, 0)
-		b.stuck = true // a permit that is posted stays: another process may take it
-		const rounds = 3
-		for range rounds * (handOvers + 1) {
-			go s.Wait()
-		}
-		synctest.Wait()
-		for range rounds {
-			for i := range handOvers + 1 {
-				before := b.posts
-				s.Post()
-				if posted := b.posts > before; posted != (i == handOvers) {
-					t.Fatalf("permit %d in a row: posted %v", i+1, posted)
+	for name, tt := range map[string]struct {
+		others func() bool
+		bound  int
+	}{
+		"nobody knows who waits": {nil, handOvers},
+		"others wait":            {func() bool { return true }, handOvers},
+		"nobody else waits":      {func() bool { return false }, 16 * handOvers},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s, b := fake(t, 0)
+				s.traits.OthersWait = tt.others
+				b.stuck = true // a permit that is posted stays: another process may take it
+				const rounds = 3
+				for range rounds * (tt.bound + 1) {
+					go s.Wait()
 				}
-			}
+				synctest.Wait()
+				for range rounds {
+					for i := range tt.bound + 1 {
+						before := b.posts
+						s.Post()
+						if posted := b.posts > before; posted != (i == tt.bound) {
+							t.Fatalf("permit %d in a row: posted %v", i+1, posted)
+						}
+					}
+				}
+				s.Close()
+				synctest.Wait()
+			})
+		})
+	}
+}
+
+// A waiter of a handle that polls has joined the queue, and has looked in vain, after a giver saw that nobody waited: the
+// giver ends its pause.
+func TestGiverEndsThePauseOfOneThatHasJustLooked(t *testing.T) {
+	testhook.Polling.Store(true)
+	defer testhook.Polling.Store(false)
+	pauses := make(chan int, 2)
+	s, err := Open("pauses", WithRecovery(true), WithDir(t.TempDir()), WithBackoff(func() func(int) time.Duration {
+		return func(n int) time.Duration {
+			pauses <- n
+			return time.Hour
 		}
-		s.Close()
-		synctest.Wait()
-	})
+	}))
+	if errors.Is(err, ErrUnsupported) {
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	for how, give := range map[string]func(p *Permit){
+		"Post": func(*Permit) {
+			i, quiet := s.owner.GiveHome()
+			s.announce(i, quiet)
+		},
+		"Release": func(p *Permit) {
+			_, quiet := s.owner.GiveLowest(int(p.number))
+			s.announce(int(p.number), quiet)
+		},
+		"undone": func(p *Permit) { s.undoForPermit(int(p.number)) },
+	} {
+		var p *Permit
+		if how == "Post" {
+			err = s.Wait()
+		} else {
+			p, err = s.TryAcquire()
+		}
+		if err != nil {
+			t.Fatal(how, err)
+		}
+		waited := make(chan error, 1)
+		go func() { waited <- s.Wait() }()
+		<-pauses
+		give(p)
+		select {
+		case err = <-waited:
+		case <-time.After(10 * time.Second):
+			err = errors.New("the waiter goes on pausing")
+		}
+		if err != nil {
+			t.Fatal(how, err)
+		}
+		if err := s.Post(); err != nil {
+			t.Fatal(how, err)
+		}
+	}
 }
 
 // A handle may be used in several bubbles of testing/synctest, one after the other: what waited in one leaves

@@ -145,6 +145,7 @@ func (s *Semaphore) undoForPermit(n int) {
 		s.words.Post(1)
 	} else {
 		s.owner.GiveAt(n)
+		s.endPause()
 	}
 	runtime.KeepAlive(s)
 }
@@ -160,8 +161,8 @@ func (p *Permit) giveFast() (given bool) {
 		given = s.words.Give()
 	} else {
 		var quiet bool
-		if given, quiet = s.owner.GiveLowest(int(p.number)); given && !quiet {
-			s.owner.Announce(int(p.number))
+		if given, quiet = s.owner.GiveLowest(int(p.number)); given {
+			s.announce(int(p.number), quiet)
 		}
 	}
 	runtime.KeepAlive(s)

@@ -43,8 +43,8 @@ type Semaphore struct {
 	// selfServed says that the server is the goroutine of a waiter, which no channel wakes.
 	selfServed atomic.Bool
 
-	// life counts the calls in progress, the queue's server and the permits
-	// out, and holds closedBit once the handle is closed. The call that brings it to
+	// life counts the calls in progress, the queue's server and the Permits that the backend has to
+	// outlive the handle for, and holds closedBit once the handle is closed. The call that brings it to
 	// exactly closedBit ends the backend: no call is inside, none can enter.
 	life     atomic.Int64
 	ended    chan struct{} // closed after that
@@ -290,9 +290,27 @@ func (s *Semaphore) undo() (kept bool) {
 		s.words.Post(1)
 	} else {
 		s.owner.Give() // whichever: Close gives back all
+		s.endPause()
 	}
 	runtime.KeepAlive(s)
 	return false
+}
+
+// announce does what is left to do when a permit was given past the engine: where it is not quiet, others may wait for it.
+func (s *Semaphore) announce(i int, quiet bool) {
+	if !quiet {
+		s.owner.Announce(i)
+	}
+	s.endPause()
+}
+
+// endPause has a server that polls look for a permit that was given past the engine. Its waiter may have joined the queue, and
+// have looked in vain, after the giver saw that nobody waited. It joined before it looked, so the giver, who asks again after
+// it has given, sees it.
+func (s *Semaphore) endPause() {
+	if s.traits.Polls && !s.queue.Idle() {
+		s.back.Interrupt()
+	}
 }
 
 // Post gives a permit, and wakes a waiter if there is one. As POSIX has it,
@@ -315,8 +333,8 @@ func (s *Semaphore) Post() error {
 	} else if s.owner != nil && s.queue.Idle() && !s.closed() {
 		s.race.Release()
 		if i, quiet := s.owner.GiveHome(); i >= 0 {
-			if !quiet {
-				s.owner.Announce(i)
+			if !quiet || s.traits.Polls {
+				s.announce(i, quiet)
 			}
 			runtime.KeepAlive(s)
 			return nil

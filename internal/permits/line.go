@@ -393,7 +393,8 @@ func (o *Owner) Yields(ticket uint64) bool {
 }
 
 // OthersWait reports whether another handle is in the line, be it only joining, or polling. One that
-// has died or has no waiter any more may be among them, until somebody finds that out.
+// has died or has no waiter any more may be among them, until somebody finds that out; and one that was reaped though it
+// lives waits outside of the line for a while.
 func (o *Owner) OthersWait() bool {
 	for s := range o.slotsInUse() {
 		if s != o.slot && o.line[s].Load() != 0 {

@@ -487,12 +487,14 @@ func (o *Owner) mine() (i int, ok bool) {
 //   - GiveHome gives only what looks as taken for the handle. It does not wait for slow, and it may have read home
 //     before that changed; so any word that is only counted it could give a second time. If the word is
 //     marked it gives nothing, and then Give waits for slow.
-//   - Take, Give and HandOver hold slow where they change a word, so no Permit gets a word meanwhile. TakeHome takes
-//     free words only, and a Permit gives or hands over its own word, which GiveN has not counted.
+//   - Take, Give and HandOver hold slow where they change a word, so no Permit gets a word meanwhile. TakeHome and TakeLowest
+//     take free words only, and a Permit gives or hands over its own word, which GiveN has not counted.
 //   - undo, which cannot give a marked word, waits for slow, too, and then tries again.
 //
 // Only GiveAll frees a marked word, when the handle is closed. GiveN then finds the word changed, and leaves it.
-// It counts as one of the n: had GiveN been a moment earlier it would have freed it itself.
+// It counts as one of the n: had GiveN been a moment earlier it would have freed it itself. (A TakeLowest that does not know of
+// the Close yet may take that word, which then looks marked; its caller gives it back, or GiveN does so in its stead, or leaves it to the handle. GiveN
+// is called by one that is inside of the handle, and when the last of these leaves, GiveAll frees what is left.)
 //
 // To all others a marked word is the owner's as before: they tell owners by slot and generation. So a taker that
 // counts held words counts it, waiters watch its owner, and if that dies between any two of the steps, whoever reaps

@@ -36,8 +36,10 @@ func (o *Owner) Stamp(began time.Duration) {
 	defer o.slow.Unlock()
 	o.forget()
 	now := Clock()
-	if now-o.clockSet > sameTime {
-		o.clockSet, o.clockAt = now, time.Now().UnixNano()
+	if age := now - o.clockSet; o.clockAt == 0 || age < 0 || age > sameTime {
+		both := time.Now() // one reading, lest the two be of different moments
+		now = both.Sub(started)
+		o.clockSet, o.clockAt = now, both.UnixNano()
 	}
 	o.home.Store(o.home.Load() | timed)
 	slot := &o.slots[o.slot]
@@ -45,7 +47,8 @@ func (o *Owner) Stamp(began time.Duration) {
 	slot.since.Store(o.clockAt + int64(now-o.clockSet))
 }
 
-// started is when Clock began, some time before anything that it is asked about.
+// started is when Clock began, some time before anything that it is asked about. (In a bubble of testing/synctest, which has
+// a time of its own, Clock is below 0.)
 var started = time.Now().Add(-time.Hour)
 
 // Clock is a clock that is never set. To read it takes half as long as time.Now, which reads the time of day, too.

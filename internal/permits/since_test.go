@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strconv"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -125,6 +126,22 @@ func TestTimesAreThoseOfTheLastTake(t *testing.T) {
 			t.Errorf("%s: %+v, known should be %v", tt.what, got, tt.known)
 		}
 	}
+}
+
+// In a bubble of testing/synctest, whose time is another one, the times are the bubble's; so they are outside again.
+func TestTimesInABubble(t *testing.T) {
+	w := newWorld(t, 1)
+	o := w.open()
+	takes(t, o)
+	stamp := func(t *testing.T, where string) {
+		o.Stamp(Clock() - time.Minute)
+		if got, now := w.times(), time.Now().UnixNano(); time.Duration(got.Waited) < time.Minute || got.Since > now+int64(clocksDiffer) || got.Since < now-int64(clocksDiffer) {
+			t.Errorf("%s: %+v; it is %d", where, got, now)
+		}
+	}
+	synctest.Test(t, func(t *testing.T) { stamp(t, "in a bubble") })
+	stamp(t, "outside")
+	synctest.Test(t, func(t *testing.T) { stamp(t, "in another one") })
 }
 
 // A slot that gets a new owner is shown with the earlier one or with the new one, never with what is of both.

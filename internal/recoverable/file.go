@@ -112,13 +112,10 @@ func readHeadOf(f *os.File, info fs.FileInfo) (*permits.Head, error) {
 // reopenNamed opens the same file once more by its name; it fails with errVanished if the
 // name is gone, or another file's.
 func reopenNamed(f *os.File, path string) (*os.File, error) {
-	info, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	again, _, err := store.OpenChecked(path, func(_ *os.File, named fs.FileInfo) error {
-		if !os.SameFile(info, named) {
-			return errVanished
+	again, _, err := store.OpenChecked(path, func(named *os.File, _ fs.FileInfo) error {
+		same, err := store.Same(f, named)
+		if !same {
+			return cmp.Or(err, errVanished)
 		}
 		return nil
 	})

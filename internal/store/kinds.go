@@ -34,10 +34,9 @@ func OtherKind(among []*engine.Engine, eng *engine.Engine, dir, name string, our
 		if other.Store == eng.Store {
 			continue
 		}
-		if dir == "" && other.Dirs { // found out once for all
-			var err error
-			if dir, err = Dir(""); err != nil {
-				return nil, err
+		if dir == "" && other.Dirs { // found out once for all; an engine that cannot do without says why there is none
+			if usual, err := Dir(""); err == nil {
+				dir = usual
 			}
 		}
 		exists, err := other.Exists(dir, name, counts)

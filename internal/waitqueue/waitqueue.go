@@ -30,6 +30,7 @@ type Queue struct {
 	served  bool         // there is a server
 	closed  bool
 	passed  int // how many times in a row Pass has given
+	alone   int // how often in a row nobody else waited then
 	enroll  func() uint64
 	emptied func()
 }
@@ -259,7 +260,8 @@ func (q *Queue) Give() bool {
 }
 
 // Pass is Give, but not more than limit times in a row if others wait, or if others is nil: then the next call does nothing and
-// reports false. hand prepares the permit for the waiter in front; if hand fails, the
+// reports false. It does that also when it has found mostAlone times that nobody waits, for there may be
+// others that only try now and then. hand prepares the permit for the waiter in front; if hand fails, the
 // waiter stays. empty says that there are no waiters left, so that the server has to
 // retire.
 func (q *Queue) Pass(limit int, others func() bool, hand func(*Waiter) error) (given, empty bool, err error) {
@@ -269,10 +271,11 @@ func (q *Queue) Pass(limit int, others func() bool, hand func(*Waiter) error) (g
 	enough := q.passed >= limit
 	if enough {
 		q.passed = 0
-		enough = others == nil || others()
+		q.alone++
+		enough = others == nil || q.alone >= mostAlone || others()
 	}
 	if q.front() == nil || enough {
-		q.passed = 0
+		q.passed, q.alone = 0, 0
 		return false, waited && q.first == nil, nil
 	}
 	if err := hand(q.first); err != nil {
@@ -282,6 +285,8 @@ func (q *Queue) Pass(limit int, others func() bool, hand func(*Waiter) error) (g
 	q.dismiss(nil)
 	return true, q.first == nil, nil
 }
+
+const mostAlone = 16
 
 // Front returns the ticket of the waiter in front, 0 if there are no waiters.
 func (q *Queue) Front() Ticket {

@@ -61,6 +61,12 @@ func TestNamespaces(t *testing.T) {
 	}
 }
 
+// A name that only this engine can have is opened also where the others have no directory.
+func TestNamespacesNeedNoDirectory(t *testing.T) {
+	t.Setenv("SEMAPHORE_DIR", "relative")
+	Open(t, `Local\`+UniqueName(t), engineWindows, semaphore.WithValue(1))
+}
+
 func TestNamesOfWindows(t *testing.T) {
 	for name, rule := range map[string]string{
 		`a\b`:                                "backslash",

@@ -174,7 +174,13 @@ var mutants = []mutant{
 		{"several() || recoverable.Owner().Yields(w.Place) {", "several() {"},
 	}},
 	{"a handle hands permits to its own waiters for ever", "internal/waitqueue/waitqueue.go", "TestHandOversAreBounded", root, []edit{
-		{"		enough = others == nil || others()\n", "		enough = false\n"},
+		{"		enough = others == nil || q.alone", "		enough = q.alone"},
+	}},
+	{"a handle from which others only try hands permits to its own waiters for ever", "internal/waitqueue/waitqueue.go", "TestHandOversAreBounded", root, []edit{
+		{"q.alone >= mostAlone || ", ""},
+	}},
+	{"a permit that is given by a fast path ends no pause", core, "TestGiverEndsThePauseOfOneThatHasJustLooked", root, []edit{
+		{"	if s.traits.Polls && !s.queue.Idle() {", "	if s.traits.Polls && s.queue.Idle() {"},
 	}},
 	{"a handle takes the waiters of other processes for its own", "internal/glibc/glibc.go", "TestHandOversStarveNoProcess", "./internal/glibc", []edit{
 		{"	others := s.mem.words.Counted() > own\n", "	others := s.mem.words.Counted() > own+1\n"},
