@@ -174,7 +174,7 @@ var mutants = []mutant{
 		{"several() || recoverable.Owner().Yields(w.Place) {", "several() {"},
 	}},
 	{"a handle hands permits to its own waiters for ever", "internal/waitqueue/waitqueue.go", "TestHandOversAreBounded", root, []edit{
-		{"		enough = others == nil || q.alone", "		enough = q.alone"},
+		{"q.alone >= mostAlone || others()", "q.alone >= mostAlone"},
 	}},
 	{"a handle from which others only try hands permits to its own waiters for ever", "internal/waitqueue/waitqueue.go", "TestHandOversAreBounded", root, []edit{
 		{"q.alone >= mostAlone || ", ""},
