@@ -22,17 +22,17 @@ func pairsOf(n int, ours, theirs func(dir string) []string) func() (func(int) (s
 		return func(int) (sample, sample) {
 			var a, b []sample
 			for range n {
-				a, b = append(a, process(dir, us)), append(b, process(dir, them))
+				a, b = append(a, runOnce(dir, us)), append(b, runOnce(dir, them))
 			}
 			return medianOf(a), medianOf(b)
 		}, remove
 	}
 }
 
-// process runs a command, whose semaphores are in dir.
-func process(dir string, args []string) sample {
+// runOnce runs a command, whose semaphores are in dir.
+func runOnce(dir string, args []string) sample {
 	cmd := exec.Command(args[0], args[1:]...)
-	cmd.Env = append(os.Environ(), "SEMAPHORE_DIR="+dir, "PARALLEL_HOME="+dir)
+	cmd.Env = append(os.Environ(), "SEMAPHORE_DIR="+dir, "PARALLEL_HOME="+dir, "TS_SOCKET="+socket(dir))
 	start := time.Now()
 	if out, err := cmd.CombinedOutput(); err != nil {
 		fail("%q: %v: %s", args, err, out)
@@ -69,3 +69,36 @@ func runTrue(build int) func(string) []string {
 }
 func flockTrue(dir string) []string { return []string{"flock", filepath.Join(dir, "file"), "true"} }
 func semTrue(string) []string       { return []string{"sem", "--fg", "--id", "bench", "true"} }
+
+// tspTrue has a server, which starts here: later it would keep open the pipes by which the command is started.
+func tspTrue(dir string) []string {
+	must(tsp(dir).Run())
+	return []string{"tsp", "-n", "-f", "true"}
+}
+
+func tsp(dir string, args ...string) *exec.Cmd {
+	cmd := exec.Command("tsp", args...)
+	cmd.Env = append(os.Environ(), "TS_SOCKET="+socket(dir))
+	return cmd
+}
+
+func socket(dir string) string { return filepath.Join(dir, "tsp") }
+
+// startUp runs a command n times.
+func startUp(p *peer, n int) []float64 {
+	dir, err := os.MkdirTemp("", "semaphore-bench-")
+	must(err)
+	defer atExit(func() {
+		if p.stop != nil {
+			p.stop(dir)
+		}
+		os.RemoveAll(dir)
+	})()
+	args := p.start(dir)
+	var all []sample
+	for range n {
+		all = append(all, runOnce(dir, args))
+	}
+	m := medianOf(all)
+	return []float64{m.wall, m.cpu}
+}

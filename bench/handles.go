@@ -3,17 +3,7 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"math"
-	"os"
-	"os/exec"
-	"runtime"
-	"runtime/debug"
-	"runtime/metrics"
-	"strconv"
-	"strings"
-	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -23,57 +13,11 @@ import (
 
 // Measurements within one process.
 
-func cpuTime() time.Duration {
-	var u syscall.Rusage
-	must(syscall.Getrusage(syscall.RUSAGE_SELF, &u))
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
-}
-
 // timed runs f, which does n operations, and returns the cost of one of them.
 func timed(n int, f func()) sample {
 	start, cpu := time.Now(), cpuTime()
 	f()
 	return sample{float64(time.Since(start).Nanoseconds()) / float64(n), float64((cpuTime() - cpu).Nanoseconds()) / float64(n)}
-}
-
-type permit struct{ take, give, remove func() }
-
-func ourPermit(e semaphore.Engine) permit {
-	s, remove := newSemaphore(e, 1)
-	return permit{func() { must(s.Wait()) }, func() { must(s.Post()) }, remove}
-}
-
-func xsyncPermit() permit {
-	s := xsync.NewWeighted(1)
-	return permit{func() { must(s.Acquire(context.Background(), 1)) }, func() { s.Release(1) }, func() {}}
-}
-
-// goroutines lets 1,000 goroutines take and give one permit, n times each. All are
-// started before the permit is free: otherwise one goroutine might be done before the
-// next one starts, and they would never contend.
-func goroutines(p permit, n int) sample {
-	const count = 1000
-	defer p.remove()
-	var all, begun sync.WaitGroup
-	p.take()
-	for range count {
-		begun.Add(1)
-		all.Go(func() {
-			begun.Done()
-			for range n {
-				p.take()
-				p.give()
-			}
-		})
-	}
-	begun.Wait()
-	for range count {
-		runtime.Gosched()
-	}
-	return timed(n*count, func() {
-		p.give()
-		all.Wait()
-	})
 }
 
 // onePermit makes a semaphore of one permit, which is free or, with 0, taken.
@@ -157,77 +101,9 @@ func allocationsOf(e semaphore.Engine, free int, operation func(*semaphore.Semap
 }
 
 // waitingMemory returns by how much the resident memory of a process grows for each of 10,000 goroutines
-// that wait for a permit, those goroutines included: garbage is collected before both looks. The mode says how
-// they wait.
-func waitingMemory(mode string, e semaphore.Engine) func() sample {
-	return func() sample {
-		name := ""
-		if mode != "xsync" {
-			s, remove := onePermit(e, 0)
-			defer remove()
-			name = s.Name()
-		}
-		cmd := exec.Command(programs[withCgo], "waiting", mode, strconv.Itoa(int(e)), "10000", name)
-		cmd.Stderr = os.Stderr
-		out, err := cmd.Output()
-		must(err)
-		bytes, err := strconv.ParseFloat(strings.TrimSpace(string(out)), 64)
-		must(err)
-		return sample{bytes, math.NaN()}
-	}
-}
-
-// waiting is the main function of that process, with the arguments MODE ENGINE N NAME. It prints the bytes.
-func waiting(args []string) {
-	engine, err := strconv.Atoi(args[1])
-	must(err)
-	n, err := strconv.Atoi(args[2])
-	must(err)
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	var wait func() error
-	if args[0] == "xsync" {
-		s := xsync.NewWeighted(1)
-		must(s.Acquire(ctx, 1))
-		wait = func() error { return s.Acquire(ctx, 1) }
-	} else {
-		s := openSemaphore(semaphore.Engine(engine), args[3])
-		wait = s.Wait
-		if args[0] == "context" {
-			wait = func() error { return s.WaitContext(ctx) }
-		}
-	}
-	before, asleep := residentMemory(), goroutinesAsleep()
-	for range n {
-		go func() {
-			if err := wait(); ctx.Err() == nil {
-				fail("a wait has ended: %v", err)
-			}
-		}()
-	}
-	for goroutinesAsleep() < asleep+n {
-		time.Sleep(time.Millisecond)
-	}
-	fmt.Println((residentMemory() - before) / n)
-}
-
-func residentMemory() int {
-	debug.FreeOSMemory()
-	content, err := os.ReadFile("/proc/self/statm")
-	must(err)
-	var total, resident int
-	_, err = fmt.Sscan(string(content), &total, &resident)
-	must(err)
-	return resident * os.Getpagesize()
-}
-
-func goroutinesAsleep() int {
-	states := []metrics.Sample{
-		{Name: "/sched/goroutines/waiting:goroutines"},
-		{Name: "/sched/goroutines/not-in-go:goroutines"}, // the one that sleeps in the kernel for all
-	}
-	metrics.Read(states)
-	return int(states[0].Value.Uint64() + states[1].Value.Uint64())
+// that wait for a permit, those goroutines included.
+func waitingMemory(p *peer, mode string) func() sample {
+	return func() sample { return sample{manyWait(p, mode, 10_000, 0).bytes, math.NaN()} }
 }
 
 // A crowd is a recoverable semaphore most of whose permits are taken.
@@ -319,8 +195,8 @@ func crowds(f func(*crowd, int) sample, n int) func() (func(int) (sample, sample
 	return func() (func(int) (sample, sample), func()) {
 		large, small := newCrowd(10_000), newCrowd(10)
 		return alternate(
-				func() sample { return f(large, work(n)) },
-				func() sample { return f(small, work(n)) },
+				func() sample { return f(large, times(n)) },
+				func() sample { return f(small, times(n)) },
 			), func() {
 				large.remove()
 				small.remove()

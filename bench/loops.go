@@ -9,9 +9,10 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
-	"github.com/procsem/semaphore"
+	"golang.org/x/sys/unix"
 )
 
 // Loops that several processes run at the same time.
@@ -43,198 +44,188 @@ func buildPrograms(dir string) {
 	must(err)
 }
 
-// A side is one of the two implementations that a row compares.
-type side struct {
-	name   string
-	engine semaphore.Engine // creates the semaphores
-	// start makes the command that runs a loop.
-	start func(mode string, n int, names []string) *exec.Cmd
-}
-
-// nameOf calls the engine that Open takes by default so: which one that is depends on the build.
-func nameOf(e semaphore.Engine) string {
-	if e == semaphore.EngineAuto {
-		return "default"
-	}
-	return e.String()
-}
-
-func inBothBuilds(e semaphore.Engine) []side {
-	return []side{goSide(e, withoutCgo), goSide(e, withCgo)}
-}
-
-// goSide is an engine in one of the builds.
-func goSide(e semaphore.Engine, build int) side {
-	return side{nameOf(e) + ", " + builds[build], e, func(mode string, n int, names []string) *exec.Cmd {
-		return exec.Command(programs[build], append([]string{"worker", mode, strconv.Itoa(n), strconv.Itoa(int(e))}, names...)...)
-	}}
-}
-
-var (
-	native      = goSide(semaphore.EngineNative, withCgo)
-	recoverable = goSide(semaphore.EngineRecoverable, withCgo)
-	c           = side{"C", semaphore.EngineNative, func(mode string, n int, names []string) *exec.Cmd {
-		args := []string{mode, strconv.Itoa(n)}
-		for _, name := range names {
-			args = append(args, "/"+name)
-		}
-		return exec.Command(cProgram, args...)
-	}}
-)
-
-// newSemaphore creates a semaphore, which remove closes and unlinks.
-func newSemaphore(e semaphore.Engine, value int) (s *semaphore.Semaphore, remove func()) {
-	name := fmt.Sprintf("bench%d.%d", os.Getpid(), time.Now().UnixNano())
-	s, err := semaphore.Open(name, semaphore.WithEngine(e), semaphore.WithExclusive(true), semaphore.WithValue(value))
-	must(err)
-	return s, atExit(func() {
-		s.Close()
-		s.Unlink()
-	})
-}
-
-func openSemaphore(e semaphore.Engine, name string) *semaphore.Semaphore {
-	s, err := semaphore.Open(name, semaphore.WithEngine(e), semaphore.WithCreate(false))
-	must(err)
-	return s
-}
-
 // contend lets several processes take and give one permit, n times each.
-func contend(s side, processes, n int) sample {
-	permit, remove := newSemaphore(s.engine, 1)
+func contend(p *peer, processes, n int) sample {
+	permit, remove := p.create(1)
 	defer remove()
 	var cmds []*exec.Cmd
 	for range processes {
-		cmds = append(cmds, s.start("loop", n, []string{permit.Name()}))
+		cmds = append(cmds, p.command("loop", n, permit))
 	}
-	return together(cmds, n*processes)
+	return together(cmds).sample
 }
 
-// undo is contend with one process, written in C, and a System V semaphore with
-// SEM_UNDO.
-func undo(n int) sample {
-	s, remove := newUndoSemaphore()
+// alone lets one process work on a semaphore of one permit.
+func alone(p *peer, mode string, n int) sample {
+	permit, remove := p.create(1)
 	defer remove()
-	return together([]*exec.Cmd{exec.Command(cProgram, "undo", strconv.Itoa(n), s.Name())}, n)
+	return together([]*exec.Cmd{p.command(mode, n, permit)}).sample
 }
 
 // pingPong lets two processes wake each other, n times.
-func pingPong(s side, n int) sample {
-	a, removeA := newSemaphore(s.engine, 1)
+func pingPong(p *peer, n int) sample {
+	a, removeA := p.create(1)
 	defer removeA()
-	b, removeB := newSemaphore(s.engine, 0)
+	b, removeB := p.create(0)
 	defer removeB()
-	return together([]*exec.Cmd{s.start("ping", n, []string{a.Name(), b.Name()}), s.start("ping", n, []string{b.Name(), a.Name()})}, n)
+	return together([]*exec.Cmd{p.command("ping", n, a, b), p.command("ping", n, b, a)}).perStep()
 }
 
 // ring lets two processes go round a ring of three semaphores, n steps each: in a step
 // a process takes the next semaphore and gives the one before. At any moment the next
 // semaphore is free for only one of the processes, so this is a ping-pong in which each
 // process gives the permits that it took itself.
-func ring(s side, n int) sample {
+func ring(p *peer, n int) sample {
 	var names []string
 	for range 3 {
-		s, remove := newSemaphore(s.engine, 1)
+		name, remove := p.create(1)
 		defer remove()
-		names = append(names, s.Name())
+		names = append(names, name)
 	}
 	behind, ahead := names, []string{names[1], names[2], names[0]}
-	return together([]*exec.Cmd{s.start("ring", n, behind), s.start("ring", n, ahead)}, n)
+	return together([]*exec.Cmd{p.command("ring", n, behind...), p.command("ring", n, ahead...)}).perStep()
 }
 
-// opening lets a process open and close a semaphore that another process has made, n times.
-// With the mode "reopen" it has it open already.
-func opening(s side, mode string, n int) func() sample {
-	return func() sample {
-		opened, remove := newSemaphore(s.engine, 1)
-		defer remove()
-		return together([]*exec.Cmd{s.start(mode, n, []string{opened.Name()})}, n)
-	}
+// A joint is what processes have done that worked at the same time.
+type joint struct {
+	sample     // the time of the slowest, and the CPU time of all, for each operation of all
+	operations int
+	processes  int
+	turns      histogram
 }
 
-// together starts the processes, lets them begin at the same moment, and
-// divides the time of the slowest, and the CPU time of all, by the operations.
-func together(cmds []*exec.Cmd, operations int) (cost sample) {
-	var ins []io.WriteCloser
-	var outs []*bufio.Reader
+// perStep is the cost of a step that all make together.
+func (j joint) perStep() sample {
+	return sample{j.wall * float64(j.processes), j.cpu * float64(j.processes)}
+}
+
+// together starts the processes, and lets them begin at the same moment.
+func together(cmds []*exec.Cmd) (j joint) {
+	var all []*process
 	for _, cmd := range cmds {
-		in, err := cmd.StdinPipe()
-		must(err)
-		out, err := cmd.StdoutPipe()
-		must(err)
-		cmd.Stderr = os.Stderr
-		must(cmd.Start())
-		defer atExit(func() { cmd.Process.Kill() })()
-		ins, outs = append(ins, in), append(outs, bufio.NewReader(out))
+		p := start(cmd)
+		defer p.end()
+		all = append(all, p)
 	}
-	line := func(r *bufio.Reader) string {
-		s, err := r.ReadString('\n')
-		must(err)
-		return strings.TrimSpace(s)
+	for _, p := range all {
+		p.expect("ready")
 	}
-	for _, out := range outs {
-		if got := line(out); got != "ready" {
-			fail("%s", got)
-		}
+	for _, p := range all {
+		fmt.Fprintln(p.in)
 	}
-	for _, in := range ins {
-		fmt.Fprintln(in)
-	}
-	for i, out := range outs {
+	for _, p := range all {
+		fields := strings.Fields(p.line())
+		var operations int
 		var wall, cpu float64
-		_, err := fmt.Sscan(line(out), &wall, &cpu)
+		_, err := fmt.Sscan(strings.Join(fields[:min(3, len(fields))], " "), &operations, &wall, &cpu)
 		must(err)
-		cost.wall = max(cost.wall, wall/float64(operations))
-		cost.cpu += cpu / float64(operations)
-		must(cmds[i].Wait())
+		must(j.turns.add(fields[3:]))
+		must(p.cmd.Wait())
+		j.operations += operations
+		j.wall = max(j.wall, wall)
+		j.cpu += cpu
 	}
-	return cost
+	j.processes = len(all)
+	j.wall /= float64(j.operations)
+	j.cpu /= float64(j.operations)
+	return j
 }
 
-// worker does in Go what bench.c does, with the arguments MODE N ENGINE NAME...
-func worker(mode string, args []string) {
-	n, err := strconv.Atoi(args[0])
+// A process is one that works.
+type process struct {
+	cmd  *exec.Cmd
+	in   io.WriteCloser
+	out  *bufio.Reader
+	kill func()
+}
+
+func start(cmd *exec.Cmd) *process {
+	in, err := cmd.StdinPipe()
 	must(err)
-	engine, err := strconv.Atoi(args[1])
+	out, err := cmd.StdoutPipe()
 	must(err)
-	e := semaphore.Engine(engine)
-	var s []*semaphore.Semaphore
-	if mode != "open" {
-		for _, name := range args[2:] {
-			s = append(s, openSemaphore(e, name))
-		}
+	must(cmd.Start())
+	return &process{cmd, in, bufio.NewReader(out), atExit(func() { cmd.Process.Kill() })}
+}
+
+// end kills it if it still runs.
+func (p *process) end() {
+	p.kill()
+	p.cmd.Wait()
+}
+
+func (p *process) line() string {
+	s, err := p.out.ReadString('\n')
+	if err != nil {
+		fail("%q: %v", p.cmd.Args, err)
 	}
-	if mode == "ring" {
-		must(s[0].Wait())
+	return strings.TrimSpace(s)
+}
+
+func (p *process) expect(line string) {
+	if got := p.line(); got != line {
+		fail("%q: %q in place of %q", p.cmd.Args, got, line)
 	}
-	fmt.Println("ready")
-	bufio.NewReader(os.Stdin).ReadString('\n')
-	start, cpu := time.Now(), cpuTime()
-	switch mode {
-	case "loop", "ping":
-		a, b := s[0], s[len(s)-1]
-		for range n {
-			if a.Wait() != nil || b.Post() != nil {
-				fail("Wait or Post failed")
-			}
-		}
-	case "ring":
-		for i, at := 0, 0; i < n; i++ {
-			next := at + 1
-			if next == len(s) {
-				next = 0
-			}
-			if s[next].Wait() != nil || s[at].Post() != nil {
-				fail("Wait or Post failed")
-			}
-			at = next
-		}
-	case "open", "reopen":
-		for range n {
-			must(openSemaphore(e, args[2]).Close())
-		}
-	default:
-		fail("no mode %q", mode)
+}
+
+// What a process is like in which many wait.
+type waitingProcess struct {
+	threads int
+	bytes   float64 // of resident memory, for each that waits, and itself
+	cpu     float64 // ns a second
+}
+
+// manyWait lets n wait in a process, in a mode of waiting, and looks at it for that long.
+func manyWait(p *peer, mode string, n int, d time.Duration) (w waitingProcess) {
+	name, remove := p.create(1)
+	defer remove()
+	many := start(p.command(mode, n, name))
+	defer many.end()
+	pid := many.cmd.Process.Pid
+	many.expect("ready")
+	before := residentMemory(pid)
+	fmt.Fprintln(many.in)
+	many.expect("waiting")
+	w.bytes = float64(residentMemory(pid)-before) / float64(n)
+	tasks, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
+	must(err)
+	w.threads = len(tasks)
+	if d > 0 {
+		time.Sleep(d / 10) // for what begins to wait to come to rest
+		w.cpu = cpuWhile(pid, d)
 	}
-	fmt.Println(time.Since(start).Nanoseconds(), (cpuTime() - cpu).Nanoseconds())
+	return w
+}
+
+func residentMemory(pid int) int {
+	content, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", pid))
+	must(err)
+	var total, resident int
+	_, err = fmt.Sscan(string(content), &total, &resident)
+	must(err)
+	return resident * os.Getpagesize()
+}
+
+// cpuWhile returns how many ns a second a process works meanwhile.
+func cpuWhile(pid int, d time.Duration) float64 {
+	used := func() int64 {
+		var t unix.Timespec
+		must(unix.ClockGettime(int32(^pid<<3|2), &t)) // the clock of that process: clock_getcpuclockid(3)
+		return t.Nano()
+	}
+	before, start := used(), time.Now()
+	time.Sleep(d)
+	return float64(used()-before) / time.Since(start).Seconds()
+}
+
+func cpuTime() time.Duration {
+	var u syscall.Rusage
+	must(syscall.Getrusage(syscall.RUSAGE_SELF, &u))
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+func monotonic() int64 {
+	var t unix.Timespec
+	must(unix.ClockGettime(unix.CLOCK_MONOTONIC, &t))
+	return t.Nano()
 }

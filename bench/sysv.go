@@ -11,15 +11,15 @@ import (
 // process that did them ends.
 type undoSemaphore int
 
-// newUndoSemaphore creates one with the value 1.
-func newUndoSemaphore() (s undoSemaphore, remove func()) {
+// newUndoSemaphore creates one with that value.
+func newUndoSemaphore(value int) (s undoSemaphore, remove func()) {
 	id, _, errno := unix.Syscall(unix.SYS_SEMGET, unix.IPC_PRIVATE, 1, unix.IPC_CREAT|0o600)
 	if errno != 0 {
 		fail("semget: %v", errno)
 	}
 	remove = atExit(func() { unix.Syscall6(unix.SYS_SEMCTL, id, 0, unix.IPC_RMID, 0, 0, 0) })
 	const setVal = 16 // SETVAL of <sys/sem.h>
-	if _, _, errno := unix.Syscall6(unix.SYS_SEMCTL, id, 0, setVal, 1, 0, 0); errno != 0 {
+	if _, _, errno := unix.Syscall6(unix.SYS_SEMCTL, id, 0, setVal, uintptr(value), 0, 0); errno != 0 {
 		fail("semctl: %v", errno)
 	}
 	return undoSemaphore(id), remove

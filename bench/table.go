@@ -1,10 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 	"time"
+	"unicode"
 )
 
 // A sample is the cost of one operation in one round, in ns.
@@ -19,6 +22,7 @@ type row struct {
 	prepare func() (round func(i int) (ours, theirs sample), done func())
 	// fewer divides the number of rounds, for rows whose rounds take long.
 	fewer int
+	unit  string // of the samples, if it is not ns/op
 }
 
 // A target is what a row must reach.
@@ -79,7 +83,7 @@ func printHeader() {
 }
 
 // measure runs the row's rounds, prints it, and reports whether its target is met.
-func (r row) measure() (met bool) {
+func (r row) measure() (cells []string, met bool) {
 	begin := time.Now()
 	lateOurs, lateTheirs, latest = 0, 0, 0
 	n := *rounds
@@ -90,6 +94,9 @@ func (r row) measure() (met bool) {
 	var a, b, ratios, more, cpu []float64
 	for i := range n {
 		x, y := round(i)
+		unit := []string{cmp.Or(r.unit, "ns/op")}
+		writeRaw(raw, "Row/row="+rawName(r.name)+"/side=ours", 1, unit, []float64{x.wall})
+		writeRaw(raw, "Row/row="+rawName(r.name)+"/side=theirs", 1, unit, []float64{y.wall})
 		a, b = append(a, x.wall), append(b, y.wall)
 		ratios, more, cpu = append(ratios, x.wall/y.wall), append(more, x.wall-y.wall), append(cpu, x.cpu/y.cpu)
 	}
@@ -113,20 +120,29 @@ func (r row) measure() (met bool) {
 	if *verbose {
 		verdict += fmt.Sprintf("; %d rounds, %.1f s", n, time.Since(begin).Seconds())
 	}
-	fmt.Printf(rowFormat, r.name, fmt.Sprintf("%.1f", res.ours), fmt.Sprintf("%.1f", res.theirs),
-		fmt.Sprintf("%s [%s, %s]", short(res.ratio), short(res.leastRatio), short(slices.Max(ratios))), cpuRatio, verdict)
-	return met
+	return printRow(r.name, fmt.Sprintf("%.1f", res.ours), fmt.Sprintf("%.1f", res.theirs),
+		fmt.Sprintf("%s [%s, %s]", short(res.ratio), short(res.leastRatio), short(slices.Max(ratios))), cpuRatio, verdict), met
 }
 
-func (c count) measure() (met bool) {
+// printRow prints and returns the cells of a row.
+func printRow(cells ...string) []string {
+	fmt.Printf(rowFormat, cells[0], cells[1], cells[2], cells[3], cells[4], cells[5])
+	return cells
+}
+
+// rawName is a row's name in raw data, where slashes and spaces have a meaning.
+func rawName(name string) string {
+	return strings.Join(strings.FieldsFunc(name, func(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsDigit(r) }), "-")
+}
+
+func (c count) measure() (cells []string, met bool) {
 	got := c.get()
 	met = got <= c.want
 	verdict := "met"
 	if !met {
 		verdict = "MISSED"
 	}
-	fmt.Printf(rowFormat, c.name, fmt.Sprint(got), "", "", "", fmt.Sprintf("ours <= %d %s", c.want, verdict))
-	return met
+	return printRow(c.name, fmt.Sprint(got), "", "", "", fmt.Sprintf("ours <= %d %s", c.want, verdict)), met
 }
 
 func short(x float64) string {

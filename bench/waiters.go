@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -22,92 +23,9 @@ import (
 
 // Processes that wait for one permit. Each is ordered what to do, one after the other.
 
-// A kind is a kind of semaphore whose permits come back when their holder dies.
-type kind struct {
-	name  string
-	make  func() (name string, remove func())
-	open  func(name string) lock
-	sleep int // the system call in which a waiter sleeps
-}
-
-type lock interface {
-	Wait() error
-	Post() error
-}
-
-var kinds = map[string]kind{ours.name: ours, sysvUndo.name: sysvUndo, undoBeside.name: undoBeside, kernelLock.name: kernelLock, flocked.name: flocked}
-
-var ours = kind{
-	name: "ours",
-	make: func() (string, func()) {
-		s, remove := newSemaphore(semaphore.EngineRecoverable, 1)
-		return s.Name(), remove
-	},
-	open:  func(name string) lock { return openSemaphore(semaphore.EngineRecoverable, name) },
-	sleep: unix.SYS_FUTEX_WAITV,
-}
-
-var sysvUndo = kind{
-	name: "undo",
-	make: func() (string, func()) {
-		s, remove := newUndoSemaphore()
-		return s.Name(), remove
-	},
-	open:  func(name string) lock { return openUndoSemaphore(name) },
-	sleep: unix.SYS_SEMOP,
-}
-
-// undoBeside is SEM_UNDO in processes that also hold a permit of a recoverable
-// semaphore, each of its own. So they have the same threads and memory as processes that
-// use ours, and take as long to die.
-var undoBeside = kind{
-	name: "undo beside ours",
-	make: sysvUndo.make,
-	open: func(name string) lock {
-		beside, _ := newSemaphore(semaphore.EngineRecoverable, 1)
-		must(beside.Unlink())
-		must(beside.Wait())
-		return openUndoSemaphore(name)
-	},
-	sleep: sysvUndo.sleep,
-}
-
-// kernelLock is a file lock, of the kind that recoverable semaphores use as liveness
-// locks, but with waiters that wait for it in the kernel: no hand-over by such a lock
-// can be faster.
-var kernelLock = kind{
-	name: "file lock",
-	make: func() (string, func()) {
-		f, err := os.CreateTemp("/dev/shm", "semaphore-bench-")
-		must(err)
-		f.Close()
-		return f.Name(), atExit(func() { os.Remove(f.Name()) })
-	},
-	open: func(name string) lock {
-		f, err := os.OpenFile(name, os.O_RDWR, 0)
-		must(err)
-		return fileLock{f}
-	},
-	sleep: unix.SYS_FCNTL,
-}
-
-type fileLock struct{ f *os.File }
-
-func (l fileLock) Wait() error { return l.set(unix.F_WRLCK) }
-func (l fileLock) Post() error { return l.set(unix.F_UNLCK) }
-
-func (l fileLock) set(lockType int16) error {
-	for {
-		lock := unix.Flock_t{Type: lockType}
-		if err := unix.FcntlFlock(l.f.Fd(), unix.F_OFD_SETLKW, &lock); err != unix.EINTR {
-			return err
-		}
-	}
-}
-
 // A group is the holder of the only permit and the processes that wait for it.
 type group struct {
-	kind
+	*peer
 	semaphore string
 	megabytes int // how much memory each process has touched
 	reports   *bufio.Reader
@@ -133,10 +51,10 @@ type report struct {
 
 // newGroup starts the processes. When it returns, the first one holds the permit and
 // the waiting ones sleep, in the order of their numbers. The idle ones do neither.
-func newGroup(k kind, waiting, megabytes, idle int) *group {
-	g := &group{kind: k, megabytes: megabytes, members: make(map[int]*member)}
+func newGroup(p *peer, waiting, megabytes, idle int) *group {
+	g := &group{peer: p, megabytes: megabytes, members: make(map[int]*member)}
 	var remove func()
-	g.semaphore, remove = k.make()
+	g.semaphore, remove = p.create(1)
 	var err error
 	g.in, g.out, err = os.Pipe()
 	must(err)
@@ -170,8 +88,12 @@ func newGroup(k kind, waiting, megabytes, idle int) *group {
 func (g *group) start() {
 	g.last++
 	m := &member{number: g.last}
-	m.cmd = exec.Command(self, "member", g.name, g.semaphore, strconv.Itoa(g.megabytes), strconv.Itoa(m.number))
-	m.cmd.Stdout, m.cmd.Stderr = g.out, os.Stderr
+	names := []string{g.semaphore}
+	if g.megabytes > 0 {
+		names = append(names, strconv.Itoa(g.megabytes))
+	}
+	m.cmd = g.command("member", m.number, names...)
+	m.cmd.Stdout = g.out
 	var err error
 	m.orders, err = m.cmd.StdinPipe()
 	must(err)
@@ -192,7 +114,7 @@ func (g *group) next(expected ...string) report {
 	g.in.SetReadDeadline(time.Now().Add(patience))
 	line, err := g.reports.ReadString('\n')
 	if err != nil {
-		fail("%s: of %d processes none reported %q: %v", g.name, len(g.members), expected, err)
+		fail("%s: of %d processes none reported %q: %v", g.key, len(g.members), expected, err)
 	}
 	var number int
 	var r report
@@ -204,30 +126,41 @@ func (g *group) next(expected ...string) report {
 			return r
 		}
 	}
-	fail("%s: report %q in place of %q", g.name, strings.TrimSpace(line), expected)
+	fail("%s: report %q in place of %q", g.key, strings.TrimSpace(line), expected)
 	panic("unreachable")
 }
 
 // wait orders a process to wait for the permit, and returns when it sleeps.
 func (g *group) wait(m *member) {
 	m.order("wait")
+	if g.sleep == nil {
+		time.Sleep(2 * time.Millisecond) // it polls, and may sleep as it does while it has nothing to do
+		return
+	}
 	for start := time.Now(); !m.sleepsIn(g.sleep); time.Sleep(20 * time.Microsecond) {
 		if time.Since(start) > patience {
-			fail("%s: process %d does not sleep in system call %d", g.name, m.cmd.Process.Pid, g.sleep)
+			fail("%s: process %d does not sleep in one of the system calls %d", g.key, m.cmd.Process.Pid, g.sleep)
 		}
 	}
 }
 
-// sleepsIn reports whether one of the process's threads sleeps in that system call.
-func (m *member) sleepsIn(call int) bool {
+// sleepsIn reports whether one of the process's threads sleeps in one of those system calls.
+func (m *member) sleepsIn(calls []int) bool {
 	for _, task := range m.tasks("syscall") {
-		number, _, _ := strings.Cut(task, " ") // or "running", if the thread does not sleep
-		if n, err := strconv.Atoi(number); err == nil && n == call {
-			return true
+		f := strings.Fields(task) // the number and the arguments, or "running"
+		n, err := strconv.Atoi(f[0])
+		if err != nil || !slices.Contains(calls, n) {
+			continue
 		}
+		if operation, err := strconv.ParseInt(f[2], 0, 64); n == unix.SYS_FUTEX && (err != nil || operation&futexPrivate != 0) {
+			continue // of Go's runtime
+		}
+		return true
 	}
 	return false
 }
+
+const futexPrivate = 128 // FUTEX_PRIVATE_FLAG of <linux/futex.h>
 
 // tasks reads the file of that name that /proc has for each thread of the process.
 func (m *member) tasks(file string) (contents []string) {
@@ -313,46 +246,6 @@ func (g *group) handOver() time.Duration {
 	return time.Duration(got.at - gave.at)
 }
 
-func monotonic() int64 {
-	var t unix.Timespec
-	must(unix.ClockGettime(unix.CLOCK_MONOTONIC, &t))
-	return t.Nano()
-}
-
-// obey is the main function of a member, with the arguments KIND NAME MEGABYTES NUMBER.
-// It ends when its orders end.
-func obey(args []string) {
-	k := kinds[args[0]]
-	megabytes, err := strconv.Atoi(args[2])
-	must(err)
-	l := k.open(args[1])
-	memory := make([]byte, megabytes<<20)
-	for i := 0; i < len(memory); i += os.Getpagesize() {
-		memory[i] = 1
-	}
-	report := func(what string, at int64) { fmt.Println(args[3], what, at) }
-	orders := make(chan string)
-	go func() {
-		for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
-			orders <- lines.Text()
-		}
-		os.Exit(0)
-	}()
-	report("ready", 0)
-	for order := range orders {
-		switch order {
-		case "wait":
-			must(l.Wait())
-			report("got", monotonic())
-		case "give":
-			at := monotonic()
-			must(l.Post())
-			report("gave", at)
-		}
-	}
-	memory[0]++ // the memory must stay allocated until here
-}
-
 // groups compares the hand-overs of two groups. A round has n of each, alternately.
 func groups(a, b func() *group, handOver func(*group) time.Duration, n int) func() (func(int) (sample, sample), func()) {
 	return func() (func(int) (sample, sample), func()) {
@@ -391,7 +284,7 @@ func countLate(d time.Duration, count *int) float64 {
 // idle ones.
 func idle(n int, d time.Duration) func() (func(int) (sample, sample), func()) {
 	return func() (func(int) (sample, sample), func()) {
-		g := newGroup(ours, n, 0, n)
+		g := newGroup(ours(semaphore.EngineRecoverable, withCgo), n, 0, n)
 		count := func() (waiting, idle float64) {
 			for i, m := range g.members {
 				switch w := float64(m.wakeUps()); {

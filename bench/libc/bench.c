@@ -1,14 +1,69 @@
-// The counterpart of the workers in loops.go: the same loops with libc's semaphores,
-// and one with System V's and SEM_UNDO. A line on standard input starts the loop; the
-// program then prints the nanoseconds of wall and CPU time that it took.
+// The counterpart of worker.go in C: the same loops with libc's semaphores and with System V's.
+// worker.go says what the arguments are, and what is written and read.
+#define _GNU_SOURCE
+#include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <semaphore.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/sem.h>
 #include <time.h>
+#include <unistd.h>
+
+enum { libc, sysv, undo };
+
+struct semaphore {
+	sem_t *libc;
+	int sysv;
+};
+
+static void check(int ok, const char *what)
+{
+	if (ok)
+		return;
+	printf("%s: %s\n", what, strerror(errno));
+	exit(1);
+}
+
+static struct semaphore open_semaphore(int kind, const char *name)
+{
+	struct semaphore s = {0};
+	if (kind != libc) {
+		s.sysv = atoi(name);
+		return s;
+	}
+	char path[256];
+	snprintf(path, sizeof path, "/%s", name);
+	s.libc = sem_open(path, 0);
+	check(s.libc != SEM_FAILED, "sem_open");
+	return s;
+}
+
+static void add(int kind, int id, int n)
+{
+	struct sembuf op = {0, n, kind == undo ? SEM_UNDO : 0};
+	check(semop(id, &op, 1) == 0, "semop");
+}
+
+// The kind is a constant wherever these are inlined.
+static inline __attribute__((always_inline)) void take(int kind, struct semaphore s)
+{
+	if (kind == libc)
+		sem_wait(s.libc);
+	else
+		add(kind, s.sysv, -1);
+}
+
+static inline __attribute__((always_inline)) void give(int kind, struct semaphore s)
+{
+	if (kind == libc)
+		sem_post(s.libc);
+	else
+		add(kind, s.sysv, 1);
+}
 
 static long long now(clockid_t clock)
 {
@@ -28,72 +83,146 @@ static void begin(void)
 	cpu = now(CLOCK_PROCESS_CPUTIME_ID);
 }
 
-static int end(void)
+static void end(long operations)
 {
-	printf("%lld %lld\n", now(CLOCK_MONOTONIC) - wall, now(CLOCK_PROCESS_CPUTIME_ID) - cpu);
-	return 0;
+	printf("%ld %lld %lld", operations, now(CLOCK_MONOTONIC) - wall, now(CLOCK_PROCESS_CPUTIME_ID) - cpu);
 }
 
-static int undo(int id, long n)
+// histogram.go
+static long histogram[1024];
+
+static void count(long long ns)
 {
-	struct sembuf take = {0, -1, SEM_UNDO}, give = {0, 1, SEM_UNDO};
+	int log = 63 - __builtin_clzll(ns | 1);
+	histogram[log < 4 ? ns : (log - 3) * 16 + ((ns >> (log - 4)) & 15)]++;
+}
+
+static inline __attribute__((always_inline)) void loops(int kind, const char *mode, long n, struct semaphore *s, int count_of_s)
+{
+	if (strcmp(mode, "loop") == 0) {
+		begin();
+		for (long i = 0; i < n; i++) {
+			take(kind, s[0]);
+			give(kind, s[0]);
+		}
+	} else if (strcmp(mode, "ping") == 0) {
+		begin();
+		for (long i = 0; i < n; i++) {
+			take(kind, s[0]);
+			give(kind, s[1]);
+		}
+	} else if (strcmp(mode, "ring") == 0) {
+		take(kind, s[0]);
+		begin();
+		for (long i = 0, at = 0; i < n; i++) {
+			long next = at + 1 == count_of_s ? 0 : at + 1;
+			take(kind, s[next]);
+			give(kind, s[at]);
+			at = next;
+		}
+	} else if (strcmp(mode, "share") == 0) {
+		long done = 0;
+		begin();
+		for (long long last = wall, at; last < wall + n * 1000000; last = at, done++) {
+			take(kind, s[0]);
+			give(kind, s[0]);
+			at = now(CLOCK_MONOTONIC);
+			count(at - last);
+		}
+		end(done);
+		for (int i = 0; i < 1024; i++)
+			if (histogram[i])
+				printf(" %d:%ld", i, histogram[i]);
+		return;
+	} else
+		check(0, mode);
+	end(n);
+}
+
+static void opening(const char *name, long n)
+{
 	begin();
 	for (long i = 0; i < n; i++)
-		if (semop(id, &take, 1) || semop(id, &give, 1))
-			return 1;
-	return end();
+		check(sem_close(open_semaphore(libc, name).libc) == 0, "sem_close");
+	end(n);
 }
 
-static int reopen(const char *name, long n)
+static atomic_long begun;
+
+static void *wait_in_thread(void *s)
 {
-	begin();
+	begun++;
+	sem_wait(s);
+	return NULL;
+}
+
+static void waiting(struct semaphore s, long n)
+{
+	sem_wait(s.libc);
+	puts("ready");
+	fflush(stdout);
+	getchar();
 	for (long i = 0; i < n; i++) {
-		sem_t *s = sem_open(name, 0);
-		if (s == SEM_FAILED || sem_close(s))
-			return 1;
+		pthread_t thread;
+		check((errno = pthread_create(&thread, NULL, wait_in_thread, s.libc)) == 0, "pthread_create");
 	}
-	return end();
+	while (begun < n)
+		usleep(1000);
+	puts("waiting");
+	fflush(stdout);
+	while (getchar() != EOF)
+		;
+}
+
+static void member(int kind, struct semaphore s, const char *number)
+{
+	char order[16];
+	printf("%s ready 0\n", number);
+	fflush(stdout);
+	while (fgets(order, sizeof order, stdin)) {
+		long long at;
+		if (strcmp(order, "wait\n") == 0) {
+			take(kind, s);
+			at = now(CLOCK_MONOTONIC);
+			printf("%s got %lld\n", number, at);
+		} else {
+			at = now(CLOCK_MONOTONIC);
+			give(kind, s);
+			printf("%s gave %lld\n", number, at);
+		}
+		fflush(stdout);
+	}
 }
 
 int main(int argc, char **argv)
 {
 	enum { most = 8 };
-	sem_t *s[most];
-	if (argc < 4 || argc > 3 + most)
+	struct semaphore s[most];
+	if (argc < 5 || argc > 4 + most)
 		return 2;
 	const char *mode = argv[1];
-	long n = atol(argv[2]);
-	int count = argc - 3;
-	if (strcmp(mode, "undo") == 0)
-		return undo(atoi(argv[3]), n);
-	if (strcmp(mode, "open") == 0)
-		return reopen(argv[3], n);
-	for (int i = 0; i < count; i++)
-		if ((s[i] = sem_open(argv[3 + i], 0)) == SEM_FAILED)
-			return 1;
-	if (strcmp(mode, "loop") == 0) {
-		begin();
-		for (long i = 0; i < n; i++) {
-			sem_wait(s[0]);
-			sem_post(s[0]);
-		}
-	} else if (strcmp(mode, "reopen") == 0) {
-		return reopen(argv[3], n);
-	} else if (strcmp(mode, "ping") == 0) {
-		begin();
-		for (long i = 0; i < n; i++) {
-			sem_wait(s[0]);
-			sem_post(s[1]);
-		}
-	} else { // ring
-		sem_wait(s[0]);
-		begin();
-		for (long i = 0, at = 0; i < n; i++) {
-			long next = at + 1 == count ? 0 : at + 1;
-			sem_wait(s[next]);
-			sem_post(s[at]);
-			at = next;
-		}
+	int kind = strcmp(argv[2], "sysv-undo") == 0 ? undo : strcmp(argv[2], "sysv") == 0 ? sysv : libc;
+	long n = atol(argv[3]);
+	int count_of_s = argc - 4;
+	if (strcmp(mode, "open") == 0) {
+		opening(argv[4], n);
+		puts("");
+		return 0;
 	}
-	return end();
+	for (int i = 0; i < count_of_s; i++)
+		s[i] = open_semaphore(kind, argv[4 + i]);
+	if (strcmp(mode, "reopen") == 0)
+		opening(argv[4], n);
+	else if (strcmp(mode, "waiting") == 0)
+		waiting(s[0], n);
+	else if (strcmp(mode, "member") == 0)
+		member(kind, s[0], argv[3]);
+	else if (kind == libc)
+		loops(libc, mode, n, s, count_of_s);
+	else if (kind == sysv)
+		loops(sysv, mode, n, s, count_of_s);
+	else
+		loops(undo, mode, n, s, count_of_s);
+	puts("");
+	return 0;
 }
