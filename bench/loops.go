@@ -18,7 +18,6 @@ import (
 // Loops that several processes run at the same time.
 
 var (
-	self     string    // this program
 	cProgram string    // libc/bench.c
 	programs [2]string // this program, built without and with cgo
 	builds   = [...]string{withoutCgo: "without cgo", withCgo: "with cgo"}
@@ -39,9 +38,6 @@ func buildPrograms(dir string) {
 		programs[i] = filepath.Join(dir, strconv.Itoa(i))
 		build("CGO_ENABLED="+strconv.Itoa(i), "go", "build", "-o", programs[i], ".")
 	}
-	var err error
-	self, err = os.Executable()
-	must(err)
 }
 
 // contend lets several processes take and give one permit, n times each.

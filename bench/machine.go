@@ -23,7 +23,8 @@ func machine(installed []*peer) (facts [][2]string) {
 	add("memory", fmt.Sprintf("%.0f GB", kB/1e6))
 	var u unix.Utsname
 	must(unix.Uname(&u))
-	add("kernel", fmt.Sprintf("%s %s", unix.ByteSliceToString(u.Sysname[:]), unix.ByteSliceToString(u.Release[:])))
+	release, _, _ := strings.Cut(unix.ByteSliceToString(u.Release[:]), "-") // without what its builder calls it
+	add("kernel", unix.ByteSliceToString(u.Sysname[:])+" "+release)
 	add("libc", output("getconf", "GNU_LIBC_VERSION"))
 	add("C compiler", output("cc", "--version"))
 	add("Go", strings.TrimPrefix(runtime.Version(), "go")+", "+runtime.GOARCH)

@@ -1,6 +1,10 @@
 // Bench measures the semaphores of this module side by side with those of others, in
 // interleaved rounds, and prints ratios: "go run ." in this folder. It needs
 // Linux, a C compiler, and flock and sem (GNU parallel) for the rows of the command. With -check it fails if a target is missed.
+//
+// With -o it also compares with all peers that are installed (peers.go), at all works (works.go), and writes a page, charts,
+// and each round for benchstat. For peers in Python and for task-spooler that needs python3, python3-portalocker and
+// task-spooler (tsp); a peer that is not there has a row that says so.
 package main
 
 import (

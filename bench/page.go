@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"flag"
 	"fmt"
 	"io"
 	"log"
@@ -19,7 +20,8 @@ import (
 
 // A page has what was measured.
 type page struct {
-	heading []string // lines of it
+	heading []string // paragraphs of it
+	below   string   // each chart: when, and where
 	facts   [][2]string
 	ratios  [][]string
 	tables  []table
@@ -52,7 +54,7 @@ func startRaw(dir string, facts [][2]string) {
 func writeRaw(w io.Writer, name string, n int, units []string, figures []float64) {
 	fmt.Fprintf(w, "Benchmark%s %d", name, n)
 	for i, f := range figures {
-		fmt.Fprintf(w, " %g %s", f, units[i])
+		fmt.Fprintf(w, " %.6g %s", f, units[i])
 	}
 	fmt.Fprintln(w)
 }
@@ -62,15 +64,21 @@ func writePage(dir string, chosen *regexp.Regexp, facts [][2]string, installed [
 	p := page{facts: facts, ratios: ratios, tables: tables(pace), peers: compared}
 	started := time.Now()
 	p.measured = measureAll(p.tables, chosen, installed, raw)
-	kind := fmt.Sprintf("Medians of %d interleaved rounds, of long ones a third as many.", *rounds)
+	kind, length := fmt.Sprintf("Medians of %d interleaved rounds, of long ones of a third as many.", *rounds), ""
 	if *quick {
-		kind = fmt.Sprintf("**A quick run** (`-quick`), medians of only %d short interleaved rounds, of long ones one: no more than a rough picture.", *rounds)
+		kind = fmt.Sprintf("**A quick run**: medians of only %d short interleaved rounds, of long ones of a third as many. It is a rough picture.", *rounds)
+		length = ", a quick run"
 	}
-	p.heading = []string{
-		fmt.Sprintf("Measured on %s by `cd bench && go run . %s`, which writes this page. %s", started.UTC().Format("2 January 2006"), strings.Join(os.Args[1:], " "), kind),
-	}
+	day := started.UTC().Format("2 January 2006")
+	p.heading = []string{fmt.Sprintf("`cd bench && go run .%s` has measured this, and has written this page, on %s. %s", given(), day, kind)}
 	if *note != "" {
 		p.heading = append(p.heading, *note)
+	}
+	p.below = day + length
+	for _, f := range facts {
+		if f[0] == "CPU" || f[0] == "kernel" {
+			p.below += ", " + f[1]
+		}
 	}
 	f, err := os.Create(filepath.Join(dir, "measured.md"))
 	must(err)
@@ -84,6 +92,21 @@ func writePage(dir string, chosen *regexp.Regexp, facts [][2]string, installed [
 		}
 	}
 	log.Printf("%s: measured.md, measured.txt for benchstat, and charts", dir)
+}
+
+// given are the flags of this run, but for the note.
+func given() string {
+	var s strings.Builder
+	flag.Visit(func(f *flag.Flag) {
+		switch v := f.Value.String(); {
+		case f.Name == "note":
+		case v == "true":
+			fmt.Fprintf(&s, " -%s", f.Name)
+		default:
+			fmt.Fprintf(&s, " -%s '%s'", f.Name, v)
+		}
+	})
+	return s.String()
 }
 
 // has reports whether something of the chart was measured.
@@ -106,10 +129,11 @@ func (p *page) draw(t table, c chart, path string) {
 	}
 	var drawn struct {
 		Title  string
+		Below  string
 		Series []string
 		Rows   []row
 	}
-	drawn.Title = c.title
+	drawn.Title, drawn.Below = c.title, p.below
 	for _, i := range c.columns {
 		drawn.Series = append(drawn.Series, t.columns[i].heading)
 	}

@@ -83,7 +83,7 @@ var (
 	lost          = map[ability]string{returning: "no: the permit is lost"}
 	threadEach    = map[ability]string{thousands: "no: a thread for each", crowding: "no: a thread for each"}
 	opensAtWait   = map[ability]string{handles: "no: each wait opens the file"}
-	notCancelling = map[ability]string{cancelling: "no"}
+	notCancelling = map[ability]string{cancelling: "no: a wait has no end but the lock"}
 )
 
 // title is the peer's name beside those of others.
@@ -206,7 +206,7 @@ var (
 		},
 		program: program(&cProgram),
 		sleep:   []int{unix.SYS_SEMOP, unix.SYS_SEMTIMEDOP},
-		cannot:  cannots(notCommand, notGo, lost, map[ability]string{handles: "no: an id needs no opening", crowding: "no: a thread for each"}),
+		cannot:  cannots(notCommand, notGo, lost, map[ability]string{handles: "no: an id needs no opening"}),
 	}
 	sysvUndo = &peer{
 		key: "sysv-undo", name: "SysV semop in C, SEM_UNDO",
@@ -387,7 +387,7 @@ var (
 	undoInGo = &peer{
 		key:     "undo",
 		create:  sysv.create,
-		program: worker(&self),
+		program: worker(&programs[withCgo]),
 		open:    func(name string) lock { return openUndoSemaphore(name) },
 		sleep:   sysv.sleep,
 	}
@@ -397,7 +397,7 @@ var (
 	undoBeside = &peer{
 		key:     "undo-beside-ours",
 		create:  sysv.create,
-		program: worker(&self),
+		program: worker(&programs[withCgo]),
 		open: func(name string) lock {
 			beside, _ := newSemaphore(semaphore.EngineRecoverable, 1)
 			must(beside.Unlink())
@@ -412,7 +412,7 @@ var (
 	kernelLock = &peer{
 		key:     "file-lock",
 		create:  lockFile,
-		program: worker(&self),
+		program: worker(&programs[withCgo]),
 		open: func(name string) lock {
 			f, err := os.OpenFile(name, os.O_RDWR, 0)
 			must(err)
@@ -424,7 +424,7 @@ var (
 	flocked = &peer{
 		key:     "flock2",
 		create:  lockFile,
-		program: worker(&self),
+		program: worker(&programs[withCgo]),
 		open: func(name string) lock {
 			f, err := os.OpenFile(name, os.O_RDWR, 0)
 			must(err)

@@ -9,7 +9,6 @@ import (
 	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -309,7 +308,7 @@ func greedy(l lock, end int64) {
 		must(l.Post())
 		time.Sleep(greedyPause)
 	}
-	for w := range slices.Values(waits) {
+	for _, w := range waits {
 		fmt.Println(w.Nanoseconds())
 	}
 }

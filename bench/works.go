@@ -15,7 +15,8 @@ type work struct {
 	name       string // in the raw data, as benchmarks are called
 	needs      []ability
 	units      []string // of the figures that measure returns
-	calibrated bool     // the first figure is ns/op, and n is so high that a round takes long enough
+	calibrated bool     // the first figure is ns/op, and n is such that a round takes about as long as it should
+	least      int      // the least n that makes sense, if that is not 1
 	once       bool     // its rounds take so long that there are a third as many
 	measure    func(p *peer, n int) []float64
 }
@@ -27,7 +28,7 @@ type effort struct {
 }
 
 var (
-	thorough = effort{100 * time.Millisecond, 200 * time.Millisecond, 2 * time.Second, 3 * time.Second, 20, 10, 10, 500}
+	thorough = effort{100 * time.Millisecond, 150 * time.Millisecond, time.Second, 3 * time.Second, 20, 10, 10, 500}
 	hasty    = effort{10 * time.Millisecond, 25 * time.Millisecond, 300 * time.Millisecond, time.Second, 4, 4, 4, 100}
 )
 
@@ -100,7 +101,7 @@ func tables(e effort) []table {
 			t, needs = &four, append(needs, several)
 		}
 		for _, n := range []int{2, 4, 8, 16} {
-			// Many processes of Python take long to start.
+			// Many processes take long to start, those of Python above all.
 			w := &work{name: fmt.Sprintf("Share/processes=%d/permits=%d", n, permits), needs: needs, units: []string{"ns/op", "cpu-ns/op", "max/median"}, once: *quick && n > 4,
 				measure: func(p *peer, _ int) []float64 { return shared(p, n, permits, e.share) }}
 			add(t, fmt.Sprintf("%d processes", n), w)
@@ -116,6 +117,7 @@ func tables(e effort) []table {
 	}
 	for _, n := range []int{1, 10, 100, 1_000, 10_000} {
 		w := simple(fmt.Sprintf("Goroutines/n=%d", n), fmt.Sprintf("goroutines/%d", n), goroutines)
+		w.least = n
 		if n == 10_000 {
 			w.needs = append(w.needs, thousands)
 		}
@@ -152,7 +154,7 @@ func tables(e effort) []table {
 		if n > e.max {
 			break
 		}
-		add(&served, thousandsOf(n)+" waiting", &work{name: fmt.Sprintf("HandOver/waiting=%d", n), needs: []ability{looping, processes}, units: []string{"ns/op"}, once: n >= 100,
+		add(&served, thousandsOf(n)+" waiting", &work{name: fmt.Sprintf("HandOver/waiting=%d", n), needs: []ability{looping, processes}, units: []string{"ns/op"}, once: n > 1,
 			measure: func(p *peer, _ int) []float64 { return inGroup(p, n, e.handOvers, (*group).handOver) }})
 	}
 	of := make([]int, len(served.columns))
@@ -221,7 +223,7 @@ func (w *work) rounds(installed []*peer, raw io.Writer) map[*peer][][]float64 {
 	for _, p := range installed {
 		if w.cannot(p) == "" {
 			able = append(able, p)
-			n[p] = 1
+			n[p] = max(1, w.least)
 			if w.calibrated {
 				n[p] = w.calibrate(p)
 			}
@@ -237,6 +239,9 @@ func (w *work) rounds(installed []*peer, raw io.Writer) map[*peer][][]float64 {
 			f := w.measure(p, n[p])
 			figures[p] = append(figures[p], f)
 			writeRaw(raw, w.name+"/peer="+p.key, n[p], w.units, f)
+			if w.calibrated {
+				n[p] = w.fewer(n[p], f[0])
+			}
 		}
 	}
 	return figures
@@ -255,15 +260,25 @@ func (w *work) cannot(p *peer) string {
 // calibrate returns how many operations take as long as a round should.
 func (w *work) calibrate(p *peer) int {
 	goal := float64(pace.calibrated)
-	n := 1
-	for n < 100_000_000 {
-		took := w.measure(p, n)[0] * float64(n)
-		if took >= goal/2 {
-			break
+	n := max(1, w.least)
+	for {
+		each := w.measure(p, n)[0]
+		took := each * float64(n)
+		if took >= goal/2 || n >= 100_000_000 {
+			return w.fewer(n, each)
 		}
-		n = int(float64(n) * min(100, max(2, goal/max(1, took))))
+		n = int(float64(n) * min(10, max(2, goal/max(1, took))))
 	}
-	return n
+}
+
+// fewer returns a lower n if that many take far longer than a round should: those who poll take a thousand times as long when
+// they miss each other as when they happen not to.
+func (w *work) fewer(n int, each float64) int {
+	goal := float64(pace.calibrated)
+	if each*float64(n) < 4*goal {
+		return n
+	}
+	return max(1, w.least, int(goal/each))
 }
 
 // figure returns the median of one of the figures.

@@ -23,6 +23,7 @@ import (
 // A chart has a row for each of those that are compared, and in it a dot for each series.
 type chart struct {
 	Title  string
+	Below  string // where and when
 	Series []string
 	Rows   []row
 }
@@ -117,8 +118,12 @@ func (c chart) draw(w io.Writer) error {
 	p.X.Min, p.X.Max = math.Pow(10, math.Floor(math.Log10(least))), math.Pow(10, math.Ceil(math.Log10(most)+0.5))
 	p.Y.Min, p.Y.Max = -0.7, float64(len(names))-0.3
 
-	canvas := vgsvg.New(vg.Points(640), vg.Points(70+18*float64(len(names))))
-	p.Draw(draw.Crop(draw.New(canvas), 8, -16, 4, -6))
+	canvas := vgsvg.New(vg.Points(640), vg.Points(90+18*float64(len(names))))
+	dc := draw.New(canvas)
+	p.Draw(draw.Crop(dc, 8, -16, 24, -6))
+	below := p.X.Tick.Label
+	below.Font.Size, below.XAlign, below.YAlign, below.Color = vg.Points(9), draw.XRight, draw.YBottom, color.Gray{90}
+	dc.FillText(below, vg.Point{X: dc.Max.X - 16, Y: 6}, c.Below)
 	var svg strings.Builder
 	if _, err := canvas.WriteTo(&svg); err != nil {
 		return err

@@ -8,7 +8,7 @@ import (
 )
 
 func TestChart(t *testing.T) {
-	c := chart{Title: "Time", Series: []string{"few", "many"}, Rows: []row{
+	c := chart{Title: "Time", Below: "today", Series: []string{"few", "many"}, Rows: []row{
 		{Name: "ours", Ours: true, Values: []float64{7.5, 3e6}},
 		{Name: "theirs", Values: []float64{0, 2e9}},
 	}}
@@ -23,7 +23,7 @@ func TestChart(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for _, want := range []string{">Time<", ">few<", ">many<", ">ours<", ">theirs<", ">1 ns<", ">100 µs<", ">10 s<", "fill:#FFFFFF", "Arial"} {
+	for _, want := range []string{">Time<", ">today<", ">few<", ">many<", ">ours<", ">theirs<", ">1 ns<", ">100 µs<", ">10 s<", "fill:#FFFFFF", "Arial"} {
 		if !strings.Contains(svg.String(), want) {
 			t.Errorf("the chart has no %q", want)
 		}

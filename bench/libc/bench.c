@@ -148,23 +148,25 @@ static void opening(const char *name, long n)
 }
 
 static atomic_long begun;
+static int kind_of_all;
+static struct semaphore all;
 
-static void *wait_in_thread(void *s)
+static void *wait_in_thread(void *unused)
 {
 	begun++;
-	sem_wait(s);
-	return NULL;
+	take(kind_of_all, all);
+	return unused;
 }
 
-static void waiting(struct semaphore s, long n)
+static void waiting(long n)
 {
-	sem_wait(s.libc);
+	take(kind_of_all, all);
 	puts("ready");
 	fflush(stdout);
 	getchar();
 	for (long i = 0; i < n; i++) {
 		pthread_t thread;
-		check((errno = pthread_create(&thread, NULL, wait_in_thread, s.libc)) == 0, "pthread_create");
+		check((errno = pthread_create(&thread, NULL, wait_in_thread, NULL)) == 0, "pthread_create");
 	}
 	while (begun < n)
 		usleep(1000);
@@ -213,9 +215,11 @@ int main(int argc, char **argv)
 		s[i] = open_semaphore(kind, argv[4 + i]);
 	if (strcmp(mode, "reopen") == 0)
 		opening(argv[4], n);
-	else if (strcmp(mode, "waiting") == 0)
-		waiting(s[0], n);
-	else if (strcmp(mode, "member") == 0)
+	else if (strcmp(mode, "waiting") == 0) {
+		kind_of_all = kind;
+		all = s[0];
+		waiting(n);
+	} else if (strcmp(mode, "member") == 0)
 		member(kind, s[0], argv[3]);
 	else if (kind == libc)
 		loops(libc, mode, n, s, count_of_s);
