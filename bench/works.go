@@ -29,7 +29,7 @@ type effort struct {
 
 var (
 	thorough = effort{100 * time.Millisecond, 150 * time.Millisecond, time.Second, 3 * time.Second, 20, 10, 10, 500}
-	hasty    = effort{10 * time.Millisecond, 25 * time.Millisecond, 300 * time.Millisecond, time.Second, 4, 4, 4, 100}
+	hasty    = effort{10 * time.Millisecond, 25 * time.Millisecond, 300 * time.Millisecond, time.Second, 4, 4, 4, 50}
 )
 
 // A table of the page has a column for each figure of a work.
@@ -150,7 +150,7 @@ func tables(e effort) []table {
 		text: "One holds the only permit and so many others sleep: the time from just before it gives the permit until another one has it. And the time from the kill " +
 			"of the holder, of a small program, until the only waiting one has it.",
 	}
-	for _, n := range []int{1, 10, 100, 500} {
+	for _, n := range []int{1, 10, 50, 500} {
 		if n > e.max {
 			break
 		}
