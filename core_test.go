@@ -304,7 +304,7 @@ func TestGiverEndsThePauseOfOneThatHasJustLooked(t *testing.T) {
 	testhook.Polling.Store(true)
 	defer testhook.Polling.Store(false)
 	pauses := make(chan int, 2)
-	s, err := Open("pauses", WithRecovery(true), WithDir(t.TempDir()), WithBackoff(func() func(int) time.Duration {
+	s, err := Open(fmt.Sprintf("pauses.%d", os.Getpid()), WithRecovery(true), WithBackoff(func() func(int) time.Duration {
 		return func(n int) time.Duration {
 			pauses <- n
 			return time.Hour
@@ -316,6 +316,7 @@ func TestGiverEndsThePauseOfOneThatHasJustLooked(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer s.Unlink()
 	defer s.Close()
 	for how, give := range map[string]func(p *Permit){
 		"Post": func(*Permit) {

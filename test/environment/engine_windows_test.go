@@ -64,7 +64,9 @@ func TestNamespaces(t *testing.T) {
 // A name that only this engine can have is opened also where the others have no directory.
 func TestNamespacesNeedNoDirectory(t *testing.T) {
 	t.Setenv("SEMAPHORE_DIR", "relative")
-	Open(t, `Local\`+UniqueName(t), engineWindows, semaphore.WithValue(1))
+	s, err := semaphore.Open(`Local\`+UniqueName(t), semaphore.WithEngine(engineWindows))
+	Must(t, err)
+	Must(t, s.Close())
 }
 
 func TestNamesOfWindows(t *testing.T) {
