@@ -534,9 +534,7 @@ func (s *Semaphore) give(p *Permit) error {
 				if wants(w.Wants).several() || recoverable.Owner().Yields(w.Place) {
 					return permits.ErrGive // to one that came before
 				}
-				if w.Got.Number, err = recoverable.HandOver(number, p != nil, w.Wants.ForPermit); err == nil {
-					recoverable.Owner().Stamp(w.Began)
-				}
+				w.Got.Number, err = recoverable.HandOver(number, p != nil, w.Wants.ForPermit, w.Began)
 			}
 			return err
 		})

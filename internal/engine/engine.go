@@ -179,7 +179,7 @@ type Recoverable interface {
 	GiveSeveral(words []int) error
 	// HandOver makes the permit i, or one that the handle holds, that of another
 	// taker within the handle.
-	HandOver(i int, fromPermit, toPermit bool) (int, error)
+	HandOver(i int, fromPermit, toPermit bool, began time.Duration) (int, error)
 	GiveAll() int
 
 	// Waiters returns how many handles wait, dead ones among them whose death was not found yet.

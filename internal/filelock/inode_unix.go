@@ -16,6 +16,11 @@ func InodeOf(f *os.File) (Inode, error) {
 	if err != nil {
 		return Inode{}, err
 	}
+	return InodeIn(info), nil
+}
+
+// InodeIn returns the inode of a file of which this is the information.
+func InodeIn(info os.FileInfo) Inode {
 	st := info.Sys().(*syscall.Stat_t)
-	return Inode{uint64(st.Dev), uint64(st.Ino)}, nil
+	return Inode{uint64(st.Dev), uint64(st.Ino)}
 }

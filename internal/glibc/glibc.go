@@ -98,14 +98,22 @@ func open(name string, how engine.How, o *engine.Options) (engine.Backend, error
 	if err := local(); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	f, _, err := store.OpenOrPublish(names.GlibcDir, names.Glibc+name, how, CheckFile, store.Filled(NewFile(uint32(o.Value))), o)
+	var opened fs.FileInfo
+	check := func(f *os.File, info fs.FileInfo) error {
+		opened = info
+		return CheckFile(f, info)
+	}
+	f, created, err := store.OpenOrPublish(names.GlibcDir, names.Glibc+name, how, check, store.Filled(NewFile(uint32(o.Value))), o)
+	if err == nil && created {
+		opened, err = f.Stat()
+	}
 	if how != engine.OpenExisting && errors.Is(err, fs.ErrNotExist) {
 		err = engine.Because(engine.ErrUnsupported, "this system has no %s, where glibc keeps semaphores; WithEngine(EngineFlock) can do without", names.GlibcDir)
 	}
 	if err != nil {
 		return nil, err
 	}
-	return mapFile(f, name, o)
+	return mapFile(f, opened, name, o)
 }
 
 // observe reads a semaphore's file, and does not map it.
@@ -201,13 +209,9 @@ type fileID struct {
 }
 
 // mapFile maps a file that was checked, and closes it.
-func mapFile(f *os.File, name string, o *engine.Options) (engine.Backend, error) {
+func mapFile(f *os.File, info fs.FileInfo, name string, o *engine.Options) (engine.Backend, error) {
 	defer f.Close()
-	inode, err := filelock.InodeOf(f)
-	if err != nil {
-		return nil, err
-	}
-	s, err := New(fileID{name, inode}, func() (unsafe.Pointer, func(), error) {
+	s, err := New(fileID{name, filelock.InodeIn(info)}, func() (unsafe.Pointer, func(), error) {
 		memory, err := unix.MmapPtr(int(f.Fd()), 0, nil, Size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
 		if err != nil {
 			return nil, nil, os.NewSyscallError("mmap", err)

@@ -548,7 +548,9 @@ func (o *Owner) GiveAt(i int) bool { return o.put(i, o.word|forPermitBit) }
 // another one takes it, no word has to change; there only has to be one. A Permit has
 // a word of its own: it must not get one above the limit, which a taker has just taken
 // and is about to undo.
-func (o *Owner) HandOver(i int, fromPermit, toPermit bool) (to int, err error) {
+//
+// The new one has waited since then, as for Stamp.
+func (o *Owner) HandOver(i int, fromPermit, toPermit bool, began time.Duration) (to int, err error) {
 	o.slow.Lock()
 	defer o.slow.Unlock()
 	for {
@@ -567,6 +569,7 @@ func (o *Owner) HandOver(i int, fromPermit, toPermit bool) (to int, err error) {
 			want |= forPermitBit
 		}
 		if o.words[i].CompareAndSwap(from, want) {
+			o.stamp(began)
 			return i, nil
 		}
 		if fromPermit {

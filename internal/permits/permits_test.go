@@ -442,7 +442,7 @@ func TestHandOverAgainstLowering(t *testing.T) {
 	c.SetLimit(2, true)
 	w.takes(c, 0) // clears the flag
 	w.table.words[3].CompareAndSwap(0, a.word)
-	if to, err := a.HandOver(0, false, true); err != ErrGive {
+	if to, err := a.HandOver(0, false, true, Clock()); err != ErrGive {
 		t.Errorf("handed over %d, %v", to, err)
 	}
 	a.Confirm(3)
@@ -454,21 +454,21 @@ func TestHandOverAgainstLowering(t *testing.T) {
 func TestHandOver(t *testing.T) {
 	w := newWorld(t, 2)
 	a := w.open()
-	if _, err := a.HandOver(0, false, false); err != ErrNotHeld {
+	if _, err := a.HandOver(0, false, false, Clock()); err != ErrNotHeld {
 		t.Errorf("handed over a permit that is not held: %v", err)
 	}
 	a.Take(false)
-	i, err := a.HandOver(0, false, true)
+	i, err := a.HandOver(0, false, true, Clock())
 	if err != nil || a.Give() {
 		t.Errorf("%v; the handle still has the permit: %v", err, err == nil)
 	}
-	if _, err := a.HandOver(i, true, true); err != nil {
+	if _, err := a.HandOver(i, true, true, Clock()); err != nil {
 		t.Error(err)
 	}
-	if _, err := a.HandOver(i, true, false); err != nil || a.GiveAt(i) || !a.Give() {
+	if _, err := a.HandOver(i, true, false, Clock()); err != nil || a.GiveAt(i) || !a.Give() {
 		t.Errorf("%v, or the Permit still has it", err)
 	}
-	if _, err := a.HandOver(i, true, true); err != ErrNotHeld {
+	if _, err := a.HandOver(i, true, true, Clock()); err != ErrNotHeld {
 		t.Errorf("handed over a permit that was given: %v", err)
 	}
 }

@@ -34,6 +34,11 @@ const timed = 1 << 16
 func (o *Owner) Stamp(began time.Duration) {
 	o.slow.Lock()
 	defer o.slow.Unlock()
+	o.stamp(began)
+}
+
+// stamp is Stamp for a caller that holds slow.
+func (o *Owner) stamp(began time.Duration) {
 	o.forget()
 	now := Clock()
 	if age := now - o.clockSet; o.clockAt == 0 || age < 0 || age > sameTime {

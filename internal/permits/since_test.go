@@ -92,10 +92,9 @@ func TestTimesAreThoseOfTheLastTake(t *testing.T) {
 			permit(o)
 		}, false},
 		{"passed on", func(o *Owner) {
-			if _, err := o.HandOver(0, false, true); err != nil {
+			if _, err := o.HandOver(0, false, true, Clock()-time.Minute); err != nil {
 				t.Fatal(err)
 			}
-			o.Stamp(Clock() - time.Minute)
 		}, true},
 		{"all given back", func(o *Owner) { o.GiveAll() }, false},
 		{"all are not known to Acquire's fast path, until they are forgotten", func(o *Owner) {

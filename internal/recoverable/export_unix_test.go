@@ -13,7 +13,7 @@ import (
 
 // OpenHandle makes a handle of an open file, as if it had been opened by the path.
 func OpenHandle(f *os.File, path string) (engine.Backend, error) {
-	return newHandle(f, path, &engine.Options{Create: true, Value: 1, Mode: 0o600}, (*handle).join)
+	return newHandle(f, nil, path, &engine.Options{Create: true, Value: 1, Mode: 0o600}, (*handle).join)
 }
 
 // SeenThrough returns what Open checks at its end, of a handle that is open, and the byte of

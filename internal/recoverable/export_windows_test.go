@@ -14,7 +14,7 @@ func OpenAround(path string, then func()) error {
 		return err
 	}
 	then()
-	h, err := newHandle(f, path, &engine.Options{}, (*handle).join)
+	h, err := newHandle(f, nil, path, &engine.Options{}, (*handle).join)
 	if err == nil {
 		h.Close()
 	}

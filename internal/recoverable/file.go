@@ -70,19 +70,19 @@ func fill(f *os.File, newHead func(permits.Locks, uint64) *permits.Head) error {
 // check refuses what is no recoverable semaphore, or none that we may trust, or one of another
 // name: whoever may write a file can give it further names by hard links, and the owner of
 // the file, whom we trust, knows nothing of them. The error is an olderVersion if nothing else is
-// wrong.
-func check(f *os.File, info fs.FileInfo, name string, o *engine.Options) error {
+// wrong. It returns the head that it has read.
+func check(f *os.File, info fs.FileInfo, name string, o *engine.Options) (*permits.Head, error) {
 	if err := store.CheckOwner(f, info, o); err != nil {
-		return err
+		return nil, err
 	}
 	head, err := readHeadOf(f, info)
 	if head == nil {
-		return err
+		return nil, err
 	}
 	if !head.IsFor(name) {
-		return store.OtherName(f, head.Name())
+		return nil, store.OtherName(f, head.Name())
 	}
-	return cmp.Or(store.CheckWriters(f, o), err) // who may have written the name
+	return head, cmp.Or(store.CheckWriters(f, o), err) // who may have written the name
 }
 
 // readHead reads and checks a file's head, which it returns together with an error if that is an

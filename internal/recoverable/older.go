@@ -97,7 +97,7 @@ func replace(name, path string, how engine.How, o *engine.Options) error {
 	if err != nil {
 		return err
 	}
-	if err := check(f, info, name, o); err == nil {
+	if _, err := check(f, info, name, o); err == nil {
 		return errVanished // another process has replaced it
 	} else if !errors.As(err, &older) {
 		return err

@@ -118,8 +118,12 @@ func find(name string, how engine.How, o *engine.Options, use func(h *handle, se
 		return nil, err
 	}
 	for tries := 1; ; tries++ {
+		var head *permits.Head
 		f, created, err := store.OpenOrPublish(dir, filepath.Base(path), how,
-			func(f *os.File, info fs.FileInfo) error { return check(f, info, name, o) },
+			func(f *os.File, info fs.FileInfo) (err error) {
+				head, err = check(f, info, name, o)
+				return err
+			},
 			func(f *os.File) error {
 				if o.Owner != nil && *o.Owner != engine.Caller { // before the file has its name
 					if err := f.Chown(o.Owner.UID, o.Owner.GID); err != nil {
@@ -132,7 +136,10 @@ func find(name string, how engine.How, o *engine.Options, use func(h *handle, se
 		var older *olderVersion
 		switch {
 		case err == nil:
-			h, err = newHandle(f, path, o, use)
+			if created {
+				head = nil
+			}
+			h, err = newHandle(f, head, path, o, use)
 		case errors.As(err, &older):
 			err = replace(name, path, how, o)
 		}
@@ -168,8 +175,8 @@ func checkLimit(n, least int) error {
 
 // newHandle makes a handle of an open file, which it closes if that fails. When the file is
 // mapped it calls use, under the lock of the claim, with another description of the file;
-// that gives the handle a slot if it is to have one (join).
-func newHandle(f *os.File, path string, o *engine.Options, use func(h *handle, second *os.File) error) (_ *handle, err error) {
+// that gives the handle a slot if it is to have one (join). The head is the file's, or nil if it was not read yet.
+func newHandle(f *os.File, head *permits.Head, path string, o *engine.Options, use func(h *handle, second *os.File) error) (_ *handle, err error) {
 	h := &handle{f: f, path: path, opts: o, kick: engine.NewKick()}
 	var unlock func()
 	defer func() {
@@ -190,9 +197,10 @@ func newHandle(f *os.File, path string, o *engine.Options, use func(h *handle, s
 			h.use.Discard() // on Windows that removes an unlinked file, if no process has it open
 		}
 	}()
-	head, err := readHead(f)
-	if err != nil {
-		return nil, err
+	if head == nil {
+		if head, err = readHead(f); err != nil {
+			return nil, err
+		}
 	}
 	if h.locks, err = newLocks(head, f, path); err != nil {
 		return nil, err
@@ -495,8 +503,8 @@ func (h *handle) GiveSeveral(words []int) error {
 	return nil
 }
 
-func (h *handle) HandOver(i int, fromPermit, toPermit bool) (int, error) {
-	to, err := h.owner.HandOver(i, fromPermit, toPermit)
+func (h *handle) HandOver(i int, fromPermit, toPermit bool, began time.Duration) (int, error) {
+	to, err := h.owner.HandOver(i, fromPermit, toPermit, began)
 	if err == permits.ErrNotHeld {
 		err = engine.ErrNotHeld
 	}
