@@ -65,7 +65,7 @@ func (s *Semaphore) Limit() (int, error) {
 // holder: it takes effect as permits come back, and until the number of
 // holders fits no waiter gets one. With a limit of 0 there are no permits.
 //
-// The limit stays until the next SetLimit or Unlink, also when no handle is open,
+// The limit stays until the next SetLimit, "procsem resize --default", or Unlink, also when no handle is open,
 // and wins over [WithValue].
 //
 // Errors: [ErrClosed], [ErrInvalidValue], [ErrUnsupported] if the engine has bare counts, the system's if there is no space for more permits, or one that

@@ -4,6 +4,7 @@ package command
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -193,6 +194,12 @@ func TestRunSharesWithOtherUsers(t *testing.T) {
 	made(masked, "0666", 0o022)
 	if got := as(creator, "run", masked, "--", "true"); got.status != 0 {
 		t.Errorf("under a umask of 022: %+v", got)
+	}
+	// They are not for others, who learn whose it is.
+	for _, args := range [][]string{{"run", masked, "--", "true"}, {"run", "--mode", "0666", masked, "--", "true"}, {"create", masked}} {
+		if got, want := as(other, args...), fmt.Sprintf("%q belongs to user %d, and is not shared with others", masked, creator); got.status != statusNoPerm || !strings.Contains(got.stderr, want) {
+			t.Errorf("another user's %v: %+v, want status %d and %s", args, got, statusNoPerm, want)
+		}
 	}
 	// And who shares it with more users than its mode does takes it too.
 	group := newName(t)

@@ -258,7 +258,7 @@ func permitsOf(cmd *cobra.Command, o opener) (int, error) {
 func (inv *invocation) noticeLimit(s *semaphore.Semaphore, existed bool, asked int, option string) {
 	if s.Engine() == semaphore.EngineRecoverable || s.Engine() == semaphore.EngineDriver {
 		if limit, err := s.Limit(); err == nil && limit != asked {
-			complain(inv.notices, "%s: procsem resize has set its limit to %d, %s is not used", printable(s.Name()), limit, option)
+			complain(inv.notices, "%s: procsem resize has set its limit to %d, %s is not used; %s resize %s --default ends that", printable(s.Name()), limit, option, toType(), shellWord(s.Name()))
 		}
 	} else if existed {
 		free := ""
@@ -294,7 +294,7 @@ func commandOf(cmd *cobra.Command, name string, words []string) (func() *exec.Cm
 	}
 	switch {
 	case shell && len(words) > 0:
-		return wrong("both -c %q and a command (%s); one of them is allowed, and a LINE of several words is quoted", line, strings.Join(words, " "))
+		return wrong("both -c %s and a command (%s); one of them is allowed. A LINE of several words is quoted, and gets no arguments: they can be in the environment, or use sh -c LINE sh ARGUMENT... as the command", printable(line), strings.Join(words, " "))
 	case shell:
 		return func() *exec.Cmd { return shellCommand(line) }, nil
 	case len(words) == 0:

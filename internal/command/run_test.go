@@ -198,7 +198,7 @@ func eachFull(t *testing.T, title string, f func(t *testing.T, flags []string, n
 			if err := s.SetLimit(0); err != nil {
 				t.Fatal(err)
 			}
-			f(t, flags, name, "procsem: "+name+": procsem resize has set its limit to 0, -n 1 is not used",
+			f(t, flags, name, "procsem: "+name+": procsem resize has set its limit to 0, -n 1 is not used; procsem resize "+name+" --default ends that",
 				func() { t.Helper(); check(t, "resize", name, "1") })
 		})
 	}

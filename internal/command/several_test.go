@@ -106,7 +106,7 @@ func TestAlsoLimit(t *testing.T) {
 		t.Fatal(err)
 	}
 	got = run(t, append(nestedArgs(t, names, "run --also A=5 B"), helperCommand(t, "exit", "3")...)...)
-	if want := fmt.Sprintf("procsem: %s: procsem resize has set its limit to 2, --also %[1]s=5 is not used\n", all[0]); got != (outcome{status: 3, stderr: want}) {
+	if want := fmt.Sprintf("procsem: %s: procsem resize has set its limit to 2, --also %[1]s=5 is not used; procsem resize %[1]s --default ends that\n", all[0]); got != (outcome{status: 3, stderr: want}) {
 		t.Errorf("another limit than resize has set: %+v, want %q", got, want)
 	}
 	// A name with a "=" takes its limit after the last one.

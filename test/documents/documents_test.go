@@ -24,7 +24,7 @@ var (
 	p      *semaphore.Permit
 )`
 
-var imports = []string{"context", "crypto/rand", "io/fs", "log/slog", "os", "time", "github.com/procsem/semaphore"}
+var imports = []string{"context", "crypto/rand", "fmt", "io/fs", "log/slog", "os", "time", "github.com/procsem/semaphore"}
 
 func TestGoCode(t *testing.T) {
 	checker := doccode.New(t, declarations, imports...)
