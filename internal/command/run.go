@@ -294,7 +294,7 @@ func commandOf(cmd *cobra.Command, name string, words []string) (func() *exec.Cm
 	}
 	switch {
 	case shell && len(words) > 0:
-		return wrong("both -c %s and a command (%s); one of them is allowed. A LINE of several words is quoted, and gets no arguments: they can be in the environment, or use sh -c LINE sh ARGUMENT... as the command", printable(line), strings.Join(words, " "))
+		return wrong("both -c \"%s\" and a command (%s); one of them is allowed. A LINE of several words is quoted, and gets no arguments: they can be in the environment, or use sh -c LINE sh ARGUMENT... as the command", printable(line), strings.Join(words, " "))
 	case shell:
 		return func() *exec.Cmd { return shellCommand(line) }, nil
 	case len(words) == 0:
