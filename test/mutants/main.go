@@ -182,9 +182,6 @@ var mutants = []mutant{
 	{"a permit that is given by a fast path ends no pause", core, "TestGiverEndsThePauseOfOneThatHasJustLooked", root, []edit{
 		{"	if s.traits.Polls && !s.queue.Idle() {", "	if s.traits.Polls && s.queue.Idle() {"},
 	}},
-	{"a handle takes the waiters of other processes for its own", "internal/glibc/glibc.go", "TestHandOversStarveNoProcess", "./internal/glibc", []edit{
-		{"	others := s.mem.words.Counted() > own\n", "	others := s.mem.words.Counted() > own+1\n"},
-	}},
 	{"a waiter that serves itself is given a permit and not woken", queue, "TestGivenToOneThatServesItself", whole, []edit{
 		{"(s.traits.Polls || s.selfServed.Load())", "s.traits.Polls"},
 	}},
