@@ -268,9 +268,9 @@ func TestHandOversAreBounded(t *testing.T) {
 		others func() bool
 		bound  int
 	}{
-		"nobody knows who waits": {nil, handOvers},
-		"others wait":            {func() bool { return true }, handOvers},
-		"nobody else waits":      {func() bool { return false }, 16 * handOvers},
+		"others are not known": {nil, handOvers},
+		"others wait":          {func() bool { return true }, handOvers},
+		"nobody else waits":    {func() bool { return false }, 16 * handOvers},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -327,7 +327,7 @@ func TestGiverEndsThePauseOfOneThatHasJustLooked(t *testing.T) {
 			_, quiet := s.owner.GiveLowest(int(p.number))
 			s.announce(int(p.number), quiet)
 		},
-		"undone": func(p *Permit) { s.undoForPermit(int(p.number)) },
+		"undone": func(p *Permit) { s.undo(int(p.number)) },
 	} {
 		var p *Permit
 		if how == "Post" {

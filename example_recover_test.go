@@ -278,7 +278,7 @@ func ExampleOpen() {
 	// a new one: true
 }
 
-// Who holds the permits, and who waits for them.
+// The holders of the permits, and those that wait.
 func ExampleSemaphore_Holders() {
 	s, err := semaphore.OpenLimit("example-holders", 2)
 	if err != nil {

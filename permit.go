@@ -109,7 +109,7 @@ func (s *Semaphore) Acquire(ctx context.Context) (*Permit, error) {
 	}
 	if n, ok := s.takeFastForPermit(); ok {
 		if err := ctx.Err(); err != nil {
-			s.undoForPermit(n) // it may have been posted after the end
+			s.undo(n) // it may have been posted after the end
 			s.stayIfDying()
 			return nil, err
 		}
@@ -130,24 +130,7 @@ func (s *Semaphore) takeFastForPermit() (n int, ok bool) {
 		n, sure = s.owner.TakeLowest()
 		ok = n >= 0 && (sure || s.owner.ConfirmForPermit(n))
 	}
-	if ok && s.closed() { // as in confirmOpen
-		s.undoForPermit(n)
-		return 0, false
-	}
-	if ok {
-		s.race.Acquire()
-	}
-	return n, ok
-}
-
-func (s *Semaphore) undoForPermit(n int) {
-	if s.words != nil {
-		s.words.Post(1)
-	} else {
-		s.owner.GiveAt(n)
-		s.endPause()
-	}
-	runtime.KeepAlive(s)
+	return n, ok && s.confirmOpen(n)
 }
 
 // giveFast gives back a permit that nobody seems to wait for. The caller holds p.mu.
@@ -270,7 +253,7 @@ func (s *Semaphore) acquire(ctx context.Context, how how, n int, op string, owns
 	}
 	p := s.permitOf(got)
 	if ownsHandle {
-		p.more = &more{ownsHandle: true, several: got.Several}
+		p.more = &more{ownsHandle: true} // with one permit
 	}
 	if s.outlivedForPermits() {
 		s.life.Add(1)

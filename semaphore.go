@@ -188,11 +188,11 @@ func (s *Semaphore) Wait() error {
 	// owners (medians of 7 interleaved rounds of 20 million pairs, as BenchmarkWaitPost
 	// makes them).
 	if s.words != nil {
-		if s.queue.Idle() && s.words.Take() && s.confirmOpen() {
+		if s.queue.Idle() && s.words.Take() && s.confirmOpen(ofHandle) {
 			return nil
 		}
 	} else if s.owner != nil && s.queue.Idle() {
-		if i, sure := s.owner.TakeHome(); i >= 0 && (sure || s.owner.Confirm(i)) && s.confirmOpen() {
+		if i, sure := s.owner.TakeHome(); i >= 0 && (sure || s.owner.Confirm(i)) && s.confirmOpen(ofHandle) {
 			return nil
 		}
 	}
@@ -209,7 +209,7 @@ func (s *Semaphore) WaitContext(ctx context.Context) error {
 	}
 	if s.takeFast() {
 		if err := ctx.Err(); err != nil {
-			s.undo() // it may have been posted after the end
+			s.undo(ofHandle) // it may have been posted after the end
 			s.stayIfDying()
 			return err
 		}
@@ -265,33 +265,40 @@ func (s *Semaphore) isInVain() bool {
 // does not count itself in life: the memory lives as long as s is referred to.
 func (s *Semaphore) takeFast() bool {
 	if s.words != nil {
-		return s.queue.Idle() && s.words.Take() && s.confirmOpen()
+		return s.queue.Idle() && s.words.Take() && s.confirmOpen(ofHandle)
 	}
 	if s.owner == nil || !s.queue.Idle() {
 		return false
 	}
 	i, sure := s.owner.TakeHome()
-	return i >= 0 && (sure || s.owner.Confirm(i)) && s.confirmOpen()
+	return i >= 0 && (sure || s.owner.Confirm(i)) && s.confirmOpen(ofHandle)
 }
 
 // confirmOpen reports whether a permit that was taken past the engine may be kept. As
 // in wait, one taken from a closed handle goes back: whoever calls after Close finds
 // the handle closed here.
-func (s *Semaphore) confirmOpen() bool {
+func (s *Semaphore) confirmOpen(n int) bool {
 	if s.closed() {
-		return s.undo()
+		return s.undo(n)
 	}
 	s.race.Acquire()
 	return true
 }
 
-func (s *Semaphore) undo() (kept bool) {
-	if s.words != nil {
+// ofHandle, in the place of a Permit's number, stands for a permit that was taken for the handle.
+const ofHandle = -1
+
+// undo gives back what a fast path has taken: the permit n, for a Permit, or one of the handle.
+func (s *Semaphore) undo(n int) (kept bool) {
+	switch {
+	case s.words != nil:
 		s.words.Post(1)
-	} else {
+	case n != ofHandle:
+		s.owner.GiveAt(n)
+	default:
 		s.owner.Give() // whichever: Close gives back all
-		s.endPause()
 	}
+	s.endPause()
 	runtime.KeepAlive(s)
 	return false
 }
@@ -305,8 +312,8 @@ func (s *Semaphore) announce(i int, quiet bool) {
 }
 
 // endPause has a server that polls look for a permit that was given past the engine. Its waiter may have joined the queue, and
-// have looked in vain, after the giver saw that nobody waited. It joined before it looked, so the giver, who asks again after
-// it has given, sees it.
+// have looked in vain, after the giver saw that nobody waited. It joined before it looked, and the giver asks again after
+// it has given, so it sees the waiter.
 func (s *Semaphore) endPause() {
 	if s.traits.Polls && !s.queue.Idle() {
 		s.back.Interrupt()

@@ -12,8 +12,8 @@ import (
 
 // How long waiters wait, and in which order they are served.
 
-// The loops of greedy: how many there are, how long each holds the permit, how long it
-// takes to ask again, and for how long they go on.
+// The loops of greedy: how many there are, how long each holds the permit, and how long it
+// takes to ask again.
 const (
 	greedyLoops = 12
 	greedyHold  = 10 * time.Millisecond

@@ -183,18 +183,19 @@ func (o opener) advise(err error) error {
 		return advice(err, "%q belongs to user %s, who decides whom it limits; to accept that, and to create one that others may use, add --mode 0666", o.name, stranger.Owner)
 	case errors.As(err, &exposed):
 		return advice(err, "%q may be written by others (its mode is %04o), so any of them may have put it there; if it is to be shared, add --mode %04[2]o, and else remove it: %s unlink %[1]s", o.name, uint32(exposed.Mode), toType())
-	case errors.Is(err, fs.ErrPermission) && belongsToAnother(err) >= 0:
-		return advice(err, "%q belongs to user %d, and is not shared with others; if it is to be, that user removes it (%s unlink %[1]s), and all use it with --mode 0666 then", o.name, belongsToAnother(err), toType())
 	case errors.Is(err, semaphore.ErrUnsupported) && o.posix && noGlibcDir():
 		return advice(err, "this system has no %s, where POSIX semaphores are kept; omit --posix for a recoverable one", names.GlibcDir)
+	}
+	if owner := othersFile(err); owner >= 0 {
+		return advice(err, "%q belongs to user %d, and is not shared with others; if it is to be, that user removes it (%s unlink %[1]s), and all use it with --mode 0666 then", o.name, owner, toType())
 	}
 	return err
 }
 
-// belongsToAnother returns the user to whom a file belongs that could not be opened, or -1 if it is the caller's, or unknown.
-func belongsToAnother(err error) int {
+// othersFile returns the user to whom a file belongs that the caller may not open, or -1 if it is the caller's, or unknown.
+func othersFile(err error) int {
 	var failed *fs.PathError
-	if !errors.As(err, &failed) || failed.Op != "open" {
+	if !errors.Is(err, fs.ErrPermission) || !errors.As(err, &failed) || failed.Op != "open" {
 		return -1
 	}
 	info, err := os.Lstat(failed.Path)

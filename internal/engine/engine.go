@@ -178,7 +178,7 @@ type Recoverable interface {
 	// GiveSeveral is GiveAt of several permits.
 	GiveSeveral(words []int) error
 	// HandOver makes the permit i, or one that the handle holds, that of another
-	// taker within the handle.
+	// taker within the handle, which has waited since began (permits.Clock).
 	HandOver(i int, fromPermit, toPermit bool, began time.Duration) (int, error)
 	GiveAll() int
 

@@ -82,7 +82,7 @@ func check(f *os.File, info fs.FileInfo, name string, o *engine.Options) (*permi
 	if !head.IsFor(name) {
 		return nil, store.OtherName(f, head.Name())
 	}
-	return head, cmp.Or(store.CheckWriters(f, o), err) // who may have written the name
+	return head, cmp.Or(store.CheckWriters(f, o), err) // one of these may have written the name
 }
 
 // readHead reads and checks a file's head, which it returns together with an error if that is an

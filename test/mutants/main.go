@@ -197,7 +197,7 @@ var mutants = []mutant{
 
 	// What must be read again after the compare-and-swap.
 	{"the fast path does not check again whether the handle is closed", core, "TestTakeAgainstClose", whole, []edit{
-		{"	if s.closed() {\n		return s.undo()\n	}\n", ""},
+		{"	if s.closed() {\n		return s.undo(n)", "	if s.closed() && n != ofHandle {\n		return s.undo(n)"},
 	}},
 	{"Wait does not check again whether the handle is closed", queue, "TestTakeAgainstClose", whole, []edit{
 		{"	if s.closed() {\n		// Post would refuse", "	if false {\n		// Post would refuse"},
@@ -205,8 +205,8 @@ var mutants = []mutant{
 	{"Acquire does not check again whether the handle is closed", "permit.go", "TestTakeAgainstClose", whole, []edit{
 		{"	if s.closed() {\n		// Close may have missed", "	if false {\n		// Close may have missed"},
 	}},
-	{"Acquire's fast path does not check again whether the handle is closed", "permit.go", "TestTakeAgainstClose", whole, []edit{
-		{"	if ok && s.closed() {", "	if ok && s.closed() && n < 0 {"},
+	{"Acquire's fast path does not check again whether the handle is closed", core, "TestTakeAgainstClose", whole, []edit{
+		{"	if s.closed() {\n		return s.undo(n)", "	if s.closed() && n == ofHandle {\n		return s.undo(n)"},
 	}},
 	{"Release gives by the fast path and does not say so", "permit.go", "TestConformancePermits", root, []edit{
 		{"	if !p.released && p.giveFast() {\n		p.released = true\n", "	if !p.released && p.giveFast() {\n"},
@@ -215,10 +215,10 @@ var mutants = []mutant{
 		{"	if ctx.Err() != nil {\n		s.giveBack(got, want)", "	if false {\n		s.giveBack(got, want)"},
 	}},
 	{"the fast path does not ask the context again", core, "TestConformanceContextEndsBeforeTheTaking", root, []edit{
-		{"		if err := ctx.Err(); err != nil {\n			s.undo()", "		if err := ctx.Err(); false {\n			s.undo()"},
+		{"		if err := ctx.Err(); err != nil {\n			s.undo(ofHandle)", "		if err := ctx.Err(); false {\n			s.undo(ofHandle)"},
 	}},
 	{"Acquire's fast path does not ask the context again", "permit.go", "TestConformanceContextEndsBeforeTheTaking", root, []edit{
-		{"		if err := ctx.Err(); err != nil {\n			s.undoForPermit", "		if err := ctx.Err(); false {\n			s.undoForPermit"},
+		{"		if err := ctx.Err(); err != nil {\n			s.undo(n)", "		if err := ctx.Err(); false {\n			s.undo(n)"},
 	}},
 	{"a Close does not wait for another one", "close.go", "TestConformanceCloseWhileClosing", root, []edit{
 		{"		s.awaitShut()\n	}\n	if s.opts.closeOnExit {\n		awaitEnd([]*Semaphore{s})\n	}\n", "	}\n"},
@@ -590,7 +590,7 @@ var mutants = []mutant{
 		{"	done, err := inheritLocks(all)\n", "	done, err := inheritLocks(nil)\n"},
 	}},
 	{"storm: the fast path does not check again whether the handle is closed", core, "TestStorm", storm, []edit{
-		{"	if s.closed() {\n		return s.undo()\n	}\n", ""},
+		{"	if s.closed() {\n		return s.undo(n)", "	if s.closed() && n != ofHandle {\n		return s.undo(n)"},
 	}},
 	{"storm: an owner whose exit was reported is reaped, whatever its lock says", reaping, "TestStorm", storm, []edit{
 		{"	if alive {\n		f.Unheard =", "	if alive && live&futex.OwnerDied == 0 {\n		f.Unheard ="},
