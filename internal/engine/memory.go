@@ -1,7 +1,9 @@
 package engine
 
 import (
+	"maps"
 	"runtime"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -54,7 +56,7 @@ func (m *Mappings[K, T]) Open(file K, make func() (*T, func(), error)) (*T, Use,
 	if old := m.files[file]; old != nil {
 		if memory := old.memory.Value(); memory != nil {
 			if old.open == 0 {
-				closed.add(-1)
+				closed.remove(old)
 			}
 			old.open++
 			old.shared = true
@@ -82,7 +84,7 @@ func (m *Mappings[K, T]) use(file K, n *mapping[T], memory *T) Use {
 		n.open--
 		last := n.open == 0
 		if last {
-			closed.add(1)
+			closed.add(n)
 		}
 		unmap := last && unused && !n.shared
 		if unmap {
@@ -110,74 +112,108 @@ func (m *Mappings[K, T]) remove(file K, n *mapping[T]) {
 	if m.files[file] == n {
 		delete(m.files, file)
 	}
-	closed.add(-1)
+	closed.remove(n)
 }
 
 const (
 	// maxClosed is how many mappings without an open handle may wait for the garbage
 	// collector before it is made to run.
 	maxClosed = mostClosed / 8
-	// mostClosed is how many more there may be until it is done: then Open waits for it. With
-	// a large heap it takes seconds. What comes while it runs is left to the next one, so
-	// there may be twice as many. A process has 65,530 mappings (vm.max_map_count),
+	// mostClosed is how many there may be until it is done: then Open waits for it, which
+	// takes seconds with a large heap. Those that the program refers to still are not
+	// counted: no collection frees them. A process has 65,530 mappings (vm.max_map_count),
 	// and a recoverable semaphore takes two of them, and a megabyte of addresses: on 64 bits
 	// there may be 4,000, on 32 bits 500.
 	mostClosed = 500 << (strconv.IntSize / 64 * 3)
 )
 
-// closed counts the mappings whose handles are all closed, of all engines. A program that
+// closed are the mappings whose handles are all closed, of all engines. A program that
 // opens and closes semaphores of many names faster than the garbage collector runs on its
 // own would use up its mappings, and its address space.
-var closed closedMappings
+var closed = closedMappings{kept: map[closedMapping]bool{}}
 
 type closedMappings struct {
 	sync.Mutex
-	n          int
-	kept       int           // at the end of our last collection: the program refers to them still
-	collection chan struct{} // closed at the end of the one in progress; nil if there is none
+	kept       map[closedMapping]bool // whether it has outlasted a collection that began after it was closed
+	keeps      int                    // how many have
+	collection chan struct{}          // closed at the end of the one in progress; nil if there is none
 }
 
-func (c *closedMappings) add(n int) {
+// A closedMapping is alive until a collection has found that nothing refers to its memory.
+// Some time after that it is unmapped.
+type closedMapping interface{ alive() bool }
+
+func (n *mapping[T]) alive() bool { return n.memory.Value() != nil }
+
+func (c *closedMappings) add(n closedMapping) {
 	c.Lock()
-	defer c.Unlock()
-	c.n += n
-	// What the collection has found may be unmapped later still.
-	c.kept = min(c.kept, c.n)
+	c.kept[n] = false
+	c.Unlock()
 }
 
-// settle waits after a collection until its cleanups have run: else what they are about to
-// unmap would be taken for what the program keeps.
-func (c *closedMappings) settle() {
-	const pause, most = time.Millisecond, 100
-	count := func() int {
-		c.Lock()
-		defer c.Unlock()
-		return c.n
+func (c *closedMappings) remove(n closedMapping) {
+	c.Lock()
+	if c.kept[n] {
+		c.keeps--
 	}
-	before := count()
+	delete(c.kept, n)
+	c.Unlock()
+}
+
+// collect runs the garbage collector. Of those that were closed before, the runtime has
+// cleared the weak pointers of all to which nothing refers, and only the others are kept.
+func (c *closedMappings) collect() {
+	c.Lock()
+	before := slices.Collect(maps.Keys(c.kept))
+	c.Unlock()
+	runtime.GC()
+	dead := slices.DeleteFunc(before, c.keep)
+	// Their cleanups are queued, and run beside this. If they take long, as when another
+	// cleanup of the program has stopped them, then Open does not wait for that.
+	const pause, most = time.Millisecond, 100
 	for range most {
-		time.Sleep(pause)
-		now := count()
-		if now >= before {
+		if dead = slices.DeleteFunc(dead, c.isGone); len(dead) == 0 {
 			return
 		}
-		before = now
+		time.Sleep(pause)
 	}
+}
+
+// keep notes one that has outlasted a collection. It says false of one that is dead.
+func (c *closedMappings) keep(n closedMapping) bool {
+	if !n.alive() {
+		return false
+	}
+	c.Lock()
+	defer c.Unlock()
+	// It may have been opened meanwhile. If it was closed again, too, it counts as kept until
+	// the next collection, which frees it if nothing refers to it.
+	if kept, isClosed := c.kept[n]; isClosed && !kept {
+		c.kept[n] = true
+		c.keeps++
+	}
+	return true
+}
+
+func (c *closedMappings) isGone(n closedMapping) bool {
+	c.Lock()
+	defer c.Unlock()
+	_, isThere := c.kept[n]
+	return !isThere
 }
 
 // makeRoom runs the garbage collector if there are many mappings to be freed, and waits for
 // it if there are very many.
 func makeRoom() {
 	closed.Lock()
-	more := closed.n - closed.kept
+	more := len(closed.kept) - closed.keeps
 	if more > maxClosed && closed.collection == nil {
 		done := make(chan struct{})
 		closed.collection = done
 		go func() {
-			runtime.GC()
-			closed.settle()
+			closed.collect()
 			closed.Lock()
-			closed.kept, closed.collection = closed.n, nil
+			closed.collection = nil
 			closed.Unlock()
 			close(done)
 		}()

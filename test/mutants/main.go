@@ -39,6 +39,7 @@ const (
 	whole = "./internal/recoverable"
 	storm = "./test/storm"
 	cmd   = "./internal/command"
+	below = "./internal/engine"
 	etcd  = "./etcd" // a module of its own, whose tests need a server
 
 	hint    = "internal/permits/hint.go"
@@ -57,6 +58,7 @@ const (
 	every   = "internal/permits/every.go"
 	unused  = "internal/recoverable/unused.go"
 	words   = "internal/glibc/words.go"
+	mapped  = "internal/engine/memory.go"
 	grants  = "etcd/handle.go"
 	leases  = "etcd/lease.go"
 	core    = "semaphore.go"
@@ -181,6 +183,9 @@ var mutants = []mutant{
 	}},
 	{"a permit that is given by a fast path ends no pause", core, "TestGiverEndsThePauseOfOneThatHasJustLooked", root, []edit{
 		{"	if s.traits.Polls && !s.queue.Idle() {", "	if s.traits.Polls && s.queue.Idle() {"},
+	}},
+	{"closed files that the garbage collector has found count as referred to", mapped, "TestKeptMappings", below, []edit{
+		{"	if !n.alive() {\n		return false\n	}\n", ""},
 	}},
 	{"a waiter that serves itself is given a permit and not woken", queue, "TestGivenToOneThatServesItself", whole, []edit{
 		{"(s.traits.Polls || s.selfServed.Load())", "s.traits.Polls"},
@@ -749,7 +754,7 @@ func check(binary, pkg, tests string, kills int, hang, patience string) (out []b
 	must(os.Chmod(store, 0o777|os.ModeSticky))
 	run.Env = append(os.Environ(), names.DirVariable+"="+store)
 	switch pkg {
-	case unit:
+	case unit, below: // which have no such flag
 	case etcd: // whose tests wait for leases to end
 		run.Args = append(run.Args, "-hang", "15s")
 	default:
