@@ -107,8 +107,8 @@ type slot struct {
 	waited   atomic.Int64
 	label    [MaxLabel / 8]atomic.Uint64 // and zeros
 	byFile   atomic.Uint32               // 1: its owner is an open file; see handed.go
-	_        uint32
-	want     atomic.Uint32 // how many permits the waiter in the line wants, if not one; see gather.go
+	lookout  atomic.Uint32               // which waiter looks often at the lock of a dying owner; see lookout.go
+	want     atomic.Uint32               // how many permits the waiter in the line wants, if not one; see gather.go
 	_        uint32
 }
 

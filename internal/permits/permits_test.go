@@ -907,6 +907,7 @@ func TestFormat(t *testing.T) {
 		"opened":      {unsafe.Offsetof(s.opened), 40},
 		"arrived":     {unsafe.Offsetof(s.arrived), 48},
 		"calledAt":    {unsafe.Offsetof(s.calledAt), 56},
+		"lookout":     {unsafe.Offsetof(s.lookout), 116},
 		"version":     {unsafe.Offsetof(h.version), 8},
 		"locks":       {unsafe.Offsetof(h.locks), 12},
 		"id":          {unsafe.Offsetof(h.id), 16},

@@ -12,8 +12,8 @@ import (
 // whose exit was reported, while their lock is still there. A process's lock goes when
 // its last thread is gone and its memory was freed, some milliseconds after its first
 // thread; so the server looks at intervals that grow with the time that this takes, for
-// a while. A lock that is still held then belongs to a program that the process became
-// by exec, or to a child: it may last, and the safety net's look will do.
+// a while, if no other waiter does. A lock that is still held then belongs to a program that the
+// process became by exec, or to a child: it may last, and the safety net's look will do.
 type dying struct {
 	known []dyingSince
 }
@@ -29,8 +29,9 @@ const (
 	dyingPause   = 20 * time.Microsecond
 )
 
-// pause returns how long to sleep before the next look, 0 for no limit.
-func (d *dying) pause(owners []permits.DyingOwner) (pause time.Duration) {
+// pause returns how long to sleep before the next look, 0 for no limit: then no owner is dying, or
+// others look. of is the owner that looks.
+func (d *dying) pause(of *permits.Owner, owners []permits.DyingOwner) (pause time.Duration) {
 	if len(owners) == 0 && len(d.known) == 0 {
 		return 0
 	}
@@ -41,13 +42,20 @@ func (d *dying) pause(owners []permits.DyingOwner) (pause time.Duration) {
 		known = append(known, dyingSince{o, since})
 		if age := now.Sub(since); age < dyingWatch {
 			next := max(age/dyingDivisor, dyingPause)
-			if pause == 0 || next < pause {
+			if of.LookOut(o, next) && (pause == 0 || next < pause) {
 				pause = next
 			}
 		}
 	}
 	d.known = known
 	return pause
+}
+
+// leave is called when the server leaves the line, and looks no more.
+func (d *dying) leave(of *permits.Owner) {
+	for _, k := range d.known {
+		of.LookOutNoMore(k.DyingOwner)
+	}
 }
 
 // since returns since when a dying owner is known, now if it is not.
@@ -60,7 +68,7 @@ func (d *dying) since(o permits.DyingOwner, now time.Time) time.Time {
 	return now
 }
 
-// recent reports whether the server looks often at one of the owners.
+// recent reports whether somebody has to look often at one of the owners.
 func (d *dying) recent(owners []permits.DyingOwner) bool {
 	now := time.Now()
 	for _, o := range owners {

@@ -127,6 +127,77 @@ func TestDeathBeforeSleep(t *testing.T) {
 	Must(t, Result(t, InBackground(s.Wait)))
 }
 
+// Of those who find an owner dying one looks often whether its lock is gone, until it leaves: then
+// another one does.
+func TestOneLooksOften(t *testing.T) {
+	s := Open(t, UniqueName(t), Recoverable)
+	read, write, err := os.Pipe()
+	Must(t, err)
+	defer write.Close()
+	a := StartActor(t, "recoverable", read)
+	Must(t, read.Close())
+	a.OK("open %s", s.Name())
+	a.OK("waits 1")
+	a.Send("child 3") // which has the lock
+	if got := a.Answer(); !strings.HasPrefix(got, "ok ") {
+		t.Fatal(got)
+	}
+	Must(t, a.Cmd.Process.Kill())
+	a.Cmd.Wait()
+
+	type waiter struct {
+		looks  *atomic.Int64
+		cancel func()
+		result <-chan error
+	}
+	var waiters []*waiter
+	for range 4 {
+		s := Open(t, s.Name(), Recoverable)
+		ctx, cancel := context.WithCancel(t.Context())
+		w := &waiter{looks: recoverable.CountLooks(testhook.Inspect(s).Backend), cancel: cancel}
+		w.result = Blocked(t, s, func() error { return s.WaitContext(ctx) })
+		waiters = append(waiters, w)
+	}
+	lookout := func() (of int) {
+		t.Helper()
+		WaitFor(t, "only one that looks often", func() bool {
+			before := make([]int64, len(waiters))
+			for i, w := range waiters {
+				before[i] = w.looks.Load()
+			}
+			look := 0
+			WaitFor(t, "one that looks often", func() bool {
+				look = 0
+				enough := false
+				for i, w := range waiters {
+					if n := w.looks.Load() - before[i]; n > 0 {
+						look++
+						if n >= 4 {
+							of, enough = i, true
+						}
+					}
+				}
+				return enough
+			})
+			return look == 1
+		})
+		return of
+	}
+	i := lookout()
+	waiters[i].cancel()
+	WantErr(t, "a cancelled wait", Result(t, waiters[i].result), context.Canceled)
+	waiters = append(waiters[:i], waiters[i+1:]...)
+	lookout()
+
+	// Who came first is served first, however often others look.
+	Must(t, write.Close())
+	Must(t, Result(t, waiters[0].result))
+	for _, w := range waiters[1:] {
+		w.cancel()
+		WantErr(t, "a cancelled wait", Result(t, w.result), context.Canceled)
+	}
+}
+
 // Another waiter, which we have not seen, takes its ticket after us and falls asleep before us. We
 // are served first; and that it dies, though we don't watch it, takes nothing from us.
 func TestTicketTakenBeforeSleep(t *testing.T) {

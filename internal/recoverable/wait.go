@@ -113,6 +113,7 @@ func (s *server) serve(t engine.Turn) {
 	runtime.Gosched() // the waiter that we have just served goes first
 	t.Enroll(nil, nil)
 	s.sleep.end()
+	s.dying.leave(s.owner)
 	if s.owner.Leave() {
 		s.sleep.leave()
 		s.owner.PassOn(s.found.Watch, s.dying.recent(s.found.Dying), s.dying.recent)
@@ -158,7 +159,7 @@ func (s *server) scan() bool {
 func (s *server) rest() error {
 	s.owner.Do(permits.Waiting)
 	var w waking
-	pause := s.dying.pause(s.found.Dying)
+	pause := s.dying.pause(s.owner, s.found.Dying)
 	if s.told == mostTold {
 		pause = time.Millisecond
 	}

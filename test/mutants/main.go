@@ -56,6 +56,7 @@ const (
 	since   = "internal/permits/since.go"
 	handed  = "internal/recoverable/handed.go"
 	every   = "internal/permits/every.go"
+	lookout = "internal/permits/lookout.go"
 	unused  = "internal/recoverable/unused.go"
 	words   = "internal/glibc/words.go"
 	mapped  = "internal/engine/memory.go"
@@ -186,6 +187,18 @@ var mutants = []mutant{
 	}},
 	{"closed files that the garbage collector has found count as referred to", mapped, "TestKeptMappings", below, []edit{
 		{"	if !n.alive() {\n		return false\n	}\n", ""},
+	}},
+	{"all who find an owner dying look often at its lock", lookout, "TestOneLooksOften", whole, []edit{
+		{"			return false\n", "			return true\n"},
+	}},
+	{"a lookout that leaves is the lookout still", serve, "TestOneLooksOften", whole, []edit{
+		{"	s.dying.leave(s.owner)\n", ""},
+	}},
+	{"a lookout that looks no more is the lookout still", lookout, "TestLookOut", unit, []edit{
+		{" && 0 < left && left <= lookoutLongest.Milliseconds()", " && left >= 0"},
+	}},
+	{"the lookout of a dead owner is that of the slot's next one", owner, "TestLookOut", unit, []edit{
+		{"	slot.lookout.Store(0) // until then the owner before us was dying\n", ""},
 	}},
 	{"a waiter that serves itself is given a permit and not woken", queue, "TestGivenToOneThatServesItself", whole, []edit{
 		{"(s.traits.Polls || s.selfServed.Load())", "s.traits.Polls"},
