@@ -72,6 +72,7 @@ bit unlocked;		/* the kernel has dropped the lock */
 bit reaped;		/* the slot says so */
 bit gone;		/* ghost: it takes no step any more */
 bit newgen, relive;	/* the claimer has changed the generation, and the liveness word */
+byte lookout;		/* 0, or who looks often at the lock, +1 */
 
 /* The kernel's queue of processes that sleep on the victim's liveness word, first come first
  * served. Each sleeps on its own entry of the line, too, and stays in the queue until it
@@ -113,7 +114,7 @@ byte asleep;		/* ghost, for the property */
 #define LOCALS \
 	byte i, n, c, w, k, m, t, held, freed, has; \
 	bit hold, lined, watch, dying, free, again, all, matters;	/* of the scan */ \
-	bit slept, fdying, ev;	/* serve's: found.Watch, found.Dying; it was called just now, or since it last took */ \
+	bit slept, fdying, ev;	/* serve's: found.Watch; found.Dying, unless another one looks out; it was called just now, or since it last took */ \
 	bit tried; \
 	byte sret, tret		/* where scan and notify return to */
 
@@ -168,6 +169,7 @@ inline process() {
 	/* Claim of a slot whose lock was free: occupy. */
 claim:	atomic { waits = waits & ~B(VICTIM); ticketed = ticketed & ~B(VICTIM); called = called & ~B(VICTIM); drop(line, linen, VICTIM) };
 	newgen = 1;
+	lookout = 0;
 	atomic { died = 0; relive = 1 };
 claim_sweep: atomic {
 		if :: word[i] == VICTIM + 1 -> word[i] = 0; freed++ :: else fi;
@@ -308,8 +310,20 @@ wait_free: atomic {
 		fi
 	};
 	atomic { awaken(t) t = 0; goto wait_sleep };
-	/* futex_waitv enters the words' queues one after the other, and compares each word. */
 wait_sleep: atomic {
+		if
+#ifdef MUTANT_LOOKOUT_FORGOTTEN
+		:: !fdying && lookout == p + 1 -> lookout = 0
+#else
+		:: !fdying && lookout == p + 1 -> lookout = 0; goto wait_look
+#endif
+		:: fdying && (lookout == 0 || lookout == p + 1) -> lookout = p + 1
+		:: fdying && lookout != 0 && lookout != p + 1 -> fdying = 0
+		:: !fdying && lookout != p + 1 -> goto wait_words
+		fi
+	};
+	/* futex_waitv enters the words' queues one after the other, and compares each word. */
+wait_words: atomic {
 #ifdef MUTANT_CALL_NOT_COMPARED
 		called = called & ~B(p);
 #endif
@@ -345,6 +359,14 @@ awake:
 
 	/* Leave, PassOn. */
 leave:	atomic {
+		if
+#ifndef MUTANT_LOOKOUT_KEPT
+		:: lookout == p + 1 -> lookout = 0
+#endif
+		:: else -> goto leave_count
+		fi
+	};
+leave_count: atomic {
 #ifdef MUTANT_WAIT_LOOKS_FIRST
 		if :: !tried -> waiters++ :: else fi;
 #endif

@@ -7,11 +7,13 @@ import "time"
 // large line hundreds, and if they all looked often they would keep the processors from the process that
 // is dying, and more would find it meanwhile.
 //
-// The others sleep. That is safe, for the lookout gives back what the owner held and calls a
-// waiter, or leaves: then it stops being the lookout before it reads the line to notify another waiter. A waiter that
-// found a lookout, and that the leaving one does not find in the line, or finds called, has
-// its look still before it. A lookout that dies, or is stopped, is one no more after the time that
-// it has written down: whoever looks next takes its place, as the safety net does at the latest.
+// The others sleep. That is safe, for the lookout goes on until it has given back what the owner held and
+// called a waiter, or until it stops being the lookout and looks once more, or leaves and calls another
+// waiter that has to look. It stops first: so who found that there is a lookout fell asleep relying on one that
+// looks afterwards, at what this one saw, or calls somebody who does. (The owner may hold nothing, so that
+// nobody needs a lookout, and then take a permit: other threads of it may still run.)
+// A lookout that dies, or is stopped, is one no more after the time that it has written down: whoever looks
+// next takes its place, as the safety net does at the latest.
 //
 // The slot says which slot's owner is the lookout, and until when, in milliseconds; or 0. Times are a few hundred
 // milliseconds ahead at most; others are over, or were written by a clock that was set.
@@ -50,10 +52,10 @@ func (o *Owner) lookOut(d DyingOwner, pause time.Duration, now int64) bool {
 	}
 }
 
-// LookOutNoMore is called before the owner leaves the line.
-func (o *Owner) LookOutNoMore(d DyingOwner) {
+// LookOutNoMore reports whether the owner was the lookout: then others may rely on it, and it has to look
+// once more, or to leave the line and call PassOn.
+func (o *Owner) LookOutNoMore(d DyingOwner) (was bool) {
 	lookout := &o.slots[d.Slot].lookout
-	if is := lookout.Load(); is != 0 && int(is>>lookoutShift) == o.slot {
-		lookout.CompareAndSwap(is, 0)
-	}
+	is := lookout.Load()
+	return is != 0 && int(is>>lookoutShift) == o.slot && lookout.CompareAndSwap(is, 0)
 }

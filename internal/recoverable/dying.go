@@ -3,6 +3,7 @@
 package recoverable
 
 import (
+	"slices"
 	"time"
 
 	"github.com/procsem/semaphore/internal/permits"
@@ -32,7 +33,7 @@ const (
 // pause returns how long to sleep before the next look, 0 for no limit: then no owner is dying, or
 // others look. of is the owner that looks.
 func (d *dying) pause(of *permits.Owner, owners []permits.DyingOwner) (pause time.Duration) {
-	if len(owners) == 0 && len(d.known) == 0 {
+	if len(owners) == 0 {
 		return 0
 	}
 	now := time.Now()
@@ -51,11 +52,24 @@ func (d *dying) pause(of *permits.Owner, owners []permits.DyingOwner) (pause tim
 	return pause
 }
 
-// leave is called when the server leaves the line, and looks no more.
+// leave is called before the server leaves the line and calls another waiter.
 func (d *dying) leave(of *permits.Owner) {
 	for _, k := range d.known {
 		of.LookOutNoMore(k.DyingOwner)
 	}
+}
+
+// only forgets all that are not among these owners, for which nobody has to look out any more. It reports
+// whether the server was the lookout of one: then it has to look again before it sleeps.
+func (d *dying) only(of *permits.Owner, owners []permits.DyingOwner) (again bool) {
+	d.known = slices.DeleteFunc(d.known, func(k dyingSince) bool {
+		if slices.Contains(owners, k.DyingOwner) {
+			return false
+		}
+		again = of.LookOutNoMore(k.DyingOwner) || again
+		return true
+	})
+	return again
 }
 
 // since returns since when a dying owner is known, now if it is not.

@@ -152,7 +152,7 @@ func (s *server) scan() bool {
 	if found.Err != nil {
 		s.opts.Warn("failed", "op", "looking which owners live", "error", found.Err)
 	}
-	return true
+	return !s.dying.only(s.owner, found.Dying)
 }
 
 // rest sleeps. It returns the system's error, EINTR among them.
