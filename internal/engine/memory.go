@@ -169,7 +169,7 @@ func (c *closedMappings) collect() {
 	runtime.GC()
 	dead := slices.DeleteFunc(before, c.keep)
 	// Their cleanups are queued, and run beside this. If they take long, as when another
-	// cleanup of the program has stopped them, then Open does not wait for that.
+	// cleanup of the program has stopped them, then each Open beyond mostClosed waits so long.
 	const pause, most = time.Millisecond, 100
 	for range most {
 		if dead = slices.DeleteFunc(dead, c.isGone); len(dead) == 0 {

@@ -129,7 +129,7 @@ func TestKeptMappings(t *testing.T) {
 	var kept []*memory
 	unblock := make(chan struct{})
 	const keeps = 3
-	for file := range maxClosed + 1 + keeps {
+	for file := range maxClosed { // no more, so that Open begins no collection while one is just being closed
 		m, use, err := f.Open(file, func() (*memory, func(), error) {
 			f.mapped.Add(1)
 			return new(memory), func() { <-unblock; f.mapped.Add(-1) }, nil
@@ -142,8 +142,7 @@ func TestKeptMappings(t *testing.T) {
 			kept = append(kept, m)
 		}
 	}
-	makeRoom()
-	await()
+	closed.collect()
 	closed.Lock()
 	if closed.keeps != keeps {
 		t.Errorf("%d of %d are kept, want %d", closed.keeps, len(closed.kept), keeps)

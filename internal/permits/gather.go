@@ -203,7 +203,8 @@ func (o *Owner) GatherTurn(ticket uint64, n int) (words []int, ok bool) {
 	words = g.words
 	g.ticket, g.words = 0, nil
 	o.endGathering(o.word)
-	o.unused = false
+	// A call may have been for an owner that is dying, and not for a permit. For a permit that was given then
+	// another waiter was called, unless all others want several: so whoever has gathered passes its call on.
 	return words, true
 }
 

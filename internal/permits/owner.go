@@ -199,7 +199,7 @@ func (t *Table) occupy(host Host, id Identity, s int) *Owner {
 	// a waiter that finds its lock held, by us, looks again soon.
 	slot.gen.Store(gen)
 	slot.accept(id)
-	slot.lookout.Store(0) // until then the owner before us was dying
+	slot.lookout.Store(0) // it was of the owner before us
 	slot.live.Store(0)
 	slot.state.Store(slotUsed)
 	o.do(Claiming)

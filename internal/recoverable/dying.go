@@ -30,46 +30,48 @@ const (
 	dyingPause   = 20 * time.Microsecond
 )
 
-// pause returns how long to sleep before the next look, 0 for no limit: then no owner is dying, or
-// others look. of is the owner that looks.
-func (d *dying) pause(of *permits.Owner, owners []permits.DyingOwner) (pause time.Duration) {
-	if len(owners) == 0 {
-		return 0
+// look goes through the dying owners of a scan. It returns how long to sleep at most before the next look, 0 for
+// no limit: then none is dying, or others look. If the server was the lookout of one that is not dying any more it
+// reports that it has to look again before it sleeps.
+func (d *dying) look(of *permits.Owner, found *permits.Findings) (pause time.Duration, again bool) {
+	if len(found.Dying) == 0 && len(d.known) == 0 {
+		return 0, false
 	}
 	now := time.Now()
 	var known []dyingSince
-	for _, o := range owners {
-		since := d.since(o, now)
-		known = append(known, dyingSince{o, since})
-		if age := now.Sub(since); age < dyingWatch {
+	for _, o := range found.Dying {
+		known = append(known, dyingSince{o, d.since(o, now)})
+	}
+	for _, k := range d.known {
+		switch {
+		case slices.Contains(found.Dying, k.DyingOwner):
+		case found.Err != nil: // it may be one whose lock could not be asked for
+			known = append(known, k)
+		default:
+			again = of.LookOutNoMore(k.DyingOwner) || again
+		}
+	}
+	d.known = known
+	if again {
+		return 0, true
+	}
+	for _, k := range known {
+		if age := now.Sub(k.since); age < dyingWatch {
 			next := max(age/dyingDivisor, dyingPause)
-			if of.LookOut(o, next) && (pause == 0 || next < pause) {
+			if of.LookOut(k.DyingOwner, next, found) && (pause == 0 || next < pause) {
 				pause = next
 			}
 		}
 	}
-	d.known = known
-	return pause
+	return pause, false
 }
 
-// leave is called before the server leaves the line and calls another waiter.
+// leave is called before the server is uncounted, as it calls nobody when it leaves if no other waiter is
+// counted then. One that is counted later finds that there is no lookout.
 func (d *dying) leave(of *permits.Owner) {
 	for _, k := range d.known {
 		of.LookOutNoMore(k.DyingOwner)
 	}
-}
-
-// only forgets all that are not among these owners, for which nobody has to look out any more. It reports
-// whether the server was the lookout of one: then it has to look again before it sleeps.
-func (d *dying) only(of *permits.Owner, owners []permits.DyingOwner) (again bool) {
-	d.known = slices.DeleteFunc(d.known, func(k dyingSince) bool {
-		if slices.Contains(owners, k.DyingOwner) {
-			return false
-		}
-		again = of.LookOutNoMore(k.DyingOwner) || again
-		return true
-	})
-	return again
 }
 
 // since returns since when a dying owner is known, now if it is not.

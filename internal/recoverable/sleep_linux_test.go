@@ -127,16 +127,14 @@ func TestDeathBeforeSleep(t *testing.T) {
 	Must(t, Result(t, InBackground(s.Wait)))
 }
 
-// Of those who find an owner dying one looks often whether its lock is gone, until it leaves: then
-// another one does.
-func TestOneLooksOften(t *testing.T) {
-	s := Open(t, UniqueName(t), Recoverable)
+// dyingHolder has the permit of a semaphore, and is dead, but for its lock, which ends by end.
+func dyingHolder(t *testing.T, name string) (end func()) {
 	read, write, err := os.Pipe()
 	Must(t, err)
-	defer write.Close()
+	t.Cleanup(func() { write.Close() })
 	a := StartActor(t, "recoverable", read)
 	Must(t, read.Close())
-	a.OK("open %s", s.Name())
+	a.OK("open %s", name)
 	a.OK("waits 1")
 	a.Send("child 3") // which has the lock
 	if got := a.Answer(); !strings.HasPrefix(got, "ok ") {
@@ -144,58 +142,94 @@ func TestOneLooksOften(t *testing.T) {
 	}
 	Must(t, a.Cmd.Process.Kill())
 	a.Cmd.Wait()
+	return func() { Must(t, write.Close()) }
+}
 
-	type waiter struct {
-		looks  *atomic.Int64
-		cancel func()
-		result <-chan error
-	}
-	var waiters []*waiter
-	for range 4 {
-		s := Open(t, s.Name(), Recoverable)
-		ctx, cancel := context.WithCancel(t.Context())
-		w := &waiter{looks: recoverable.CountLooks(testhook.Inspect(s).Backend), cancel: cancel}
-		w.result = Blocked(t, s, func() error { return s.WaitContext(ctx) })
-		waiters = append(waiters, w)
-	}
-	lookout := func() (of int) {
-		t.Helper()
-		WaitFor(t, "only one that looks often", func() bool {
-			before := make([]int64, len(waiters))
-			for i, w := range waiters {
-				before[i] = w.looks.Load()
-			}
-			look := 0
-			WaitFor(t, "one that looks often", func() bool {
-				look = 0
-				enough := false
-				for i, w := range waiters {
-					if n := w.looks.Load() - before[i]; n > 0 {
-						look++
-						if n >= 4 {
-							of, enough = i, true
-						}
+// A looker is a waiter whose looks at locks are counted.
+type looker struct {
+	looks  *atomic.Int64
+	cancel func()
+	result <-chan error
+}
+
+// startLooker starts one, and returns when it has its place in the line.
+func startLooker(t *testing.T, name string) *looker {
+	t.Helper()
+	s := Open(t, name, Recoverable)
+	before := Table(s).Waiters()
+	ctx, cancel := context.WithCancel(t.Context())
+	l := &looker{looks: recoverable.CountLooks(testhook.Inspect(s).Backend), cancel: cancel}
+	l.result = Blocked(t, s, func() error { return s.WaitContext(ctx) })
+	WaitFor(t, "a look", func() bool { return l.looks.Load() > 0 && Table(s).Waiters() == before+1 })
+	return l
+}
+
+// theLookout waits until only one of them looks often, and returns its index.
+func theLookout(t *testing.T, lookers []*looker) (of int) {
+	t.Helper()
+	WaitFor(t, "only one that looks often", func() bool {
+		before := make([]int64, len(lookers))
+		for i, l := range lookers {
+			before[i] = l.looks.Load()
+		}
+		look := 0
+		WaitFor(t, "one that looks often", func() bool {
+			enough := false
+			look = 0
+			for i, l := range lookers {
+				if n := l.looks.Load() - before[i]; n > 0 {
+					look++
+					if n >= 4 {
+						of, enough = i, true
 					}
 				}
-				return enough
-			})
-			return look == 1
+			}
+			return enough
 		})
-		return of
-	}
-	i := lookout()
-	waiters[i].cancel()
-	WantErr(t, "a cancelled wait", Result(t, waiters[i].result), context.Canceled)
-	waiters = append(waiters[:i], waiters[i+1:]...)
-	lookout()
+		return look == 1
+	})
+	return of
+}
 
-	// Who came first is served first, however often others look.
-	Must(t, write.Close())
-	Must(t, Result(t, waiters[0].result))
-	for _, w := range waiters[1:] {
-		w.cancel()
-		WantErr(t, "a cancelled wait", Result(t, w.result), context.Canceled)
+// Of those who find an owner dying one looks often whether its lock is gone, until it leaves: then
+// another one does.
+func TestOneLooksOften(t *testing.T) {
+	Patience(t)
+	name := Open(t, UniqueName(t), Recoverable).Name()
+	end := dyingHolder(t, name)
+	var lookers []*looker
+	for range 4 {
+		lookers = append(lookers, startLooker(t, name))
 	}
+	i := theLookout(t, lookers)
+	lookers[i].cancel()
+	WantErr(t, "a cancelled wait", Result(t, lookers[i].result), context.Canceled)
+	lookers = append(lookers[:i], lookers[i+1:]...)
+	theLookout(t, lookers)
+
+	// The one that came first is served first, whoever looks.
+	end()
+	Must(t, Result(t, lookers[0].result))
+	for _, l := range lookers[1:] {
+		l.cancel()
+		WantErr(t, "a cancelled wait", Result(t, l.result), context.Canceled)
+	}
+}
+
+// A lookout that is killed has a successor at once.
+func TestLookoutDies(t *testing.T) {
+	s := Open(t, UniqueName(t), Recoverable)
+	end := dyingHolder(t, s.Name())
+	lookout := StartActor(t, "recoverable")
+	lookout.OK("open %s", s.Name())
+	lookout.Send("waits 1")
+	WaitFor(t, "the first waiter", func() bool { return Table(s).Waiters() == 1 && Waits(t, s, lookout) })
+	l := startLooker(t, s.Name())
+	Must(t, lookout.Cmd.Process.Kill())
+	lookout.Cmd.Wait()
+	theLookout(t, []*looker{l})
+	end()
+	Must(t, Result(t, l.result))
 }
 
 // Another waiter, which we have not seen, takes its ticket after us and falls asleep before us. We

@@ -63,9 +63,10 @@ type server struct {
 	sleep   sleep
 	watched [maxWatched]permits.Word
 	found   permits.Findings
-	netDue  bool // it is time to look by itself
-	told    int  // how often it has called somebody for a free permit since it slept
-	heard   bool // a word that it slept on says that an owner has exited
+	netDue  bool          // it is time to look by itself
+	pause   time.Duration // how long it sleeps at most, until it looks at a dying owner; 0 for no limit
+	told    int           // how often it has called somebody for a free permit since it slept
+	heard   bool          // a word that it slept on says that an owner has exited
 
 	// If it was time while no goroutine waited: not at once. A short wait rarely pays
 	// for a scan of all owners, and many processes that begin to wait do not all
@@ -152,14 +153,16 @@ func (s *server) scan() bool {
 	if found.Err != nil {
 		s.opts.Warn("failed", "op", "looking which owners live", "error", found.Err)
 	}
-	return !s.dying.only(s.owner, found.Dying)
+	pause, again := s.dying.look(s.owner, &s.found)
+	s.pause = pause
+	return !again
 }
 
 // rest sleeps. It returns the system's error, EINTR among them.
 func (s *server) rest() error {
 	s.owner.Do(permits.Waiting)
 	var w waking
-	pause := s.dying.pause(s.owner, s.found.Dying)
+	pause := s.pause
 	if s.told == mostTold {
 		pause = time.Millisecond
 	}

@@ -55,6 +55,7 @@ const (
 	older   = "internal/recoverable/older.go"
 	since   = "internal/permits/since.go"
 	handed  = "internal/recoverable/handed.go"
+	dying   = "internal/recoverable/dying.go"
 	every   = "internal/permits/every.go"
 	lookout = "internal/permits/lookout.go"
 	unused  = "internal/recoverable/unused.go"
@@ -189,16 +190,22 @@ var mutants = []mutant{
 		{"	if !n.alive() {\n		return false\n	}\n", ""},
 	}},
 	{"all who find an owner dying look often at its lock", lookout, "TestOneLooksOften", whole, []edit{
-		{"			return false\n", "			return true\n"},
-	}},
-	{"a lookout that leaves is the lookout still", serve, "TestOneLooksOften", whole, []edit{
-		{"	s.dying.leave(s.owner)\n", ""},
+		{"			return false\n		}\n		until", "			return true\n		}\n		until"},
 	}},
 	{"a lookout that looks no more is the lookout still", lookout, "TestLookOut", unit, []edit{
-		{" && 0 < left && left <= lookoutLongest.Milliseconds()", " && left >= 0"},
+		{"left == 0 || left > lookoutLongest.Milliseconds()", "left < 0"},
+	}},
+	{"a dead lookout is the lookout still", lookout, "TestLookOut", unit, []edit{
+		{"live.Value&futex.OwnerDied == 0 && entry", "live.Value&futex.OwnerDied != 1 && entry"},
+	}},
+	{"those who rely on a lookout do not watch it", lookout, "TestLookOut", unit, []edit{
+		{"			if len(f.Watch) < cap(f.Watch) &&", "			if len(f.Watch) > cap(f.Watch) &&"},
+	}},
+	{"a lookout whom nobody needs any more does not look again", dying, "TestNoLookoutAnyMore", whole, []edit{
+		{"			again = of.LookOutNoMore(k.DyingOwner) || again\n", "			of.LookOutNoMore(k.DyingOwner)\n"},
 	}},
 	{"the lookout of a dead owner is that of the slot's next one", owner, "TestLookOut", unit, []edit{
-		{"	slot.lookout.Store(0) // until then the owner before us was dying\n", ""},
+		{"	slot.lookout.Store(0) // it was of the owner before us\n", ""},
 	}},
 	{"a waiter that serves itself is given a permit and not woken", queue, "TestGivenToOneThatServesItself", whole, []edit{
 		{"(s.traits.Polls || s.selfServed.Load())", "s.traits.Polls"},
