@@ -32,6 +32,8 @@ var (
 	stormPatience = flag.Duration("storm.patience", 3*testkit.Hang, "how long what is left of the storm may take to end")
 )
 
+func kills() int { return testkit.Times(*stormKills) }
+
 func init() {
 	helpers["inside"] = inside
 	helpers["storm"] = stormMain
@@ -440,7 +442,7 @@ func TestStormOfCommands(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer stderr.Close()
-	args := helperCommand(t, "storm", append(all, file, fmt.Sprint(*stormKills), stormPatience.String())...)
+	args := helperCommand(t, "storm", append(all, file, fmt.Sprint(kills()), stormPatience.String())...)
 	cmd := exec.Command(args[0], args[1:]...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}                            // without a terminal procsem does not stop with its command
 	cmd.Env = append(os.Environ(), "GORACE=atexit_sleep_ms=0 "+os.Getenv("GORACE")) // see procsemCommand
@@ -469,7 +471,7 @@ func TestStormOfCommands(t *testing.T) {
 	}
 	for i, limit := range stormLimits {
 		// Of a few commands on a busy machine all may be killed before they are many.
-		if !full[fmt.Sprintf("%d:%d", i, limit)] && *stormKills >= 1000 && !t.Failed() {
+		if !full[fmt.Sprintf("%d:%d", i, limit)] && kills() >= 1000 && !t.Failed() {
 			t.Errorf("never were %d inside of semaphore %d, so that one more could have been seen", limit, i)
 		}
 	}

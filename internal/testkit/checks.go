@@ -176,7 +176,7 @@ func (b *SyncBuffer) String() string {
 }
 
 // Times is how often a test repeats something that starts processes: a tenth with
-// -short, for emulators.
+// -short, for emulators and machines on which that takes long.
 func Times(n int) int {
 	if testing.Short() {
 		return max(1, n/10)

@@ -185,7 +185,7 @@ func TestCloseOnExit(t *testing.T) {
 		// is a race, so try it some times.
 		for _, how := range []string{"leaving", "fatal", "notified", "closing", "twice", "acquiring", "releasing"} {
 			t.Run(how, func(t *testing.T) {
-				for range 10 {
+				for range Times(10) {
 					s := Open(t, UniqueName(t), e, semaphore.WithValue(value))
 					end(t, startEndable(t, s, e, how), exit{how, syscall.SIGINT, 0})
 					Becomes(t, s, value)

@@ -186,7 +186,7 @@ func TestStormOfBursts(t *testing.T) {
 	needSpeed(t)
 	c := newCrowd(t)
 	var longest time.Duration
-	for killed, round := 0, 0; killed < *stormKills/2 && !t.Failed(); round++ {
+	for killed, round := 0, 0; killed < kills()/2 && !t.Failed(); round++ {
 		c.fill(burstWaiters)
 		n := burstWaiters - 1
 		if round%4 != 0 {

@@ -290,7 +290,7 @@ func testOrder(t *testing.T, limit int) {
 	}
 	pause := time.NewTicker(killPause)
 	defer pause.Stop()
-	for n := 0; n < *stormKills/20 && most <= mostOvertakers(limit) && !t.Failed(); n++ {
+	for n := 0; n < kills()/20 && most <= mostOvertakers(limit) && !t.Failed(); n++ {
 		<-pause.C
 		i := rand.IntN(len(workers))
 		if holder := slices.IndexFunc(workers, func(v *victim) bool { return holds(s, v) }); holder >= 0 && n%4 == 0 {

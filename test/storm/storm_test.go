@@ -38,6 +38,8 @@ var (
 	stormPatience = flag.Duration("storm.patience", 3*Hang, "how long workers may take, at the end, to get permits")
 )
 
+func kills() int { return Times(*stormKills) }
+
 const (
 	stormLimit  = 3 // the first limit, and the highest if workers resize
 	stormRounds = 40
@@ -694,12 +696,12 @@ func testStorm(t *testing.T, what string, kills int) {
 
 func TestStorm(t *testing.T) {
 	needSpeed(t)
-	testStorm(t, "kills", *stormKills/2)
+	testStorm(t, "kills", kills()/2)
 }
 
 func TestStormResizing(t *testing.T) {
 	needSpeed(t)
-	testStorm(t, "kills and resize", *stormKills/2)
+	testStorm(t, "kills and resize", kills()/2)
 }
 
 // needSpeed skips a test on an emulator, where it takes minutes until a worker has been
@@ -715,12 +717,12 @@ func needSpeed(t *testing.T) {
 // waits for ever.
 func TestStormOfWeights(t *testing.T) {
 	needSpeed(t)
-	testStorm(t, "kills weights", *stormKills/10)
+	testStorm(t, "kills weights", kills()/10)
 }
 
 func TestStormOfWeightsResizing(t *testing.T) {
 	needSpeed(t)
-	testStorm(t, "kills and resize weights", *stormKills/10)
+	testStorm(t, "kills and resize weights", kills()/10)
 }
 
 func TestStormOfWeightsWithoutKills(t *testing.T) { testStorm(t, "calm weights", 0) }
@@ -732,11 +734,11 @@ func TestStormWithoutKills(t *testing.T) { testStorm(t, "calm resize", 0) }
 func TestStormPortable(t *testing.T) {
 	needSpeed(t)
 	defer Vary()()
-	testStorm(t, "kills and resize", *stormKills/4)
+	testStorm(t, "kills and resize", kills()/4)
 }
 
 func TestStormOfWeightsPortable(t *testing.T) {
 	needSpeed(t)
 	defer Vary()()
-	testStorm(t, "kills weights", *stormKills/10)
+	testStorm(t, "kills weights", kills()/10)
 }

@@ -45,7 +45,7 @@ var (
 )
 
 // thorough reports whether to sweep long operations too.
-func thorough() bool { return *sweepFull || *sweepBounded >= 50 }
+func thorough() bool { return *sweepFull || Times(*sweepBounded) >= 50 }
 
 func TestMain(m *testing.M) { os.Exit(Main(m, Helpers{"sweep": sweepMain})) }
 
@@ -1017,7 +1017,7 @@ func (sw *sweep) run() {
 		}
 	}
 	if !*sweepFull {
-		targets = evenly(targets, *sweepBounded)
+		targets = evenly(targets, Times(*sweepBounded))
 	}
 	sw.all(targets)
 }
