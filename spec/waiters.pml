@@ -312,11 +312,7 @@ wait_free: atomic {
 	atomic { awaken(t) t = 0; goto wait_sleep };
 wait_sleep: atomic {
 		if
-#ifdef MUTANT_LOOKOUT_FORGOTTEN
-		:: !fdying && lookout == p + 1 -> lookout = 0
-#else
 		:: !fdying && lookout == p + 1 -> lookout = 0; goto wait_look
-#endif
 		:: fdying && (lookout == 0 || lookout == p + 1) -> lookout = p + 1
 		:: fdying && lookout != 0 && lookout != p + 1 -> fdying = 0
 		:: !fdying && lookout != p + 1 -> goto wait_words
