@@ -63,7 +63,7 @@ func TestMain(m *testing.M) {
 const listenStatus = 7
 
 // deadline is long, as it only serves to catch hangs.
-const deadline = 30 * time.Second
+const deadline = 2 * time.Minute
 
 // A random prefix makes the names of each run differ from those that an earlier run may
 // have left. Process ids would not do: under Wine they are reused at once.
