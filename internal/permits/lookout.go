@@ -45,7 +45,7 @@ func (o *Owner) LookOut(d DyingOwner, pause time.Duration, f *Findings) bool {
 func (o *Owner) lookOut(d DyingOwner, pause time.Duration, f *Findings, now int64) bool {
 	slot := &o.slots[d.Slot]
 	if slot.gen.Load() != d.Gen {
-		return false // who has its slot has given back what it held, and called others
+		return false // the slot's next owner has given back what this one held, and has called others
 	}
 	const tries = 10 // others are as fast, or the file is being written over: to look is never wrong
 	for range tries {

@@ -57,24 +57,31 @@ func lendLock(t *testing.T, s *semaphore.Semaphore) (end func()) {
 	}
 }
 
+// dyingHolder has the permit of a semaphore, and is dead, but for its lock: a child has that, until end.
+func dyingHolder(t *testing.T, name string) (a *Actor, end func()) {
+	t.Helper()
+	read, write, err := os.Pipe()
+	Must(t, err)
+	t.Cleanup(func() { write.Close() })
+	a = StartActor(t, "recoverable", read)
+	Must(t, read.Close())
+	a.OK("open %s", name)
+	a.OK("waits 1")
+	a.Send("child 3")
+	if got := a.Answer(); !strings.HasPrefix(got, "ok ") {
+		t.Fatal(got)
+	}
+	Must(t, a.Cmd.Process.Kill())
+	a.Cmd.Wait()
+	return a, func() { Must(t, write.Close()) }
+}
+
 // The permits of a dead process stay taken while another process has its lock file.
 func TestLockFileKeepsThePermit(t *testing.T) {
 	EachVariant(t, func(t *testing.T) {
 		name := UniqueName(t)
 		s := Open(t, name, Recoverable)
-		read, write, err := os.Pipe()
-		Must(t, err)
-		defer write.Close()
-		a := StartActor(t, "recoverable", read)
-		Must(t, read.Close())
-		a.OK("open %s", name)
-		a.OK("waits 1")
-		a.Send("child 3")
-		if got := a.Answer(); !strings.HasPrefix(got, "ok ") {
-			t.Fatal(got)
-		}
-		Must(t, a.Cmd.Process.Kill())
-		a.Cmd.Wait()
+		a, end := dyingHolder(t, name)
 		WantErr(t, "TryWait while the child lives", s.TryWait(), semaphore.ErrWouldBlock)
 		Becomes(t, s, 0)
 		hs, err := s.Holders()
@@ -85,7 +92,7 @@ func TestLockFileKeepsThePermit(t *testing.T) {
 		// The kernel will report no exit now: it is for the safety net to find out.
 		defer Rescuing()()
 		waiting := Blocked(t, s, s.Wait)
-		Must(t, write.Close()) // ends the child
+		end()
 		Must(t, Result(t, waiting))
 	})
 }

@@ -127,24 +127,6 @@ func TestDeathBeforeSleep(t *testing.T) {
 	Must(t, Result(t, InBackground(s.Wait)))
 }
 
-// dyingHolder has the permit of a semaphore, and is dead, but for its lock, which ends by end.
-func dyingHolder(t *testing.T, name string) (end func()) {
-	read, write, err := os.Pipe()
-	Must(t, err)
-	t.Cleanup(func() { write.Close() })
-	a := StartActor(t, "recoverable", read)
-	Must(t, read.Close())
-	a.OK("open %s", name)
-	a.OK("waits 1")
-	a.Send("child 3") // which has the lock
-	if got := a.Answer(); !strings.HasPrefix(got, "ok ") {
-		t.Fatal(got)
-	}
-	Must(t, a.Cmd.Process.Kill())
-	a.Cmd.Wait()
-	return func() { Must(t, write.Close()) }
-}
-
 // A looker is a waiter whose looks at locks are counted.
 type looker struct {
 	looks  *atomic.Int64
@@ -199,7 +181,7 @@ func TestOneLooksOften(t *testing.T) {
 	}
 	Patience(t)
 	name := Open(t, UniqueName(t), Recoverable).Name()
-	end := dyingHolder(t, name)
+	_, end := dyingHolder(t, name)
 	var lookers []*looker
 	for range 4 {
 		lookers = append(lookers, startLooker(t, name))
@@ -222,7 +204,7 @@ func TestOneLooksOften(t *testing.T) {
 // A lookout that is killed has a successor at once.
 func TestLookoutDies(t *testing.T) {
 	s := Open(t, UniqueName(t), Recoverable)
-	end := dyingHolder(t, s.Name())
+	_, end := dyingHolder(t, s.Name())
 	lookout := StartActor(t, "recoverable")
 	lookout.OK("open %s", s.Name())
 	lookout.Send("waits 1")
