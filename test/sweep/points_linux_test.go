@@ -182,7 +182,7 @@ func field(at uint64) string {
 	header := map[uint64]string{24: "last start", 32: "last start", 40: "last start", 64: "limit", 72: "permits in use", 76: "slots in use", 128: "waiters", 136: "tickets", 144: "gathering"}
 	slot := map[uint64]string{0: "liveness word", 4: "state", 8: "generation", 16: "what it does", 20: "group", 24: "pid",
 		28: "generation found dead", 32: "start of the process", 40: "time of opening", 48: "begin of the wait", 56: "time of the call",
-		64: "time of the taking", 72: "length of the wait", 80: "label", 88: "label", 96: "label", 104: "label", 112: "open file", 120: "want"}
+		64: "time of the taking", 72: "length of the wait", 80: "label", 88: "label", 96: "label", 104: "label", 112: "open file", 116: "lookout", 120: "want"}
 	name, known := "", false
 	switch {
 	case at >= permits.SlotsEnd:
