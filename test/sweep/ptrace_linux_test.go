@@ -1,6 +1,6 @@
 //go:build amd64 && !race && !filelock_fcntl
 
-// How a process is stepped through an operation: ptrace, hardware breakpoints.
+// How a process is taken through an operation: ptrace, and hardware breakpoints where they work.
 
 package sweep_test
 
@@ -174,11 +174,15 @@ func (p *prey) together() (apart func()) {
 // step lets the helper go on, one instruction at a time, until stop returns true. ended
 // says that the helper has come to the end of the operation instead.
 func (p *prey) step(stop func(b boundary) bool) (ended bool) {
-	defer p.guard()()
+	goesOn, done := p.guard()
+	defer done()
 	defer p.together()()
 	var b boundary
 	var regs unix.PtraceRegs
-	for last := uint64(0); ; last = regs.Rip {
+	for n, last := 1, uint64(0); ; n, last = n+1, regs.Rip {
+		if n%4096 == 0 {
+			goesOn()
+		}
 		sweepMust(p.ptrace(unix.PTRACE_GETREGS, &regs))
 		if p.atEnd(&regs) {
 			return true
@@ -217,13 +221,13 @@ func (p *prey) step(stop func(b boundary) bool) (ended bool) {
 	}
 }
 
-// guard ends the test if the helper does not end. (If the stepped thread is the first of its
-// process, no wait for it returns before the other threads are gone.)
-func (p *prey) guard() (done func()) {
+// guard ends the test if the helper does not end and goesOn is not called. (If the stepped thread is the
+// first of its process, no wait for it returns before the other threads are gone.)
+func (p *prey) guard() (goesOn, done func()) {
 	watchdog := time.AfterFunc(3*Hang, func() {
-		panic(fmt.Sprintf("%s: stepped for %v: limit %s", p.op.name, 3*Hang, p.state()))
+		panic(fmt.Sprintf("%s: no step ends for %v: limit %s", p.op.name, 3*Hang, p.state()))
 	})
-	return func() { watchdog.Stop() }
+	return func() { watchdog.Reset(3 * Hang) }, func() { watchdog.Stop() }
 }
 
 // atEnd reports whether the stepped thread is at the mark after the operation.
@@ -309,6 +313,26 @@ func (p *prey) poke(register int, value uint64) error {
 		return errno
 	}
 	return nil
+}
+
+// breaks reports whether the processor's debug registers stop the stepped thread. Those of a virtual
+// machine may be written to and do nothing. The helper has to come to the end of its operation without
+// its other threads.
+func (p *prey) breaks() bool {
+	p.stopAt(p.mark)
+	var regs unix.PtraceRegs
+	for {
+		// Either it stops before the system call at the mark, or in it.
+		sweepMust(unix.PtraceSyscall(p.tid, 0))
+		stop := p.wait(p.tid).StopSignal()
+		sweepMust(unix.PtraceGetRegs(p.tid, &regs))
+		switch {
+		case stop == syscall.SIGTRAP && regs.Rip == p.mark:
+			return true
+		case stop == syscall.SIGTRAP|0x80 && regs.Orig_rax == unix.SYS_GETPRIORITY && regs.Rsi == markNumber:
+			return false
+		}
+	}
 }
 
 // leap lets the helper run to the target, at full speed. met is false if the helper has come
