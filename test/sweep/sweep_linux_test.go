@@ -1083,7 +1083,7 @@ func TestSweep(t *testing.T) {
 	steps := false
 	attempt("breakpoints", func() { steps = !breakpoints(t) })
 	if steps {
-		t.Log("hardware breakpoints do not work here, as in some virtual machines: each helper is stepped to its point, which takes a full sweep days")
+		t.Log("hardware breakpoints do not work here, as in some virtual machines: each helper is stepped to its point, which takes a full sweep hours")
 	}
 	for _, op := range sweptOperations() {
 		if !strings.Contains(op.name, *sweepOnly) || op.long && !thorough() {
