@@ -10,6 +10,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"slices"
 	"strconv"
@@ -158,12 +159,12 @@ func (p *prey) ptrace(request int, regs *unix.PtraceRegs) error {
 }
 
 // together puts the stepped thread and this one on one processor: on two the steps would
-// be slow.
+// be slow. (By the pid, too: two tests at a time need not be on the same one.)
 func (p *prey) together() (apart func()) {
 	var all, one unix.CPUSet
 	sweepMust(unix.SchedGetaffinity(0, &all))
 	cpu := -1
-	for range 1 + (os.Getpid()+p.number)%all.Count() { // (other tests step at the same time)
+	for range 1 + (os.Getpid()+p.number)%all.Count() {
 		for cpu++; !all.IsSet(cpu); cpu++ {
 		}
 	}
@@ -176,20 +177,23 @@ func (p *prey) together() (apart func()) {
 // step lets the helper go on, one instruction at a time, until stop returns true. ended
 // says that the helper has come to the end of the operation instead.
 func (p *prey) step(stop func(b boundary) bool) (ended bool) {
-	goesOn, done := p.guard()
+	again, done := p.guard()
 	defer done()
 	defer p.together()()
 	var b boundary
 	var regs unix.PtraceRegs
 	for n, last := 1, uint64(0); ; n, last = n+1, regs.Rip {
-		if n%4096 == 0 {
-			goesOn()
+		if n%guarded == 0 {
+			again()
+		}
+		if n > mostSteps {
+			complain("the operation does not end in %d steps: limit %s", mostSteps, p.state())
 		}
 		sweepMust(p.ptrace(unix.PTRACE_GETREGS, &regs))
 		if p.atEnd(&regs) {
 			return true
 		}
-		if regs.Rip == p.vdso()+clockGettime() {
+		if at := clockGettime(); at != 0 && regs.Rip == p.vdso()+at {
 			p.tellTime(regs)
 			continue
 		}
@@ -227,14 +231,19 @@ func (p *prey) step(stop func(b boundary) bool) (ended bool) {
 	}
 }
 
-// guard ends the test if the helper does not end and goesOn is not called. (If the stepped thread is the
-// first of its process, no wait for it returns before the other threads are gone.)
-func (p *prey) guard() (goesOn, done func()) {
+// guard ends the test if again is not called for too long. (If the stepped thread is the first of its
+// process, and that ends, no wait for it returns before the other threads are gone.)
+func (p *prey) guard() (again, done func()) {
 	watchdog := time.AfterFunc(3*Hang, func() {
-		panic(fmt.Sprintf("%s: no step ends for %v: limit %s", p.op.name, 3*Hang, p.state()))
+		panic(fmt.Sprintf("%s: fewer than %d steps in %v: limit %s", p.op.name, guarded, 3*Hang, p.state()))
 	})
 	return func() { watchdog.Reset(3 * Hang) }, func() { watchdog.Stop() }
 }
+
+const (
+	guarded   = 4096
+	mostSteps = 1 << 20 // the longest operation takes 60,000, or several times that if the runtime has something to do
+)
 
 // atEnd reports whether the stepped thread is at the mark after the operation.
 func (p *prey) atEnd(regs *unix.PtraceRegs) bool {
@@ -267,7 +276,7 @@ func (p *prey) mayRelease(regs *unix.PtraceRegs) bool {
 }
 
 // fixed turns an address in the vDSO into one that is the same in all processes, from
-// fixedVDSO on.
+// fixedVDSO on. (The runtime gets its random numbers there. Its clock is read by tellTime.)
 func (p *prey) fixed(pc uint64) uint64 {
 	if base := p.vdso(); pc >= base && pc < base+sizeVDSO {
 		return pc - base + fixedVDSO
@@ -295,17 +304,22 @@ func (p *prey) vdso() uint64 {
 
 const atSysinfoEHDR = 33
 
-// clockGettime is where clock_gettime is in the vDSO.
+// clockGettime is where clock_gettime is in the vDSO; 0 if it is a system call.
 var clockGettime = sync.OnceValue(func() uint64 {
 	p := prey{pid: os.Getpid()}
-	image := unsafe.Slice((*byte)(unsafe.Add(unsafe.Pointer(nil), p.vdso())), sizeVDSO)
-	vdso, err := elf.NewFile(bytes.NewReader(image))
+	if p.vdso() == 0 {
+		return 0
+	}
+	memory, err := os.Open("/proc/self/mem")
+	sweepMust(err)
+	defer memory.Close()
+	vdso, err := elf.NewFile(io.NewSectionReader(memory, int64(p.vdso()), sizeVDSO))
 	sweepMust(err)
 	symbols, err := vdso.DynamicSymbols()
 	sweepMust(err)
 	i := slices.IndexFunc(symbols, func(s elf.Symbol) bool { return s.Name == "__vdso_clock_gettime" })
 	if i < 0 {
-		complain("the vDSO has no clock_gettime")
+		return 0
 	}
 	return symbols[i].Value
 })
@@ -331,16 +345,18 @@ const debugRegister = 848
 
 // stopAt makes the stepped thread stop before these instructions, except those that are 0,
 // and except those after the first four, as the processor has no more debug registers.
-func (p *prey) stopAt(pcs ...uint64) {
+func (p *prey) stopAt(pcs ...uint64) error {
 	slots, enabled := 0, uint64(0)
 	for i, pc := range pcs {
 		if pc != 0 && !slices.Contains(pcs[:i], pc) && slots < 4 {
-			sweepMust(p.poke(slots, pc))
+			if err := p.poke(slots, pc); err != nil {
+				return err
+			}
 			enabled |= 1 << (2 * slots)
 			slots++
 		}
 	}
-	sweepMust(p.poke(7, enabled))
+	return p.poke(7, enabled)
 }
 
 func (p *prey) poke(register int, value uint64) error {
@@ -351,11 +367,15 @@ func (p *prey) poke(register int, value uint64) error {
 	return nil
 }
 
-// breaks reports whether the processor's debug registers stop the stepped thread. Those of a virtual
+// breaks reports whether the processor's debug registers stop the stepped thread: those of a virtual
 // machine may be written to and do nothing. The helper has to come to the end of its operation without
-// its other threads.
+// its other threads, which go on stopped.
 func (p *prey) breaks() bool {
-	p.stopAt(p.mark)
+	if p.stopAt(p.mark) != nil {
+		return false
+	}
+	_, done := p.guard()
+	defer done()
 	var regs unix.PtraceRegs
 	for {
 		// Either it stops before the system call at the mark, or in it.
@@ -378,7 +398,7 @@ func (p *prey) leap(to target) (met bool) {
 	if pc >= fixedVDSO && pc < fixedVDSO+sizeVDSO {
 		pc = pc - fixedVDSO + p.vdso()
 	}
-	p.stopAt(pc, p.mark, to.since.pc, to.sleepAt, to.before.pc)
+	sweepMust(p.stopAt(pc, p.mark, to.since.pc, to.sleepAt, to.before.pc))
 	arrived := to.arrival()
 	var regs unix.PtraceRegs
 	for sig := 0; ; {

@@ -908,9 +908,6 @@ func (sw *sweep) strike(number int, to target, stepping bool) (met bool, mended 
 			panic(fmt.Sprintf("at instruction %d, %s%s, other threads %s: %v", to.k, location(to.pc), at, others, r))
 		}
 	}()
-	if to.thaw {
-		p.thaw()
-	}
 	if stepping {
 		arrived := to.arrival()
 		p.step(func(b boundary) (stop bool) {
@@ -918,7 +915,13 @@ func (sw *sweep) strike(number int, to target, stepping bool) (met bool, mended 
 			met, missed = arrived(b.pc)
 			return met || missed
 		})
+		if to.thaw {
+			p.thaw() // not before: there is time for much else between two steps
+		}
 	} else {
+		if to.thaw {
+			p.thaw()
+		}
 		met = p.leap(to)
 	}
 	if !met {
@@ -1065,7 +1068,7 @@ func TestSweep(t *testing.T) {
 		}
 		return n
 	}
-	attempt := func(name string, f func()) {
+	perform := func(name string, f func()) {
 		defer func() {
 			switch r := recover().(type) {
 			case nil:
@@ -1080,10 +1083,10 @@ func TestSweep(t *testing.T) {
 		}()
 		f()
 	}
-	steps := false
-	attempt("breakpoints", func() { steps = !breakpoints(t) })
+	steps := true
+	perform("breakpoints", func() { steps = !breakpoints(t) })
 	if steps {
-		t.Log("hardware breakpoints do not work here, as in some virtual machines: each helper is stepped to its point, which takes a full sweep hours")
+		t.Log("hardware breakpoints do not work here, as in some virtual machines: each helper is stepped to its point, and a full sweep needs a -timeout of hours")
 	}
 	for _, op := range sweptOperations() {
 		if !strings.Contains(op.name, *sweepOnly) || op.long && !thorough() {
@@ -1091,7 +1094,7 @@ func TestSweep(t *testing.T) {
 		}
 		start := time.Now()
 		sw := &sweep{t: t, op: op, steps: steps, mended: make(map[int][]string)}
-		attempt(op.name, sw.run)
+		perform(op.name, sw.run)
 		tried := total(sw)
 		all.unmet += sw.unmet
 		all.failures += sw.failures
