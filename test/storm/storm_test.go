@@ -446,6 +446,7 @@ type victim struct {
 	cmd    *exec.Cmd
 	in     io.WriteCloser
 	said   chan string
+	dead   bool
 }
 
 type storm struct {
@@ -509,7 +510,20 @@ func (st *storm) rare(pid int) bool {
 	return slices.ContainsFunc(st.doing(pid), func(did string) bool { return st.killed[did] < 5 })
 }
 
-// strike stops a worker, notes what it was doing, and kills it, or lets it go on.
+// atOneOf returns a living worker that is at one of these steps, as soon as there is one, or nil.
+func (st *storm) atOneOf(steps []string) *victim {
+	for start := time.Now(); time.Since(start) < 2*stormRareStep; time.Sleep(50 * time.Microsecond) {
+		for _, v := range st.workers {
+			if !v.dead && slices.ContainsFunc(st.doing(v.cmd.Process.Pid), func(did string) bool { return slices.Contains(steps, did) }) {
+				return v
+			}
+		}
+	}
+	return nil
+}
+
+// strike stops a worker, notes what it was doing, and kills it, or lets it go on. One that is dead has
+// to be replaced.
 func (st *storm) strike(v *victim, kill bool) (dead bool) {
 	pid := v.cmd.Process.Pid
 	code, ended := st.stop(v)
@@ -535,10 +549,14 @@ func (st *storm) strike(v *victim, kill bool) (dead bool) {
 		st.goOn(v)
 		return false
 	}
+	v.dead = true
+	return true
+}
+
+func (st *storm) replace(v *victim) {
 	v.in.Close()
 	st.hear(v)
 	st.workers[v.number] = st.start(v.number)
-	return true
 }
 
 // hear reads the lines that a worker has printed so far.
@@ -624,11 +642,19 @@ func runStorm(t *testing.T, what string, kills int) *storm {
 	for i := range stormWorkers {
 		st.workers = append(st.workers, st.start(i))
 	}
-	deadline := time.Now().Add(*stormPatience)
+	deadline := time.Now().Add(3 * *stormPatience)
 	for n := 0; (n < kills || len(st.missing()) > 0 && time.Now().Before(deadline)) && !t.Failed(); {
 		v := st.workers[rand.IntN(len(st.workers))]
 		if st.strike(v, rand.IntN(3) == 0) {
 			n++
+			// Random kills may have missed a short step: then look for a worker that is at it, just after a kill,
+			// as that is when workers reap.
+			if n >= kills {
+				if at := st.atOneOf(st.missing()); at != nil && st.strike(at, true) {
+					st.replace(at)
+				}
+			}
+			st.replace(v)
 		}
 		for _, v := range st.workers {
 			st.hear(v)
