@@ -446,7 +446,6 @@ type victim struct {
 	cmd    *exec.Cmd
 	in     io.WriteCloser
 	said   chan string
-	dead   bool
 }
 
 type storm struct {
@@ -510,11 +509,11 @@ func (st *storm) rare(pid int) bool {
 	return slices.ContainsFunc(st.doing(pid), func(did string) bool { return st.killed[did] < 5 })
 }
 
-// atOneOf returns a living worker that is at one of these steps, as soon as there is one, or nil.
-func (st *storm) atOneOf(steps []string) *victim {
+// atOneOf returns a worker, but for one, that is at one of these steps, as soon as there is one, or nil.
+func (st *storm) atOneOf(steps []string, butFor *victim) *victim {
 	for start := time.Now(); time.Since(start) < 2*stormRareStep; time.Sleep(50 * time.Microsecond) {
 		for _, v := range st.workers {
-			if !v.dead && slices.ContainsFunc(st.doing(v.cmd.Process.Pid), func(did string) bool { return slices.Contains(steps, did) }) {
+			if v != butFor && slices.ContainsFunc(st.doing(v.cmd.Process.Pid), func(did string) bool { return slices.Contains(steps, did) }) {
 				return v
 			}
 		}
@@ -549,7 +548,6 @@ func (st *storm) strike(v *victim, kill bool) (dead bool) {
 		st.goOn(v)
 		return false
 	}
-	v.dead = true
 	return true
 }
 
@@ -650,7 +648,7 @@ func runStorm(t *testing.T, what string, kills int) *storm {
 			// Random kills may have missed a short step: then look for a worker that is at it, just after a kill,
 			// as that is when workers reap.
 			if n >= kills {
-				if at := st.atOneOf(st.missing()); at != nil && st.strike(at, true) {
+				if at := st.atOneOf(st.missing(), v); at != nil && st.strike(at, true) {
 					st.replace(at)
 				}
 			}

@@ -41,7 +41,7 @@ func (p *prey) catch() {
 		switch stop := status.StopSignal(); {
 		case stop == syscall.SIGTRAP|0x80:
 			sweepMust(unix.PtraceGetRegs(p.tid, &regs))
-			if regs.Orig_rax == unix.SYS_GETPRIORITY && regs.Rsi == markNumber {
+			if inMark(&regs) {
 				marks++
 			}
 		case stop != syscall.SIGTRAP:
@@ -64,6 +64,11 @@ func (p *prey) catch() {
 			}
 		}
 	}
+}
+
+// inMark reports whether the system call in which a thread is stopped is a mark.
+func inMark(regs *unix.PtraceRegs) bool {
+	return regs.Orig_rax == unix.SYS_GETPRIORITY && regs.Rsi == markNumber
 }
 
 // thaw lets the other threads go on.
@@ -385,7 +390,7 @@ func (p *prey) breaks() bool {
 		switch {
 		case stop == syscall.SIGTRAP && regs.Rip == p.mark:
 			return true
-		case stop == syscall.SIGTRAP|0x80 && regs.Orig_rax == unix.SYS_GETPRIORITY && regs.Rsi == markNumber:
+		case stop == syscall.SIGTRAP|0x80 && inMark(&regs):
 			return false
 		}
 	}
