@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -92,7 +93,11 @@ func (r refusable) filter(action uint32) []unix.SockFilter {
 func (r refusable) refuse(action uint32) error {
 	filter := r.filter(action)
 	program := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
-	// TSYNC passes this on to the other threads.
+	// The first call is about one thread, which then has to make the second: a process without
+	// privileges is refused a filter (EACCES) by a thread that may still gain some. The second
+	// passes both on to the other threads (TSYNC).
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return err
 	}
