@@ -178,6 +178,54 @@ func TestTryWaitDoesNotOvertakeWaiters(t *testing.T) {
 	})
 }
 
+// A waiter that looks for a permit before its thread sleeps also stops where the clock stands
+// still, as it does in a bubble while a goroutine runs.
+func TestSpinEndsWithoutAClock(t *testing.T) {
+	name := fmt.Sprint("spin-without-a-clock.", os.Getpid())
+	s, err := Open(name, WithRecovery(true), WithValue(1))
+	if errors.Is(err, ErrUnsupported) {
+		t.Skip("not on this system: recoverable semaphores")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Unlink()
+	defer s.Close()
+	other, err := Open(name, WithRecovery(true))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	if err := other.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	// Outside of the bubble, where the clock goes on, the permit comes back in the end.
+	late := time.AfterFunc(10*time.Second, func() { other.Post() })
+	defer late.Stop()
+	synctest.Test(t, func(t *testing.T) {
+		w, serves, err := s.queue.Join(nil, waitqueue.Wants(one), 0)
+		if err != nil || !serves {
+			t.Fatal(serves, err)
+		}
+		if s.spin() {
+			t.Error("it looked until there was a permit")
+		}
+		if !late.Stop() {
+			t.Error("it looked for 10 s")
+		}
+		other.Post()
+		if canSpin && !s.spin() {
+			t.Error("it has not seen a permit")
+		}
+		for !s.queue.Retire() { // there is no server that closing would have to wait for
+			s.queue.DismissAll(ErrClosed)
+		}
+		if w.Await(); canSpin && w.Err != nil {
+			t.Error(w.Err)
+		}
+	})
+}
+
 // A waiter that is cancelled, at the head of the queue or behind it, returns at once, and
 // the waiters behind it are served in order.
 func TestCancelCostsOthersNothing(t *testing.T) {
