@@ -14,7 +14,7 @@ storm:
 	go test -run Storm ./test/storm ./internal/command -storm.kills 10000 -timeout 30m
 
 sweep:
-	go test -run Sweep ./test/sweep -sweep.full -timeout 1h -v
+	go test -run Sweep ./test/sweep -sweep.full -timeout 0 -v
 
 models:
 	spec/run
