@@ -272,6 +272,7 @@ func TestDamageMakesNobodySpin(t *testing.T) {
 // Fuzzing writes over a word of a table in use.
 func FuzzTableInUse(f *testing.F) {
 	needsProcessorTime(f)
+	RemoveAfterWorkers(f, semaphore.EngineRecoverable)
 	f.Add(uint32(permits.SlotsAt+permits.SlotSize*3+16), uint64(12345), uint64(0))
 	f.Fuzz(func(t *testing.T, at uint32, value, then uint64) {
 		if costs := waitingCosts(t, []damage{{int64(at) % (permits.Size - 8), [2]uint64{value, then}}}); costs >= maxWaitingCosts {

@@ -4,17 +4,44 @@ package testkit
 
 import (
 	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/procsem/semaphore"
 )
 
+// RemoveAfterWorkers removes, when the fuzzing has ended, the semaphores of workers that have not: Go kills a
+// worker that needs two seconds for its last input.
+func RemoveAfterWorkers(f *testing.F, e semaphore.Engine) {
+	f.Cleanup(func() {
+		files, err := filepath.Glob(StoreFile(e, "semtest*"))
+		Must(f, err)
+		for _, file := range files {
+			_, name, _ := strings.Cut(filepath.Base(file), ".")
+			var pid int
+			if fmt.Sscanf(name, "semtest%d.", &pid); pid == 0 || !errors.Is(unix.Kill(pid, 0), unix.ESRCH) {
+				continue
+			}
+			if err := semaphore.Unlink(name, semaphore.WithEngine(e)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				f.Error(err)
+			}
+		}
+	})
+}
+
 // FuzzOpen fuzzes the content of an engine's file, for engines whose permits have no
 // owners: it is refused and left as it is, or works as a semaphore.
 func FuzzOpen(f *testing.F, e semaphore.Engine) {
+	RemoveAfterWorkers(f, e)
 	name := UniqueName(f)
 	path := StoreFile(e, name)
 	f.Fuzz(func(t *testing.T, content []byte) {
