@@ -24,12 +24,14 @@ var names atomic.Int64
 // UniqueName returns a name of this process and test, gone when the test ends.
 func UniqueName(t testing.TB) string {
 	name := fmt.Sprintf("%s%d", NamePrefix(), names.Add(1))
-	t.Cleanup(func() {
-		if err := semaphore.Unlink(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			t.Error(err)
-		}
-	})
+	t.Cleanup(func() { unlinkIfThere(t, name) })
 	return name
+}
+
+func unlinkIfThere(t testing.TB, name string) {
+	if err := semaphore.Unlink(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		t.Error(err)
+	}
 }
 
 // direct returns the path of a directory without symbolic links, as messages about it have it.
@@ -41,7 +43,9 @@ func direct(t testing.TB, dir string) string {
 }
 
 // NamePrefix returns what the names of this process's semaphores begin with.
-func NamePrefix() string { return fmt.Sprintf("semtest%d.", os.Getpid()) }
+func NamePrefix() string { return fmt.Sprintf(namePrefix, os.Getpid()) }
+
+const namePrefix = "semtest%d."
 
 // Open opens a semaphore of an engine, until the test ends.
 func Open(t testing.TB, name string, e semaphore.Engine, opts ...semaphore.Option) *semaphore.Semaphore {

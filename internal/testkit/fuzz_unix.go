@@ -4,9 +4,7 @@ package testkit
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -23,16 +21,13 @@ import (
 // worker that needs two seconds for its last input.
 func RemoveAfterWorkers(f *testing.F, e semaphore.Engine) {
 	f.Cleanup(func() {
-		files, err := filepath.Glob(StoreFile(e, "semtest*"))
+		files, err := filepath.Glob(StoreFile(e, strings.Replace(namePrefix, "%d", "*", 1)) + "*")
 		Must(f, err)
 		for _, file := range files {
 			_, name, _ := strings.Cut(filepath.Base(file), ".")
 			var pid int
-			if fmt.Sscanf(name, "semtest%d.", &pid); pid == 0 || !errors.Is(unix.Kill(pid, 0), unix.ESRCH) {
-				continue
-			}
-			if err := semaphore.Unlink(name, semaphore.WithEngine(e)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-				f.Error(err)
+			if n, _ := fmt.Sscanf(name, namePrefix, &pid); n == 1 && unix.Kill(pid, 0) == unix.ESRCH {
+				unlinkIfThere(f, name)
 			}
 		}
 	})
