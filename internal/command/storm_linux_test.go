@@ -80,8 +80,8 @@ func (f stormFile) count(at, end int64) int {
 	return f.count(at, found.Start) + int(found.Len) + f.count(behind, end)
 }
 
-// inside, a helper, is a command that holds permits: its arguments are the file, the semaphore that PROCSEM_SLOT is
-// about (-1: none), and how many of each it holds. It prints how many are inside, or what must not be.
+// inside, a helper, is a command that holds permits: its arguments are the file, how long it works at the longest, the
+// semaphore that PROCSEM_SLOT is about (-1: none), and how many of each it holds. It prints how many are inside, or what must not be.
 func inside(args []string) int {
 	osFile, err := os.OpenFile(args[0], os.O_RDWR, 0)
 	if err != nil {
@@ -89,6 +89,11 @@ func inside(args []string) int {
 		return 1
 	}
 	f := stormFile{osFile}
+	longest, err := time.ParseDuration(args[1])
+	if err != nil {
+		fmt.Println("violation:", err)
+		return 1
+	}
 	complain := func(err error, format string, a ...any) int {
 		if err != nil {
 			fmt.Printf("violation: "+format+"\n", a...)
@@ -99,7 +104,7 @@ func inside(args []string) int {
 		return complain(err, "the gate: %v", err)
 	}
 	said := "inside"
-	for i, held := range args[2:] {
+	for i, held := range args[3:] {
 		n := int64(atoi(held))
 		if n == 0 {
 			continue
@@ -114,7 +119,7 @@ func inside(args []string) int {
 			return complain(syscall.EDEADLK, "%d inside of semaphore %d, allowed are %d", total, i, stormLimits[i])
 		}
 		said += fmt.Sprintf(" %d:%d", i, total)
-		if i != atoi(args[1]) {
+		if i != atoi(args[2]) {
 			continue
 		}
 		numbers := strings.Split(os.Getenv(slotVariable), ",")
@@ -131,7 +136,7 @@ func inside(args []string) int {
 	if _, err := f.lock(unix.F_SETLK, unix.F_UNLCK, gateAt, 1); err != nil {
 		return complain(err, "the gate: %v", err)
 	}
-	time.Sleep(time.Duration(rand.Int64N(int64(25 * time.Millisecond)))) // the work
+	time.Sleep(rand.N(longest)) // the work
 	return 0
 }
 
@@ -140,7 +145,8 @@ func inside(args []string) int {
 type stormDriver struct {
 	names []string
 	file  string
-	tops  map[int]bool // the scripts that run
+	tops  map[int]bool  // the scripts that run
+	work  time.Duration // the longest of a command
 	did   map[string]int
 }
 
@@ -159,7 +165,9 @@ const (
 // stormMain, a helper, is the storm. Its arguments are the names, the file, how many signals to send, and for how long to
 // wait for the end.
 func stormMain(args []string) int {
-	d := &stormDriver{names: args[:2], file: args[2], tops: make(map[int]bool), did: make(map[string]int)}
+	d := &stormDriver{
+		names: args[:2], file: args[2], tops: make(map[int]bool), work: 25 * time.Millisecond, did: make(map[string]int),
+	}
 	kills := atoi(args[3])
 	patience, err := time.ParseDuration(args[4])
 	if err == nil {
@@ -169,15 +177,18 @@ func stormMain(args []string) int {
 		fmt.Println("violation:", err)
 		return 1
 	}
-	for deadline := time.Now().Add(patience); kills > 0 || len(d.missing()) > 0 && time.Now().Before(deadline); {
-		d.reap()
-		for len(d.tops) < stormScripts {
-			d.startScript()
-		}
-		time.Sleep(time.Duration(rand.Int64N(int64(12 * time.Millisecond)))) // the moment to strike at
-		if d.strike() {
+	for kills > 0 {
+		d.fill()
+		time.Sleep(rand.N(12 * time.Millisecond)) // the moment to strike at
+		if d.strike(false) {
 			kills--
 		}
+	}
+	// What chance has missed is sought, among commands that work for longer than it takes to find them.
+	d.work = time.Second
+	for deadline := time.Now().Add(patience); len(d.missing()) > 0 && time.Now().Before(deadline); {
+		d.fill()
+		d.strike(true)
 	}
 	// What is left ends by itself.
 	for deadline := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
@@ -205,6 +216,14 @@ func stormMain(args []string) int {
 	return 0
 }
 
+// fill starts scripts until there are as many as there shall be.
+func (d *stormDriver) fill() {
+	d.reap()
+	for len(d.tops) < stormScripts {
+		d.startScript()
+	}
+}
+
 // reap waits for the children that have ended, our own and those that were left to us.
 func (d *stormDriver) reap() {
 	for {
@@ -227,7 +246,7 @@ func (d *stormDriver) startScript() {
 		panic(err)
 	}
 	inside := func(slots, inX, inY string) []string {
-		return []string{self, helperArg + "inside", d.file, slots, inX, inY}
+		return []string{self, helperArg + "inside", d.file, d.work.String(), slots, inX, inY}
 	}
 	type way struct {
 		args    string
@@ -365,18 +384,23 @@ func (d *stormDriver) doings() map[int]string {
 // stormSignals are sent most of the time; the others, but for the real-time ones, are anotherSignal.
 var stormSignals = []syscall.Signal{syscall.SIGKILL, syscall.SIGKILL, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGSTOP}
 
-// strike sends a signal to one of the processes, or to its group, and reports whether it has.
-func (d *stormDriver) strike() bool {
+// strike sends a signal to one of the processes, or to its group, and reports whether it has. To seek is to strike only
+// what was missing.
+func (d *stormDriver) strike(seek bool) bool {
 	all := d.relatives()
 	if len(all) == 0 {
 		return false
 	}
 	p := all[rand.IntN(len(all))]
-	if missing := d.missing(); rand.IntN(2) == 0 {
+	missing := d.missing()
+	isMissing := func(p relative, did map[int]string) bool {
+		return slices.Contains(missing, p.role()) || slices.Contains(missing, p.role()+did[p.pid])
+	}
+	if seek || rand.IntN(2) == 0 {
 		// Rather one of a kind that was not hit yet, if there is one.
 		did := d.doings()
 		for _, other := range all {
-			if role := other.role(); slices.Contains(missing, role) || slices.Contains(missing, role+did[other.pid]) {
+			if isMissing(other, did) {
 				p = other
 			}
 		}
@@ -392,17 +416,19 @@ func (d *stormDriver) strike() bool {
 	if rand.IntN(8) == 0 && p.group != syscall.Getpgrp() {
 		to = -p.group // as by Ctrl-C
 	}
-	role := p.role()
 	defer syscall.Kill(to, syscall.SIGCONT) // also after SIGTSTP and the like
-	if sig == syscall.SIGSTOP || rand.IntN(2) == 0 {
+	if seek || sig == syscall.SIGSTOP || rand.IntN(2) == 0 {
 		syscall.Kill(to, syscall.SIGSTOP)
-		time.Sleep(time.Duration(rand.Int64N(int64(3 * time.Millisecond)))) // it stands still
+		time.Sleep(rand.N(3 * time.Millisecond)) // it stands still
 	}
-	role += d.doings()[p.pid]
+	did := d.doings()
+	if seek && !isMissing(p, did) && !slices.Contains(missing, name) {
+		return false
+	}
 	if sig != syscall.SIGSTOP {
 		syscall.Kill(to, sig)
 	}
-	d.did[role]++
+	d.did[p.role()+did[p.pid]]++
 	d.did[name]++
 	return true
 }
