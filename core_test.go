@@ -392,7 +392,7 @@ func TestGiverEndsThePauseOfOneThatHasJustLooked(t *testing.T) {
 		give(p)
 		select {
 		case err = <-waited:
-		case <-time.After(10 * time.Second):
+		case <-time.After(time.Minute):
 			err = errors.New("the waiter goes on pausing")
 		}
 		if err != nil {

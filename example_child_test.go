@@ -163,27 +163,31 @@ func TestParentAndChild(t *testing.T) {
 	name := UniqueName(t)
 	path := filepath.Join(t.TempDir(), "shared")
 	child := Helper(t, "child", name, path)
-	watch := make(chan *semaphore.Semaphore, 1)
-	go func() { // the name is unlinked when parent returns: look before
-		for {
-			if s, err := semaphore.OpenLimit(name, 1, semaphore.WithCreate(false)); err == nil {
-				watch <- s
-				return
-			}
-		}
-	}()
-	var out strings.Builder
-	Must(t, parent(name, path, child, &out))
+	out := &openingWriter{t: t, name: name}
+	Must(t, parent(name, path, child, out))
 	if want := "the child read: hi there :)\nthe child ended: signal: interrupt\n"; out.String() != want {
-		t.Errorf("got %q, want %q", &out, want)
+		t.Errorf("got %q, want %q", out, want)
 	}
 	status := child.ProcessState.Sys().(syscall.WaitStatus)
 	if !status.Signaled() || status.Signal() != syscall.SIGINT {
 		t.Errorf("%v, want it to die of SIGINT", child.ProcessState)
 	}
-	s := <-watch
-	defer s.Close()
-	Becomes(t, s, 1)
+	Becomes(t, out.s, 1)
+}
+
+// An openingWriter opens a semaphore at the first Write: parent has unlinked it when it returns.
+type openingWriter struct {
+	strings.Builder
+	t    *testing.T
+	name string
+	s    *semaphore.Semaphore
+}
+
+func (w *openingWriter) Write(b []byte) (int, error) {
+	if w.s == nil {
+		w.s = Open(w.t, w.name, semaphore.EngineRecoverable, semaphore.WithCreate(false))
+	}
+	return w.Builder.Write(b)
 }
 
 // Ctrl-C ends a Wait, and nothing else: the program goes on.

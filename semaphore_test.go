@@ -1753,6 +1753,7 @@ func TestConformanceLocker(t *testing.T) {
 // The log says of a wait that blocks how many handles wait already, where that is known.
 func TestConformanceLogOfWaiters(t *testing.T) {
 	EachEngine(t, func(t *testing.T, e semaphore.Engine) {
+		Patience(t)
 		name := UniqueName(t)
 		handles := []*semaphore.Semaphore{Open(t, name, e)}
 		Must(t, handles[0].Wait())

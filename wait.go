@@ -352,10 +352,14 @@ func (s *Semaphore) awaitServer() bool {
 func (s *Semaphore) awaitRetired() {
 	// It is a matter of microseconds. The bound is for a log handler that is
 	// called by the server and calls us: it would wait for itself.
-	for start := time.Now(); s.queue.Idle() && s.queue.Served() && time.Since(start) < time.Second; {
+	const pause = 20 * time.Microsecond
+	engine.Retry(time.Second, pause, pause, func() (retired bool, err error) {
+		if !s.queue.Idle() || !s.queue.Served() {
+			return true, nil
+		}
 		s.back.Interrupt()
-		time.Sleep(20 * time.Microsecond)
-	}
+		return false, nil
+	})
 }
 
 // startInterrupts lets the signals that WithRetryOnEINTR names end the handle's waits. The

@@ -39,7 +39,7 @@ func TestManyHandlesThatWait(t *testing.T) {
 	}
 	expect := func(n int, want error) {
 		t.Helper()
-		deadline := time.After(30 * time.Second)
+		deadline := time.After(2 * time.Minute)
 		for i := range n {
 			select {
 			case err := <-ended:

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/procsem/semaphore/internal/permits"
+	"github.com/procsem/semaphore/internal/testhook"
 )
 
 // A dying remembers since when the locks of dying owners are known to be held: owners
@@ -56,7 +57,7 @@ func (d *dying) look(of *permits.Owner, found *permits.Findings) (pause time.Dur
 		return 0, true
 	}
 	for _, k := range known {
-		if age := now.Sub(k.since); age < dyingWatch {
+		if age := now.Sub(k.since); watched(age) {
 			next := max(age/dyingDivisor, dyingPause)
 			if of.LookOut(k.DyingOwner, next, found) && (pause == 0 || next < pause) {
 				pause = next
@@ -65,6 +66,9 @@ func (d *dying) look(of *permits.Owner, found *permits.Findings) (pause time.Dur
 	}
 	return pause, false
 }
+
+// watched reports whether somebody looks often at an owner that has been known to be dying for so long.
+func watched(age time.Duration) bool { return age < dyingWatch || testhook.Patient.Load() }
 
 // leave is called before the server is uncounted, as it calls nobody when it leaves if no other waiter is
 // counted then. One that is counted later finds that there is no lookout.
@@ -88,7 +92,7 @@ func (d *dying) since(o permits.DyingOwner, now time.Time) time.Time {
 func (d *dying) recent(owners []permits.DyingOwner) bool {
 	now := time.Now()
 	for _, o := range owners {
-		if now.Sub(d.since(o, now)) < dyingWatch {
+		if watched(now.Sub(d.since(o, now))) {
 			return true
 		}
 	}

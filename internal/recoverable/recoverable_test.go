@@ -126,6 +126,7 @@ func TestSeveralInFrontIsCancelled(t *testing.T) {
 // several holds. Those that wait behind it are served.
 func TestGathererDies(t *testing.T) {
 	EachVariant(t, func(t *testing.T) {
+		Patience(t)
 		die := func(a *Actor) { // it is busy, and could not end by itself
 			Must(t, a.Cmd.Process.Kill())
 			a.Cmd.Wait()

@@ -203,6 +203,7 @@ func TestOneLooksOften(t *testing.T) {
 
 // A lookout that is killed has a successor at once.
 func TestLookoutDies(t *testing.T) {
+	Patience(t)
 	s := Open(t, UniqueName(t), Recoverable)
 	_, end := dyingHolder(t, s.Name())
 	lookout := StartActor(t, "recoverable")
@@ -362,7 +363,7 @@ func TestFreeBesideThoseStopped(t *testing.T) {
 }
 
 // farAway is so far that a server which sleeps until then compares its words before that.
-const farAway = 5 * engine.SafetyNet
+const farAway = 60 * engine.SafetyNet
 
 func needWaitv(t *testing.T) {
 	t.Helper()

@@ -35,8 +35,8 @@ var (
 	// NoOrder: newcomers may take permits past those who wait, however long they have waited.
 	NoOrder atomic.Bool
 
-	// Patient: no waiter counts as late, however slow the machine is on which a test looks at
-	// the order.
+	// Patient: no waiter counts as late, and a dying owner is watched until it has died, however slow the machine is
+	// on which a test looks at the order.
 	Patient atomic.Bool
 
 	// MaxName, if it is not 0, is the length of the longest name, as on a system with

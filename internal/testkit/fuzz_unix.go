@@ -26,6 +26,10 @@ func RemoveAfterWorkers(f *testing.F, e semaphore.Engine) {
 		for _, file := range files {
 			_, name, _ := strings.Cut(filepath.Base(file), ".")
 			var pid int
+			var stat unix.Stat_t // another user's run may be beside ours
+			if unix.Stat(file, &stat) != nil || int(stat.Uid) != os.Geteuid() {
+				continue
+			}
 			if n, _ := fmt.Sscanf(name, namePrefix, &pid); n == 1 && unix.Kill(pid, 0) == unix.ESRCH {
 				unlinkIfThere(f, name)
 			}
