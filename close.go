@@ -282,18 +282,23 @@ func closeEach(all []*Semaphore) {
 // all back, also what other goroutines were taking at this moment: they find
 // their handle closed and give it back themselves. That is a matter of
 // microseconds; the bound is for a system call, a file's lock or a log handler
-// that hangs, which must not keep a process from dying.
+// that hangs, which must not keep a process from dying. While the process itself stands still (SIGSTOP, a
+// machine without a processor for it) they give nothing back, so that time counts as one pause only.
 func awaitEnd(all []*Semaphore) {
-	deadline := time.After(time.Second)
+	const pause = 10 * time.Millisecond
+	pauses := time.Second / pause
 	for _, s := range all {
 		ended := s.ended
 		if !s.opts.closeOnExit && s.store == nil {
 			ended = s.shutDown // its permits may be out for longer
 		}
-		select {
-		case <-ended:
-		case <-deadline:
-			return
+		for waits := true; waits && pauses > 0; {
+			select {
+			case <-ended:
+				waits = false
+			case <-time.After(pause):
+				pauses--
+			}
 		}
 	}
 }
