@@ -119,7 +119,7 @@ func BenchmarkRaise(b *testing.B) {
 // From the death of a holder until a waiter has its permit, against TTL and loss delay.
 func BenchmarkDeath(b *testing.B) {
 	c := Connect(b, Start(b).Address)
-	waiter := opened(b, c, "death", WithLimit(1))
+	waiter := opened(b, c, "death", append(short[:len(short):len(short)], WithLimit(1))...)
 	var dead *handle
 	ratio(b, func() time.Duration {
 		h, _, err := open(b.Context(), c, "death", short)

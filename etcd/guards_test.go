@@ -19,8 +19,11 @@ import (
 	. "github.com/procsem/semaphore/etcd/internal/etcdtest"
 )
 
-// short are the times of tests that wait for the end of a lease.
-var short = []Option{WithTTL(2 * time.Second), WithLossDelay(3 * time.Second)}
+// short are the times of tests that wait for the end of a lease; in others none ends, however slow the machine is.
+var (
+	short = []Option{WithTTL(2 * time.Second), WithLossDelay(3 * time.Second)}
+	long  = []Option{WithTTL(time.Minute), WithLossDelay(2 * time.Minute)}
+)
 
 func must(t testing.TB, err error) {
 	t.Helper()
@@ -31,7 +34,7 @@ func must(t testing.TB, err error) {
 
 func opened(t testing.TB, c *clientv3.Client, name string, opts ...Option) *handle {
 	t.Helper()
-	h, _, err := open(context.Background(), c, name, append(short[:len(short):len(short)], opts...))
+	h, _, err := open(context.Background(), c, name, append(long[:len(long):len(long)], opts...))
 	must(t, err)
 	t.Cleanup(func() { _ = h.Close() })
 	return h
@@ -56,6 +59,8 @@ func joined(t *testing.T, h *handle) (*grant, *state) {
 	must(t, err)
 	s, err := h.read(t.Context())
 	must(t, err)
+	g.mu.Lock() // the handle's watch looks at it
+	defer g.mu.Unlock()
 	g.created = s.line[g.id].created
 	return g, s
 }
@@ -196,7 +201,7 @@ func TestCachedStateDoesNotOvertake(t *testing.T) {
 			return true, err
 		},
 		"Acquire": func(h *handle) (bool, error) {
-			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 			defer cancel()
 			_, err := h.Acquire(ctx, 1)
 			if ctx.Err() != nil {
@@ -343,7 +348,7 @@ func TestStoppedHolder(t *testing.T) {
 	must(t, cmd.Start())
 	defer cmd.Process.Kill()
 	Eventually(t, "the holder", func(context.Context) bool { return strings.Contains(out.String(), "holds") })
-	other := opened(t, Connect(t, server.Address), "stopped")
+	other := opened(t, Connect(t, server.Address), "stopped", short...)
 	suspend(t, cmd.Process)
 	g := acquired(t, other, 1) // when the other one's is lost
 	_, err = io.WriteString(in, "go on\n")

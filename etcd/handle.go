@@ -26,11 +26,13 @@ import (
 
 const (
 	retryPause = 100 * time.Millisecond // after the store has not answered, or has refused
-	lookPause  = 15 * time.Second       // after which a waiter reads again, for watches have been known to lose events
 	// mostPatience is how long a first try waits for a server, which may have been stopped, before another one is asked.
 	mostPatience = 2 * time.Second
 	mostCached   = 64 // members that a state may have which Release reads
 )
+
+// lookPause is after how long a waiter reads again, for watches have been known to lose events. Tests that count reads change it.
+var lookPause = 15 * time.Second
 
 // A handle is the driver.Handle of a semaphore in etcd.
 type handle struct {

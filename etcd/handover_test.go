@@ -58,6 +58,9 @@ type line struct {
 }
 
 func newLine(t testing.TB, server string, n int, counted *counts) (l *line, first *grant) {
+	usual := lookPause
+	t.Cleanup(func() { lookPause = usual }) // when all handles are closed
+	lookPause = time.Hour
 	l = &line{fmt.Sprint("line-", n), make(chan *grant)}
 	first = acquired(t, opened(t, Connect(t, server), l.name, WithLimit(1)), 1)
 	for range n {

@@ -121,16 +121,17 @@ func TestDeathAmongThoseThatTry(t *testing.T) {
 	Eventually(t, "a permit", func(ctx context.Context) bool {
 		tries++
 		s, err := Open(ctx, c, "try", opts...)
-		if err != nil {
-			t.Fatal(err)
+		if err != nil { // no answer within a second
+			t.Log(err)
+			return false
 		}
 		defer s.Close()
 		p, err := s.TryAcquire()
-		switch {
-		case err == nil:
+		if err == nil {
 			return p.Release() == nil
-		case !errors.Is(err, semaphore.ErrWouldBlock):
-			t.Fatal(err)
+		}
+		if !errors.Is(err, semaphore.ErrWouldBlock) {
+			t.Log(err)
 		}
 		return false
 	})

@@ -263,6 +263,10 @@ func TestChaos(t *testing.T) {
 	defer cancel()
 	for _, name := range names {
 		s, err := etcd.Open(ctx, client, name, etcd.WithLimit(limit), etcd.WithTTL(ttl), etcd.WithLossDelay(delay))
+		for err != nil && ctx.Err() == nil { // the servers have just been started, and have to elect a leader
+			t.Log(err)
+			s, err = etcd.Open(ctx, client, name, etcd.WithLimit(limit), etcd.WithTTL(ttl), etcd.WithLossDelay(delay))
+		}
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -355,7 +355,7 @@ func TestRunsTakeTurns(t *testing.T) {
 	}
 	s.expect(75, "", "is in use: held by "+host+":", "unlink", "x")
 	s.expect(75, "", "no permit of \"x\" is free; held by "+host+":", "run", "-w", "0", "x", "true")
-	s.expect(75, "", "no permit of \"x\" within 100ms; held by "+host+":", "run", "-w", "0.1", "x", "true")
+	s.expect(75, "", "no permit of \"x\" within 3s; held by "+host+":", "run", "-w", "3", "x", "true")
 	if err := os.WriteFile(dir+"/go", nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -660,7 +660,7 @@ func TestWaitSpeaks(t *testing.T) {
 	host, _ := os.Hostname()
 	want := fmt.Sprintf("; held by %s:%d (first) for ", host, holder.Process.Pid)
 	Eventually(t, "a line: "+want, func(context.Context) bool {
-		return strings.HasPrefix(said.String(), "procsem: x: waiting, 1st of 1, for ") && strings.Contains(said.String(), want)
+		return strings.Contains("\n"+said.String(), "\nprocsem: x: waiting, 1st of 1, for ") && strings.Contains(said.String(), want)
 	})
 	_ = holder.Process.Signal(syscall.SIGTERM)
 	s.ends(waiter)
