@@ -185,7 +185,10 @@ type openingWriter struct {
 
 func (w *openingWriter) Write(b []byte) (int, error) {
 	if w.s == nil {
-		w.s = Open(w.t, w.name, semaphore.EngineRecoverable, semaphore.WithCreate(false))
+		var err error
+		w.s, err = semaphore.OpenLimit(w.name, 1, semaphore.WithCreate(false))
+		Must(w.t, err)
+		w.t.Cleanup(func() { w.s.Close() })
 	}
 	return w.Builder.Write(b)
 }

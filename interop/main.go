@@ -54,6 +54,7 @@ var cannot = map[string]string{
 // why. When no other test fails, their suite is run again.
 var unreliable = map[string]string{
 	"github.com/juju/mutex/v2 mutexSuite.TestProcessReleasesWhenDead": "its helper connects and exits; if the test hears of the exit before it has accepted the connection, it fails",
+	"github.com/juju/mutex/v2 mutexSuite.TestLockBlocks":              "its helper holds the lock for 100 ms; if the test needs 80 of them to notice that, it gets the lock that it must not get",
 }
 
 // A test that fails in one run of twenty fails five times in one run of three million.

@@ -15,6 +15,7 @@ import (
 // The recoverable engine, which has all but tokens and losses, is what a driver is like.
 func TestRecoverable(t *testing.T) {
 	testkit.NeedEngine(t, semaphore.EngineRecoverable)
+	testkit.Patience(t)
 	dir := testkit.TempDir(t)
 	drivertest.Run(t, drivertest.Store{OneMachine: true, Open: func(t *testing.T, name string, limit int) driver.Handle {
 		s, err := semaphore.OpenLimit(name, limit, semaphore.WithDir(dir))

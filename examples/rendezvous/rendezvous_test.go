@@ -5,10 +5,10 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"testing"
-	"time"
 
 	"github.com/procsem/semaphore"
 	"github.com/procsem/semaphore/semtest"
@@ -28,10 +28,14 @@ func TestKilledWorker(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	in, work, err := os.Pipe() // which the workers work on until it ends
+	if err != nil {
+		t.Fatal(err)
+	}
 	workers, waits := map[string]*exec.Cmd{}, map[string]func() error{}
 	for range 3 {
 		worker := exec.Command(os.Args[0])
-		worker.Env, worker.Stdout = append(os.Environ(), "WORKER="+name), out
+		worker.Env, worker.Stdin, worker.Stdout = append(os.Environ(), "WORKER="+name), in, out
 		wait := r.Start(worker)
 		pid := fmt.Sprint(worker.Process.Pid)
 		workers[pid], waits[pid] = worker, wait
@@ -41,6 +45,7 @@ func TestKilledWorker(t *testing.T) {
 	first := bufio.NewScanner(said)
 	first.Scan()
 	workers[first.Text()].Process.Kill() // its permit comes back, and the others get it
+	work.Close()
 	for pid, wait := range waits {
 		if err := wait(); (err != nil) != (pid == first.Text()) {
 			t.Errorf("worker %s, of which %s was killed: %v", pid, first.Text(), err)
@@ -54,7 +59,7 @@ func work(name string) {
 	}
 	semaphore.Do(context.Background(), name, 1, func(context.Context) error {
 		fmt.Println(os.Getpid())
-		time.Sleep(100 * time.Millisecond) // the work
-		return nil
+		_, err := io.Copy(io.Discard, os.Stdin)
+		return err
 	})
 }

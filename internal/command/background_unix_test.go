@@ -265,7 +265,7 @@ func TestBackgroundSpeaks(t *testing.T) {
 	}
 	front, _, said := startWaitingBackground(t, s, "-v")
 	eventually(t, "it says for whom it waits", func() bool {
-		return strings.HasPrefix(said(), "procsem: "+s.Name()+": waiting, 1st of 1, for ")
+		return strings.Contains("\n"+said(), "\nprocsem: "+s.Name()+": waiting, 1st of 1, for ")
 	})
 	if err := s.Post(); err != nil {
 		t.Fatal(err)

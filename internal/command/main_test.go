@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -61,6 +62,9 @@ func TestMain(m *testing.M) {
 
 // listenStatus is the exit status of the helper listen.
 const listenStatus = 7
+
+// aTime matches what procsem says of a time: on a slow machine also "1m5s".
+const aTime = `[0-9dhms.]+`
 
 // deadline is long, as it only serves to catch hangs.
 const deadline = 2 * time.Minute
@@ -231,6 +235,16 @@ func readLines(from io.Reader) *lines {
 		}
 	}()
 	return l
+}
+
+// lineAmong waits for a line of procsem's that matches, and skips others: one that has just begun to wait, and has not got
+// its place yet, may have said so.
+func lineAmong(t *testing.T, said *lines, pattern string) {
+	t.Helper()
+	re := regexp.MustCompile("^" + pattern + "$")
+	for line := ""; !re.MatchString(line); {
+		line = said.read(t)
+	}
 }
 
 func (l *lines) want(t *testing.T, want string) {

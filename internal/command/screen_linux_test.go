@@ -108,7 +108,7 @@ func TestWaitSpeaksOnTerminal(t *testing.T) {
 	p.clear()
 	p.typed(`"$procsem" run ` + name + " echo in")
 	const typed = `\$ "\$procsem" run \S+ echo in\n`
-	line := fmt.Sprintf(`procsem: %s: waiting, 1st of %%d, for \d+s; held by %d \(deploy 4711\) for \d+s`, name, holder.Process.Pid)
+	line := fmt.Sprintf(`procsem: %s: waiting, 1st of %%d, for %s; held by %d \(deploy 4711\) for %[2]s`, name, aTime, holder.Process.Pid)
 	p.shows("the line", typed+fmt.Sprintf(line, 1))
 	waiter, _ := startWaiter(t, name, filepath.Join(dir, "held"))
 	p.shows("the line, when another one waits", typed+fmt.Sprintf(line, 2))
@@ -129,16 +129,17 @@ func TestWaitSpeaksOnTerminal(t *testing.T) {
 	p.shows("no line after Ctrl-C", above+`.*\$ fg\n[^\n]*\n\n?\$`)
 
 	p.clear()
-	p.typed(`"$procsem" run -w 3 ` + name + " echo in")
+	p.typed(`"$procsem" run -w 8 ` + name + " echo in")
 	p.shows("the line", `.* echo in\n`+strings.Replace(fmt.Sprintf(line, 2), "1st", "2nd", 1))
-	p.shows("giving up, and no line", `\$ .* echo in\nprocsem: no permit of "`+name+`" within 3s; held by \d+ \(deploy 4711\) for \d+s\n\$`)
+	p.shows("giving up, and no line", `\$ .* echo in\nprocsem: no permit of "`+name+`" within 8s; held by \d+ \(deploy 4711\) for `+aTime+`\n\$`)
 
 	p.clear()
 	p.typed(`"$procsem" run ` + name + ` -c "echo in; read line; echo out"`)
 	p.shows("the line", `.* echo out"\n`+strings.Replace(fmt.Sprintf(line, 2), "1st", "2nd", 1))
+	kill(t, waiter.Process.Pid)
+	wait(t, waiter)
 	kill(t, command)
 	p.shows("the command's output, and no line", `\$ .* echo out"\nin\n?`)
-	wait(t, waiter)
 	// Signals do to procsem and its command what they did before.
 	p.press("C-z")
 	p.shows("the command stopped", `\$ .* echo out"\nin\n\^Z\n\[1\]\+  Stopped [^\n]*\n\$`)
@@ -202,9 +203,9 @@ func TestWaitSpeaksOnlyInForeground(t *testing.T) {
 	p.shows("one line", `procsem: \S+: waiting, 2nd of 2, [^\n]*`)
 	p.press("C-c")
 	p.clear()
-	p.typed(`kill %1; wait; clear; "$procsem" run -q -w 3 ` + name + ` true & sleep 0.1; "$procsem" run -w 4 ` + name + " true")
+	p.typed(`kill %1; wait; clear; "$procsem" run -q -w 9 ` + name + ` true & sleep 0.1; "$procsem" run -w 10 ` + name + " true")
 	p.shows("one line", `[^\n]*\nprocsem: \S+: waiting, \w+ of 2, [^\n]*`)
-	p.shows("giving up without a word, and with one", `[^\n]*\n\n?procsem: no permit of \S+ within 4s[^\n]*\n(\[\d\]\+  Exit 75 [^\n]*\n)?\$`)
+	p.shows("giving up without a word, and with one", `[^\n]*\n\n?procsem: no permit of \S+ within 10s[^\n]*\n(\[\d\]\+  Exit 75 [^\n]*\n)?\$`)
 	kill(t, command)
 }
 
@@ -284,7 +285,7 @@ func TestWatchOnScreen(t *testing.T) {
 	watch := `"$procsem" watch ` + name
 	p.typed(watch)
 	row := func(pid int, file string) string {
-		return fmt.Sprintf(`%d +\S+ +\d+s +0s +[01] +- +\d+ +\S+ \S+hold %s/%s\n?`, pid, dir, file)
+		return fmt.Sprintf(`%d +\S+ +%s +0s +[01] +- +\d+ +\S+ \S+hold %s/%s\n?`, pid, aTime, dir, file)
 	}
 	head := `procsem watch ` + name + ` +\d\d:\d\d:\d\d\n\nname +` + name + `\n.*HOLDER  USER[^\n]*\n`
 	p.resize(300, 24)

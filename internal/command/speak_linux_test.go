@@ -95,7 +95,7 @@ func TestWaitOnStoppedTerminal(t *testing.T) {
 		t.Errorf("%+v, want death by SIGTERM", got)
 	}
 
-	w, screen, slave := waits("run", "-w", "4", name, "true")
+	w, screen, slave := waits("run", "-w", "8", name, "true")
 	eventually(t, "it gives up", func() bool { return len(shown(t, name).Waiters) == 0 })
 	flow(t, slave, tcoon)
 	if got := w.ends(); got.status != statusTempFail {
@@ -171,7 +171,7 @@ func TestTellerRestoresTerminal(t *testing.T) {
 			}
 			ended := make(chan struct{})
 			go func() { tell.tell(); close(ended) }()
-			screen.has(t, "a line", `(\rprocsem: build: waiting, for \d+s\x1b\[J\r)+`)
+			screen.has(t, "a line", `(\rprocsem: build: waiting, for `+aTime+`\x1b\[J\r)+`)
 			if stopped {
 				flow(t, slave, tcooff)
 				defer flow(t, slave, tcoon)

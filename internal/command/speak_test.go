@@ -35,21 +35,22 @@ func TestWaitSpeaksWithoutTerminal(t *testing.T) {
 	silent := speaks("run", name, "-c", "exit 0")
 	eventually(t, "it waits", func() bool { return len(shown(t, name).Waiters) == 2 })
 	run := speaks("run", "-v", name, "-c", "exit 0")
+	eventually(t, "it waits too", func() bool { return len(shown(t, name).Waiters) == 3 })
 	idle := speaks("wait", "--idle", "-v", name)
-	by := fmt.Sprintf(`held by %d \(deploy\) for \d+s`, holder.Process.Pid)
-	lineOn(t, run, `procsem: `+name+`: waiting, 3rd of 3, for \d+s; `+by)
-	lineOn(t, idle, `procsem: `+name+`: waiting until nobody uses it \(3 wait\), for \d+s; `+by)
+	by := fmt.Sprintf(`held by %d \(deploy\) for %s`, holder.Process.Pid, aTime)
+	lineAmong(t, run, `procsem: `+name+`: waiting, 3rd of 3, for `+aTime+`; `+by)
+	lineAmong(t, idle, `procsem: `+name+`: waiting until nobody uses it \(3 wait\), for `+aTime+`; `+by)
 	kill(t, waiter.Process.Pid)
-	lineOn(t, run, `procsem: `+name+`: waiting, 2nd of 2, for \d+s; `+by)
+	lineAmong(t, run, `procsem: `+name+`: waiting, 2nd of 2, for `+aTime+`; `+by)
 	select {
 	case line := <-silent.next:
 		t.Errorf("without -v: %s", line)
 	default:
 	}
 	several := speaks("run", "-v", "-k", "all", name, "-c", "exit 0")
-	lineOn(t, several, `procsem: `+name+`: waiting for all permits, 3rd of 3, for \d+s; `+by)
+	lineAmong(t, several, `procsem: `+name+`: waiting for all permits, 3rd of 3, for `+aTime+`; `+by)
 	also := speaks("run", "-v", "--also", name, newName(t), "-c", "exit 0")
-	lineOn(t, also, `procsem: `+name+`: waiting, 4th of 4, for \d+s; `+by)
+	lineAmong(t, also, `procsem: `+name+`: waiting, 4th of 4, for `+aTime+`; `+by)
 }
 
 // Nobody can tell who holds a permit of a bare count.
@@ -62,7 +63,7 @@ func TestWaitForBareCountSpeaks(t *testing.T) {
 		t.Fatal(err)
 	}
 	start(t, cmd)
-	lineOn(t, readLines(stderr), `procsem: `+name+`: waiting, for \d+s`)
+	lineAmong(t, readLines(stderr), `procsem: `+name+`: waiting, for `+aTime)
 	if got := run(t, "post", name); got.status != 0 {
 		t.Fatalf("post: %+v", got)
 	}
@@ -220,7 +221,7 @@ func TestTellerEndsWhileItsWriteBlocks(t *testing.T) {
 	if _, err := fmt.Fprint(inv.notices, "notice\n"); err != nil {
 		t.Fatal(err)
 	}
-	if got := g.wrote.String(); !regexp.MustCompile(`\Aprocsem: build: waiting, for \d+s\nnotice\n\z`).MatchString(got) {
+	if got := g.wrote.String(); !regexp.MustCompile(`\Aprocsem: build: waiting, for ` + aTime + `\nnotice\n\z`).MatchString(got) {
 		t.Errorf("printed %q", got)
 	}
 }

@@ -21,8 +21,8 @@ func TestImportDoesNothing(t *testing.T) {
 	NeedTool(t, "strace")
 	with, without := systemCalls(t, "importing"), systemCalls(t, "baseline")
 	for call, runs := range with {
-		// Go's runtime makes some calls or not, by chance.
-		if runs == importRuns && without[call] == 0 {
+		// Go's runtime makes some calls or not, by chance. It interrupts a goroutine that runs for long by a signal.
+		if runs == importRuns && without[call] == 0 && call != "tgkill" && call != "rt_sigreturn" {
 			t.Errorf("a program that imports the package makes the system call %s", call)
 		}
 	}

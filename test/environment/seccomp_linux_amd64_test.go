@@ -145,14 +145,19 @@ func seccompMain(args []string) int {
 	if failed("wait", s.Wait()) {
 		return 0
 	}
-	var before, after unix.Rusage
-	unix.Getrusage(unix.RUSAGE_SELF, &before)
-	if err := other.WaitTimeout(spinTime); !errors.Is(err, semaphore.ErrTimeout) {
-		fmt.Println("waittimeout", err)
-		return 0
+	// A virtual processor that stands still may be charged to us; one that spins is so each time.
+	used := time.Duration(spinTime)
+	for try := 0; try < 3 && used > spinTime/8; try++ {
+		var before, after unix.Rusage
+		unix.Getrusage(unix.RUSAGE_SELF, &before)
+		if err := other.WaitTimeout(spinTime); !errors.Is(err, semaphore.ErrTimeout) {
+			fmt.Println("waittimeout", err)
+			return 0
+		}
+		unix.Getrusage(unix.RUSAGE_SELF, &after)
+		used = time.Duration(after.Utime.Nano() + after.Stime.Nano() - before.Utime.Nano() - before.Stime.Nano())
 	}
-	unix.Getrusage(unix.RUSAGE_SELF, &after)
-	if used := time.Duration(after.Utime.Nano() + after.Stime.Nano() - before.Utime.Nano() - before.Stime.Nano()); used > spinTime/8 {
+	if used > spinTime/8 {
 		fmt.Printf("waittimeout used %v of processor time\n", used)
 	}
 	served := InBackground(func() error { return other.WaitContext(context.Background()) })

@@ -747,7 +747,7 @@ func sound(mutants []mutant, dir string, kills int) bool {
 		out, err := builds(binary, pkg)
 		if err == nil {
 			// With the tests' usual time limits: nothing is expected to hang.
-			out, err = check(binary, pkg, strings.Join(slices.Sorted(maps.Keys(names)), "|"), kills, "20s", "60s")
+			out, err = check(binary, pkg, strings.Join(slices.Sorted(maps.Keys(names)), "|"), kills, "30m", "20s", "60s")
 		}
 		if err != nil {
 			fmt.Printf("%s, without a mutant: %v\n%s", pkg, err, out)
@@ -764,8 +764,8 @@ func builds(binary, pkg string, flags ...string) ([]byte, error) {
 }
 
 // check runs tests of a binary, and returns their output and whether they have failed.
-func check(binary, pkg, tests string, kills int, hang, patience string) (out []byte, err error) {
-	run := exec.Command(binary, "-test.v", "-test.run", "^("+tests+")$", "-test.timeout", "2m", "-test.failfast")
+func check(binary, pkg, tests string, kills int, timeout, hang, patience string) (out []byte, err error) {
+	run := exec.Command(binary, "-test.v", "-test.run", "^("+tests+")$", "-test.timeout", timeout, "-test.failfast")
 	run.Dir = pkg
 	// A directory of their own, so that what failing tests leave behind is removed.
 	store, err := os.MkdirTemp(shm(), "mutants-")
@@ -839,7 +839,7 @@ func (b build) find(kills int) (how string, found bool) {
 	var out []byte
 	var err error
 	for try := 0; try < tries && err == nil; try++ {
-		out, err = check(b.binary, b.pkg, b.test, kills, "2s", "3s")
+		out, err = check(b.binary, b.pkg, b.test, kills, "2m", "2s", "3s")
 	}
 	if err == nil && bytes.Contains(out, []byte("--- SKIP: ")) {
 		return "the test was skipped", false

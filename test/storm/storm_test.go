@@ -581,12 +581,15 @@ func (st *storm) hear(v *victim) (finished bool) {
 
 // finish waits until all workers that are left have got their permits, and ends them.
 func (st *storm) finish() {
-	deadline := time.Now().Add(*stormPatience)
-	for _, v := range st.workers {
-		if !strings.Contains(st.what, "calm") {
+	patience := *stormPatience
+	if calm := strings.Contains(st.what, "calm"); calm {
+		patience *= 3 // they have all their rounds before them
+	} else {
+		for _, v := range st.workers {
 			fmt.Fprintln(v.in)
 		}
 	}
+	deadline := time.Now().Add(patience)
 	for _, v := range st.workers {
 		for finished := false; !finished && !st.t.Failed(); {
 			select {
@@ -640,8 +643,11 @@ func runStorm(t *testing.T, what string, kills int) *storm {
 	for i := range stormWorkers {
 		st.workers = append(st.workers, st.start(i))
 	}
-	deadline := time.Now().Add(3 * *stormPatience)
+	var deadline time.Time // for what the kills have missed
 	for n := 0; (n < kills || len(st.missing()) > 0 && time.Now().Before(deadline)) && !t.Failed(); {
+		if n < kills {
+			deadline = time.Now().Add(3 * *stormPatience)
+		}
 		v := st.workers[rand.IntN(len(st.workers))]
 		if st.strike(v, rand.IntN(3) == 0) {
 			n++

@@ -434,21 +434,23 @@ func (p *prey) leap(to target) (met bool) {
 	}
 }
 
-// asleep waits until the helper sleeps, and reports whether it does.
+// asleep waits until the helper sleeps, and reports whether it does. The server of a loose operation is another thread, for
+// which the one that is stepped waits meanwhile.
 func (p *prey) asleep() bool {
-	for start := time.Now(); time.Since(start) < 50*time.Millisecond; time.Sleep(20 * time.Microsecond) {
-		if p.op.loose {
-			if p.waits(p.pid) {
-				return true
-			}
-			continue
-		}
+	inCall := func(number int) bool {
 		call, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/syscall", p.pid, p.tid))
-		if err == nil && bytes.HasPrefix(call, []byte(fmt.Sprint(unix.SYS_FUTEX_WAITV, " "))) {
+		return err == nil && bytes.HasPrefix(call, []byte(fmt.Sprint(number, " ")))
+	}
+	for start := time.Now(); time.Since(start) < Hang; time.Sleep(20 * time.Microsecond) {
+		late := time.Since(start) > 50*time.Millisecond
+		switch {
+		case !p.op.loose && (late || inCall(unix.SYS_FUTEX_WAITV)), p.op.loose && p.waits(p.pid):
 			return true
+		case late && !inCall(unix.SYS_FUTEX):
+			return false
 		}
 	}
-	return !p.op.loose
+	return false
 }
 
 // comeBack gives back the permit that the helper sleeps for, when the test's waiter sleeps
