@@ -283,21 +283,22 @@ func closeEach(all []*Semaphore) {
 // their handle closed and give it back themselves. That is a matter of
 // microseconds; the bound is for a system call, a file's lock or a log handler
 // that hangs, which must not keep a process from dying. While the process itself stands still (SIGSTOP, a
-// machine without a processor for it) they give nothing back, so that time counts as one pause only.
+// machine without a processor for it) nothing is given back, so that counts for ten pauses at the most.
 func awaitEnd(all []*Semaphore) {
 	const pause = 10 * time.Millisecond
-	pauses := time.Second / pause
+	var waited time.Duration
 	for _, s := range all {
 		ended := s.ended
 		if !s.opts.closeOnExit && s.store == nil {
 			ended = s.shutDown // its permits may be out for longer
 		}
-		for waits := true; waits && pauses > 0; {
+		for waits := true; waits && waited < time.Second; {
+			start := time.Now()
 			select {
 			case <-ended:
 				waits = false
 			case <-time.After(pause):
-				pauses--
+				waited += min(time.Since(start), 10*pause)
 			}
 		}
 	}

@@ -351,9 +351,9 @@ func (s *Semaphore) awaitServer() bool {
 // awaitRetired interrupts the server of an empty queue until it has retired.
 func (s *Semaphore) awaitRetired() {
 	// It is a matter of microseconds. The bound is for a log handler that is
-	// called by the server and calls us: it would wait for itself.
-	const pause = 20 * time.Microsecond
-	engine.Retry(time.Second, pause, pause, func() (retired bool, err error) {
+	// called by the server and calls us: it would wait for itself. It is shorter than awaitEnd's, so that
+	// a process that dies while a handler hangs gives back before.
+	engine.Retry(time.Second/2, 20*time.Microsecond, time.Millisecond, func() (retired bool, err error) {
 		if !s.queue.Idle() || !s.queue.Served() {
 			return true, nil
 		}

@@ -38,6 +38,9 @@ func exitMain(args []string) int {
 	if args[2] == "logging" {
 		opts = append(opts, semaphore.WithLogger(slog.New(slog.NewTextHandler(os.Stdout, &slog.HandlerOptions{Level: slog.LevelWarn}))))
 	}
+	if args[2] == "hanging" {
+		opts = append(opts, semaphore.WithLogger(slog.New(slog.NewTextHandler(hangingOutput{}, nil))))
+	}
 	s, err := semaphore.Open(args[0], opts...)
 	if err != nil {
 		panic(err)
@@ -58,6 +61,11 @@ func exitMain(args []string) int {
 	case "busy":
 		go func() {
 			for s.Wait() == nil && s.Post() == nil {
+			}
+		}()
+	case "hanging": // a server looks whether the name is still there, as somebody waits
+		go func() {
+			for s.Wait() == nil {
 			}
 		}()
 	case "storm": // handles come and go at the moment of the signal
@@ -89,6 +97,14 @@ func exitMain(args []string) int {
 	for { // with a timer: Go would end a program in which nothing can go on
 		time.Sleep(time.Hour)
 	}
+}
+
+// A hangingOutput says that it was written to, and does not return.
+type hangingOutput struct{}
+
+func (hangingOutput) Write([]byte) (int, error) {
+	fmt.Println("hangs")
+	select {}
 }
 
 // startEndable starts exitMain's process, which does what how says, so that end can end it,

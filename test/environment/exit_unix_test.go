@@ -71,6 +71,25 @@ func TestCloseOnExitDiesThoughItCannotGiveBack(t *testing.T) {
 	}
 }
 
+// A log handler that hangs, called by the server of the handle, keeps no permit either.
+func TestCloseOnExitWhileLogHandlerHangs(t *testing.T) {
+	UseHelper("exit")
+	s := Open(t, UniqueName(t), semaphore.EngineFlock, semaphore.WithValue(5))
+	cmd := Helper(t, "exit", s.Name(), fmt.Sprint(int(semaphore.EngineFlock)), "hanging", "")
+	cmd.Env = append(cmd.Env, NetVariable+"=on") // it is the safety net that looks at the name
+	a := StartActorCommand(t, "exit", cmd)
+	if got := a.Answer(); got != "ready" {
+		t.Fatal(got)
+	}
+	Must(t, s.Unlink())
+	if got := a.Answer(); got != "hangs" {
+		t.Fatal(got)
+	}
+	Must(t, a.Cmd.Process.Signal(syscall.SIGTERM))
+	Result(t, InBackground(a.Cmd.Wait))
+	Becomes(t, s, 5)
+}
+
 // A signal that was ignored when the program started neither ends it nor makes it give
 // back.
 func TestCloseOnExitRespectsNohup(t *testing.T) {
