@@ -58,9 +58,6 @@ type line struct {
 }
 
 func newLine(t testing.TB, server string, n int, counted *counts) (l *line, first *grant) {
-	usual := lookPause
-	t.Cleanup(func() { lookPause = usual }) // when all handles are closed
-	lookPause = time.Hour
 	l = &line{fmt.Sprint("line-", n), make(chan *grant)}
 	first = acquired(t, opened(t, Connect(t, server), l.name, WithLimit(1)), 1)
 	for range n {
@@ -96,8 +93,16 @@ func (l *line) join(t testing.TB, h *handle) {
 	})
 }
 
+// rarelyLooking keeps waiters from reading by themselves until the test ends. It is called before any handle is open.
+func rarelyLooking(t *testing.T) {
+	usual := lookPause
+	t.Cleanup(func() { lookPause = usual }) // when all are closed
+	lookPause = time.Hour
+}
+
 // However many wait, a hand-over wakes three of them at most, and three reads are made for it.
 func TestHandOverWakesFew(t *testing.T) {
+	rarelyLooking(t)
 	const waiters, handOvers = 40, 30
 	var all counts
 	l, g := newLine(t, Start(t).Address, waiters, &all)
@@ -119,6 +124,7 @@ func TestHandOverWakesFew(t *testing.T) {
 
 // However many wait, when a limit is raised the one in front reads, and each other one that gets in is told what it has to know.
 func TestRaiseMakesFewRead(t *testing.T) {
+	rarelyLooking(t)
 	const waiters, raised = 40, 10
 	var all counts
 	l, g := newLine(t, Start(t).Address, waiters, &all)

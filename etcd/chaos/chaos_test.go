@@ -265,6 +265,7 @@ func TestChaos(t *testing.T) {
 		s, err := etcd.Open(ctx, client, name, etcd.WithLimit(limit), etcd.WithTTL(ttl), etcd.WithLossDelay(delay))
 		for err != nil && ctx.Err() == nil { // the servers have just been started, and have to elect a leader
 			t.Log(err)
+			time.Sleep(100 * time.Millisecond)
 			s, err = etcd.Open(ctx, client, name, etcd.WithLimit(limit), etcd.WithTTL(ttl), etcd.WithLossDelay(delay))
 		}
 		if err != nil {

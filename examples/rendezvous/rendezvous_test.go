@@ -28,7 +28,7 @@ func TestKilledWorker(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	in, work, err := os.Pipe() // which the workers work on until it ends
+	in, end, err := os.Pipe() // the workers work until it is closed
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -45,7 +45,7 @@ func TestKilledWorker(t *testing.T) {
 	first := bufio.NewScanner(said)
 	first.Scan()
 	workers[first.Text()].Process.Kill() // its permit comes back, and the others get it
-	work.Close()
+	end.Close()
 	for pid, wait := range waits {
 		if err := wait(); (err != nil) != (pid == first.Text()) {
 			t.Errorf("worker %s, of which %s was killed: %v", pid, first.Text(), err)

@@ -195,5 +195,5 @@ func TestEverySpeaks(t *testing.T) {
 		t.Fatal(err)
 	}
 	start(t, cmd)
-	lineAmong(t, readLines(stderr), "procsem: "+name+": waiting until --every allows a start, at .*")
+	placed(t, readLines(stderr), "procsem: "+name+": waiting until --every allows a start, at .*")
 }

@@ -122,7 +122,7 @@ func TestLookingAtAFullTable(t *testing.T) {
 		t.Fatal(err)
 	}
 	start(t, cmd)
-	lineAmong(t, readLines(stderr), `procsem: `+name+`: waiting until fewer processes have it open, for `+aTime+`; held by \d+ .*`)
+	placed(t, readLines(stderr), `procsem: `+name+`: waiting until fewer processes have it open, for `+aTime+`; held by \d+ .*`)
 	if got := run(t, "show", name); got.status != 0 || !strings.Contains(got.stdout, fmt.Sprintf("\n%d ", os.Getpid())) {
 		t.Errorf("show: %+v", got)
 	}

@@ -38,19 +38,19 @@ func TestWaitSpeaksWithoutTerminal(t *testing.T) {
 	eventually(t, "it waits too", func() bool { return len(shown(t, name).Waiters) == 3 })
 	idle := speaks("wait", "--idle", "-v", name)
 	by := fmt.Sprintf(`held by %d \(deploy\) for %s`, holder.Process.Pid, aTime)
-	lineAmong(t, run, `procsem: `+name+`: waiting, 3rd of 3, for `+aTime+`; `+by)
-	lineAmong(t, idle, `procsem: `+name+`: waiting until nobody uses it \(3 wait\), for `+aTime+`; `+by)
+	placed(t, run, `procsem: `+name+`: waiting, 3rd of 3, for `+aTime+`; `+by)
+	placed(t, idle, `procsem: `+name+`: waiting until nobody uses it \(3 wait\), for `+aTime+`; `+by)
 	kill(t, waiter.Process.Pid)
-	lineAmong(t, run, `procsem: `+name+`: waiting, 2nd of 2, for `+aTime+`; `+by)
+	placed(t, run, `procsem: `+name+`: waiting, 2nd of 2, for `+aTime+`; `+by)
 	select {
 	case line := <-silent.next:
 		t.Errorf("without -v: %s", line)
 	default:
 	}
 	several := speaks("run", "-v", "-k", "all", name, "-c", "exit 0")
-	lineAmong(t, several, `procsem: `+name+`: waiting for all permits, 3rd of 3, for `+aTime+`; `+by)
+	placed(t, several, `procsem: `+name+`: waiting for all permits, 3rd of 3, for `+aTime+`; `+by)
 	also := speaks("run", "-v", "--also", name, newName(t), "-c", "exit 0")
-	lineAmong(t, also, `procsem: `+name+`: waiting, 4th of 4, for `+aTime+`; `+by)
+	placed(t, also, `procsem: `+name+`: waiting, 4th of 4, for `+aTime+`; `+by)
 }
 
 // Nobody can tell who holds a permit of a bare count.
@@ -63,7 +63,7 @@ func TestWaitForBareCountSpeaks(t *testing.T) {
 		t.Fatal(err)
 	}
 	start(t, cmd)
-	lineAmong(t, readLines(stderr), `procsem: `+name+`: waiting, for `+aTime)
+	lineOn(t, readLines(stderr), `procsem: `+name+`: waiting, for `+aTime)
 	if got := run(t, "post", name); got.status != 0 {
 		t.Fatalf("post: %+v", got)
 	}

@@ -175,7 +175,7 @@ func traceFast(t *testing.T, name string, e semaphore.Engine) {
 	}
 }
 
-// With so many a signal of the runtime, whose delivery is a system call, is not in each.
+// With so many rounds a signal of the runtime, whose delivery is a system call, is not in each.
 const fastRounds = 50
 
 // fastMain marks rounds of uncontended operations by system calls that nothing else
@@ -314,6 +314,19 @@ func waiterMain(args []string) int {
 func TestSafetyNetKeepsQueuePosition(t *testing.T) {
 	UseHelper("waiter")
 	NeedCallNumbers(t)
+	// The net may look between the wake-up of a waiter and its turn on a processor, and count it as rescued; but not each time.
+	for range 3 {
+		got := servedAfterLooks(t)
+		if got == "taken, 0 rescued" {
+			return
+		}
+		t.Logf("the first waiter: %s", got)
+	}
+	t.Error("the first waiter was not woken by the permit")
+}
+
+// servedAfterLooks has two waiters, the first with the net, which has looked for it before two permits come, and returns what it says.
+func servedAfterLooks(t *testing.T) string {
 	name := UniqueName(t)
 	s := Open(t, name, semaphore.EngineNative, semaphore.WithValue(0))
 	cmd := Helper(t, "waiter", name)
@@ -329,14 +342,12 @@ func TestSafetyNetKeepsQueuePosition(t *testing.T) {
 	WaitFor(t, "the second waiter", func() bool { _, w := Words(t, name); return w == 2 && second.Sleeping() })
 	time.Sleep(2200 * time.Millisecond) // two looks of the net
 	Must(t, s.Post())
-	// Also if the net looks between its wake-up and its turn on a processor, and says that it was rescued.
-	if got := first.Answer(); !strings.HasPrefix(got, "taken") {
-		t.Errorf("the first waiter: %s", got)
-	}
+	got := first.Answer()
 	Must(t, s.Post())
 	if got := second.Answer(); got != "ok" {
 		t.Errorf("the second waiter: %s", got)
 	}
+	return got
 }
 
 // A program that cancels its wait, closes and ends leaves everything as it should be, at

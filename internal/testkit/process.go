@@ -79,7 +79,7 @@ var scratchMade string
 // files that were left behind, and waiters that only the safety net has rescued.
 func Main(m *testing.M, of Helpers) int {
 	helpers = of
-	store.Patience = 6 * store.Patience // the lock of /dev/shm is all runs' and all packages', and its holder may stand still
+	store.Patience *= 3 // the lock of /dev/shm is all runs' and all packages', and its holder may stand still
 	OldKernel()
 	if os.Getenv(libcVariable) == "macos" {
 		testhook.MaxName = 29

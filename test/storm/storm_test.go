@@ -582,7 +582,7 @@ func (st *storm) hear(v *victim) (finished bool) {
 // finish waits until all workers that are left have got their permits, and ends them.
 func (st *storm) finish() {
 	patience := *stormPatience
-	if calm := strings.Contains(st.what, "calm"); calm {
+	if strings.Contains(st.what, "calm") {
 		patience *= 3 // they have all their rounds before them
 	} else {
 		for _, v := range st.workers {
