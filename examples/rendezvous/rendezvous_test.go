@@ -2,10 +2,8 @@
 package rendezvous_test
 
 import (
-	"bufio"
 	"context"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"testing"
@@ -25,30 +23,27 @@ func TestMain(m *testing.M) {
 func TestKilledWorker(t *testing.T) {
 	r, name := semtest.NewRendezvous(t), semtest.Name(t)
 	said, out, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
+	in, end, err2 := os.Pipe() // the workers work until it is closed
+	if err != nil || err2 != nil {
+		t.Fatal(err, err2)
 	}
-	in, end, err := os.Pipe() // the workers work until it is closed
-	if err != nil {
-		t.Fatal(err)
-	}
-	workers, waits := map[string]*exec.Cmd{}, map[string]func() error{}
+	waits := map[int]func() error{} // by process ID
 	for range 3 {
 		worker := exec.Command(os.Args[0])
 		worker.Env, worker.Stdin, worker.Stdout = append(os.Environ(), "WORKER="+name), in, out
 		wait := r.Start(worker)
-		pid := fmt.Sprint(worker.Process.Pid)
-		workers[pid], waits[pid] = worker, wait
+		waits[worker.Process.Pid] = wait
 	}
 	r.Release() // fails if one of them ends before it has arrived
 	out.Close()
-	first := bufio.NewScanner(said)
-	first.Scan()
-	workers[first.Text()].Process.Kill() // its permit comes back, and the others get it
+	var first int
+	fmt.Fscan(said, &first)
+	worker, _ := os.FindProcess(first)
+	worker.Kill() // its permit comes back, and the others get it
 	end.Close()
 	for pid, wait := range waits {
-		if err := wait(); (err != nil) != (pid == first.Text()) {
-			t.Errorf("worker %s, of which %s was killed: %v", pid, first.Text(), err)
+		if err := wait(); (err != nil) != (pid == first) {
+			t.Errorf("worker %d, of which %d was killed: %v", pid, first, err)
 		}
 	}
 }
@@ -59,7 +54,7 @@ func work(name string) {
 	}
 	semaphore.Do(context.Background(), name, 1, func(context.Context) error {
 		fmt.Println(os.Getpid())
-		_, err := io.Copy(io.Discard, os.Stdin)
-		return err
+		fmt.Scanln() // the work
+		return nil
 	})
 }
