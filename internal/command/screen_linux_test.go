@@ -161,8 +161,9 @@ func TestProgramsOfTheWholeScreen(t *testing.T) {
 	const lastLine = `(\n[^\n]*)?` // in which they say something, or not
 	const beginning = `first(\nline){8}` + lastLine
 	p := newPane(t, 80, 10)
+	p.typed("cd " + filepath.Dir(file)) // vi stops at a message that does not fit into a line, as that with a long path
 	p.clear()
-	p.typed(`"$procsem" run ` + name + " less " + file)
+	p.typed(`"$procsem" run ` + name + " less text")
 	p.shows("less", beginning)
 	p.press("G")
 	p.shows("the end of the file", `(line\n){8}last`+lastLine)
@@ -174,7 +175,7 @@ func TestProgramsOfTheWholeScreen(t *testing.T) {
 	p.shows("a shell that is ready", `\$ [^\n]*\n?[^\n]*\n\$`)
 
 	p.clear()
-	p.typed(`"$procsem" run ` + name + " vi -u NONE " + file)
+	p.typed(`"$procsem" run ` + name + " vi -u NONE text")
 	p.shows("vi", beginning)
 	p.press("C-z")
 	p.shows("vi stopped", `\$ [^\n]*\n(?:[^\n]*\n)*\[1\]\+  Stopped [^\n]*\n?[^\n]*\n\$`)
