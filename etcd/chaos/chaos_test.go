@@ -23,6 +23,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 
+	"github.com/procsem/semaphore"
 	"github.com/procsem/semaphore/etcd"
 )
 
@@ -262,11 +263,14 @@ func TestChaos(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	for _, name := range names {
-		s, err := etcd.Open(ctx, client, name, etcd.WithLimit(limit), etcd.WithTTL(ttl), etcd.WithLossDelay(delay))
+		open := func() (*semaphore.Semaphore, error) {
+			return etcd.Open(ctx, client, name, etcd.WithLimit(limit), etcd.WithTTL(ttl), etcd.WithLossDelay(delay))
+		}
+		s, err := open()
 		for err != nil && ctx.Err() == nil { // the servers have just been started, and have to elect a leader
 			t.Log(err)
 			time.Sleep(100 * time.Millisecond)
-			s, err = etcd.Open(ctx, client, name, etcd.WithLimit(limit), etcd.WithTTL(ttl), etcd.WithLossDelay(delay))
+			s, err = open()
 		}
 		if err != nil {
 			t.Fatal(err)

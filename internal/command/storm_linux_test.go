@@ -89,16 +89,15 @@ func inside(args []string) int {
 		return 1
 	}
 	f := stormFile{osFile}
-	longest, err := time.ParseDuration(args[1])
-	if err != nil {
-		fmt.Println("violation:", err)
-		return 1
-	}
 	complain := func(err error, format string, a ...any) int {
 		if err != nil {
 			fmt.Printf("violation: "+format+"\n", a...)
 		}
 		return 1
+	}
+	longest, err := time.ParseDuration(args[1])
+	if err != nil {
+		return complain(err, "how long to work: %v", err)
 	}
 	if _, err := f.lock(unix.F_SETLKW, unix.F_WRLCK, gateAt, 1); err != nil {
 		return complain(err, "the gate: %v", err)

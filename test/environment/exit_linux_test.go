@@ -1,8 +1,6 @@
 package environment_test
 
 import (
-	"fmt"
-	"os"
 	"syscall"
 	"testing"
 	"time"
@@ -10,7 +8,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/procsem/semaphore"
-	"github.com/procsem/semaphore/internal/filelock"
 	. "github.com/procsem/semaphore/internal/testkit"
 )
 
@@ -20,15 +17,8 @@ func TestCloseOnExitOfOneThatIsStopped(t *testing.T) {
 	UseHelper("exit")
 	for tried := false; !tried; {
 		s := Open(t, UniqueName(t), semaphore.EngineFlock, semaphore.WithValue(5))
-		a := StartActorCommand(t, "exit", Helper(t, "exit", s.Name(), fmt.Sprint(int(semaphore.EngineFlock)), "idle", ""))
-		if got := a.Answer(); got != "ready" {
-			t.Fatal(got)
-		}
-		f, err := os.OpenFile(StoreFile(semaphore.EngineFlock, s.Name()), os.O_RDWR, 0)
-		Must(t, err)
-		if locked, err := filelock.TryLock(f); !locked {
-			t.Fatalf("the lock was not free: %v", err)
-		}
+		a := startEndable(t, s, semaphore.EngineFlock, "idle")
+		unlock := lockCounter(t, s.Name())
 		sent := time.Now()
 		Must(t, a.Cmd.Process.Signal(syscall.SIGTERM))
 		time.Sleep(100 * time.Millisecond) // in which it mostly begins to try for the lock; else less is tested
@@ -39,7 +29,7 @@ func TestCloseOnExitOfOneThatIsStopped(t *testing.T) {
 		if tried = info.Code == stopped && time.Since(sent) < 500*time.Millisecond; tried {
 			time.Sleep(1500 * time.Millisecond) // longer than the second that it tries
 		}
-		Must(t, filelock.Close(f))
+		unlock()
 		Must(t, a.Cmd.Process.Signal(syscall.SIGCONT))
 		Result(t, InBackground(a.Cmd.Wait))
 		if !tried { // the machine was so slow that it may have given up rightly

@@ -4,14 +4,12 @@ package environment_test
 
 import (
 	"fmt"
-	"os"
 	"os/exec"
 	"strings"
 	"syscall"
 	"testing"
 
 	"github.com/procsem/semaphore"
-	"github.com/procsem/semaphore/internal/filelock"
 	. "github.com/procsem/semaphore/internal/testkit"
 )
 
@@ -51,16 +49,8 @@ func end(t *testing.T, a *Actor, how exit) {
 func TestCloseOnExitDiesThoughItCannotGiveBack(t *testing.T) {
 	UseHelper("exit")
 	s := Open(t, UniqueName(t), semaphore.EngineFlock, semaphore.WithValue(5))
-	a := StartActorCommand(t, "exit", Helper(t, "exit", s.Name(), fmt.Sprint(int(semaphore.EngineFlock)), "logging", ""))
-	if got := a.Answer(); got != "ready" {
-		t.Fatal(got)
-	}
-	f, err := os.OpenFile(StoreFile(semaphore.EngineFlock, s.Name()), os.O_RDWR, 0)
-	Must(t, err)
-	defer filelock.Close(f)
-	if locked, err := filelock.TryLock(f); !locked {
-		t.Fatalf("the lock was not free: %v", err)
-	}
+	a := startEndable(t, s, semaphore.EngineFlock, "logging")
+	defer lockCounter(t, s.Name())()
 	Must(t, a.Cmd.Process.Signal(syscall.SIGTERM))
 	if got, want := a.Answer(), "dies before all permits were given back"; !strings.Contains(got, want) {
 		t.Errorf("it says %q, want that it %s", got, want)
@@ -75,12 +65,8 @@ func TestCloseOnExitDiesThoughItCannotGiveBack(t *testing.T) {
 func TestCloseOnExitWhileLogHandlerHangs(t *testing.T) {
 	UseHelper("exit")
 	s := Open(t, UniqueName(t), semaphore.EngineFlock, semaphore.WithValue(5))
-	cmd := Helper(t, "exit", s.Name(), fmt.Sprint(int(semaphore.EngineFlock)), "hanging", "")
-	cmd.Env = append(cmd.Env, NetVariable+"=on") // it is the safety net that looks at the name
-	a := StartActorCommand(t, "exit", cmd)
-	if got := a.Answer(); got != "ready" {
-		t.Fatal(got)
-	}
+	t.Setenv(NetVariable, "on") // it is the safety net that looks at the name
+	a := startEndable(t, s, semaphore.EngineFlock, "hanging")
 	Must(t, s.Unlink())
 	if got := a.Answer(); got != "hangs" {
 		t.Fatal(got)

@@ -105,17 +105,22 @@ func claimed(t *testing.T, name string) {
 	unchanged("another's claim")
 }
 
-// keepLock takes a flock-counter's lock, which only the function that it returns drops, and
-// makes operations that need it give up soon.
+// keepLock is lockCounter that makes this process's operations which need the lock give up soon.
 func keepLock(t *testing.T, name string) (drop func()) {
+	drop = lockCounter(t, name)
+	old := store.Patience
+	store.Patience = 10 * time.Millisecond
+	t.Cleanup(func() { store.Patience = old })
+	return drop
+}
+
+// lockCounter takes a flock-counter's lock, which only the function that it returns drops.
+func lockCounter(t *testing.T, name string) (drop func()) {
 	f, err := os.OpenFile(StoreFile(semaphore.EngineFlock, name), os.O_RDWR, 0)
 	Must(t, err)
 	if locked, err := filelock.TryLock(f); !locked {
 		t.Fatal("the counter's lock: ", err)
 	}
-	old := store.Patience
-	store.Patience = 10 * time.Millisecond
-	t.Cleanup(func() { store.Patience = old })
 	return func() { Must(t, filelock.Close(f)) }
 }
 
