@@ -1,6 +1,7 @@
 //go:build amd64 && !race && !filelock_fcntl
 
-// How a process is taken through an operation: ptrace, and hardware breakpoints where they work.
+// How a process is taken through an operation: ptrace, and hardware breakpoints, or instructions that
+// trap where those do not work.
 
 package sweep_test
 
@@ -12,9 +13,11 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime"
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 	"unsafe"
@@ -30,7 +33,7 @@ var errNoPtrace = errors.New("the right to ptrace")
 // catch lets the helper run to the beginning of the operation.
 func (p *prey) catch() {
 	p.seize(p.tid)
-	sweepMust(unix.PtraceSetOptions(p.tid, unix.PTRACE_O_TRACESYSGOOD|unix.PTRACE_O_EXITKILL))
+	sweepMust(unix.PtraceSetOptions(p.tid, traceOptions))
 	_, err := p.in.Write([]byte{1})
 	sweepMust(err)
 	var regs unix.PtraceRegs
@@ -48,23 +51,39 @@ func (p *prey) catch() {
 			sig = int(stop)
 		}
 	}
-	p.mark = regs.Rip - 2
+	p.mark = regs.Rip - sizeSYSCALL
 	// If the other threads ran, the runtime would do other things in between, at
 	// different instructions each time.
-	p.frozen = !p.op.loose
-	for more := p.frozen; more; {
+	if !p.op.loose {
+		p.freeze()
+	}
+}
+
+// freeze stops all threads but the stepped one, which is stopped.
+func (p *prey) freeze() {
+	p.frozen = true
+	stopped := []int{p.tid}
+	for more := true; more; {
 		threads, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", p.pid))
 		sweepMust(err)
 		more = false
 		for _, thread := range threads {
 			tid, _ := strconv.Atoi(thread.Name())
-			if !slices.Contains(p.traced, tid) {
-				p.seize(tid)
-				more = true
+			if slices.Contains(stopped, tid) {
+				continue
 			}
+			if slices.Contains(p.traced, tid) {
+				p.interrupt(tid)
+			} else {
+				p.seize(tid)
+			}
+			stopped = append(stopped, tid)
+			more = true
 		}
 	}
 }
+
+const traceOptions = unix.PTRACE_O_TRACESYSGOOD | unix.PTRACE_O_EXITKILL
 
 // inMark reports whether the system call in which a thread is stopped is a mark.
 func inMark(regs *unix.PtraceRegs) bool {
@@ -77,6 +96,7 @@ func (p *prey) thaw() {
 		return
 	}
 	p.frozen = false
+	p.unplant()
 	for _, tid := range p.traced {
 		if tid != p.tid {
 			sweepMust(unix.PtraceCont(tid, 0))
@@ -92,8 +112,13 @@ func (p *prey) seize(tid int) {
 	}
 	sweepMust(err)
 	p.traced = append(p.traced, tid)
+	p.interrupt(tid)
+}
+
+// interrupt stops a thread that is traced.
+func (p *prey) interrupt(tid int) unix.WaitStatus {
 	sweepMust(unix.PtraceInterrupt(tid))
-	p.wait(tid)
+	return p.wait(tid)
 }
 
 // wait waits for a thread to stop.
@@ -122,7 +147,12 @@ func (p *prey) stopped(status unix.WaitStatus) {
 // which are stopped, they go on. ok is false if the test's waiter got the permit that the
 // stepped thread sleeps for, so that it sleeps on.
 func (p *prey) waitOrThaw() (status unix.WaitStatus, ok bool) {
-	for start := time.Now(); ; time.Sleep(10 * time.Microsecond) {
+	for start, n := time.Now(), 0; ; n++ {
+		if n < 50 {
+			syscall.RawSyscall(unix.SYS_SCHED_YIELD, 0, 0, 0) // to the thread, if that is on this processor
+		} else {
+			time.Sleep(10 * time.Microsecond)
+		}
 		if tid, err := unix.Wait4(p.tid, &status, unix.WALL|unix.WNOHANG, nil); err == nil && tid == p.tid {
 			p.stopped(status)
 			return status, true
@@ -132,6 +162,11 @@ func (p *prey) waitOrThaw() (status unix.WaitStatus, ok bool) {
 			complain("the operation does not end: limit %s", p.state())
 		case since > time.Second && p.cameBack && len(p.waiting) > 0:
 			return status, false
+		case since > 200*time.Millisecond && p.frozen && p.hops:
+			// Without what stops it it would run on.
+			status = p.interrupt(p.tid)
+			p.thaw()
+			return status, true
 		case since > 200*time.Millisecond:
 			p.thaw()
 		}
@@ -289,6 +324,9 @@ func (p *prey) fixed(pc uint64) uint64 {
 	return pc
 }
 
+// here reports whether a fixed address is in the program or its vDSO, not in a library, which is elsewhere in each process.
+func here(pc uint64) bool { return pc >= fixedVDSO || runtime.FuncForPC(uintptr(pc)) != nil }
+
 const (
 	fixedVDSO = 1 << 60
 	sizeVDSO  = 4 << 12
@@ -399,11 +437,7 @@ func (p *prey) breaks() bool {
 // leap lets the helper run to the target, at full speed. met is false if the helper has come
 // to the end of the operation instead.
 func (p *prey) leap(to target) (met bool) {
-	pc := to.pc
-	if pc >= fixedVDSO && pc < fixedVDSO+sizeVDSO {
-		pc = pc - fixedVDSO + p.vdso()
-	}
-	sweepMust(p.stopAt(pc, p.mark, to.since.pc, to.sleepAt, to.before.pc))
+	sweepMust(p.stopAt(p.stops(to)...))
 	arrived := to.arrival()
 	var regs unix.PtraceRegs
 	for sig := 0; ; {
@@ -432,6 +466,183 @@ func (p *prey) leap(to target) (met bool) {
 			sig = 0
 		}
 	}
+}
+
+// stops returns the instructions before which the helper has to stop on its way to the target.
+func (p *prey) stops(to target) []uint64 {
+	pc := to.pc
+	if pc >= fixedVDSO && pc < fixedVDSO+sizeVDSO {
+		pc = pc - fixedVDSO + p.vdso()
+	}
+	return []uint64{pc, p.mark, to.since.pc, to.sleepAt, to.before.pc}
+}
+
+// hop is leap where hardware breakpoints do not work: it has instructions that trap in the place of those before which the
+// helper has to stop. Any thread that comes to one would stop, so all others are stopped meanwhile, also those that the helper
+// starts, but while it waits for one of them.
+func (p *prey) hop(to target) (met bool) {
+	to.sleepAt = max(to.sleepAt, threadWaits.Load())
+	arrived := to.arrival()
+	met, done := p.hopFrozen(to, arrived)
+	if done {
+		return met
+	}
+	// It is not known for what it waits: it is stepped, while the others run.
+	sweepMust(unix.PtraceSetOptions(p.tid, traceOptions))
+	p.step(func(b boundary) (stop bool) {
+		var missed bool
+		met, missed = arrived(b.pc)
+		return met || missed
+	})
+	return met
+}
+
+// hopFrozen is hop as long as the other threads can be stopped. done is false if they had to go on.
+func (p *prey) hopFrozen(to target, arrived func(pc uint64) (met, missed bool)) (met, done bool) {
+	defer p.together()()
+	sweepMust(unix.PtraceSetOptions(p.tid, traceOptions|unix.PTRACE_O_TRACECLONE))
+	p.plant(p.stops(to))
+	defer p.unplant()
+	var regs unix.PtraceRegs
+	for {
+		sweepMust(p.ptrace(unix.PTRACE_GETREGS, &regs))
+		if p.atEnd(&regs) {
+			return false, true
+		}
+		if met, missed := arrived(p.fixed(regs.Rip)); met || missed {
+			return met, true
+		}
+		waits := regs.Rip == to.sleepAt && waitsForThread(&regs)
+		if waits {
+			p.thaw()
+		}
+		if !p.pass(&regs) {
+			return false, true
+		}
+		if !p.frozen && !waits {
+			// It was interrupted.
+			if regs.Orig_rax != unix.SYS_FUTEX {
+				return false, false
+			}
+			to.sleepAt = regs.Rip - sizeSYSCALL
+			threadWaits.Store(to.sleepAt)
+			if !p.pass(&regs) { // the call begins again, and ends
+				return false, true
+			}
+		}
+		if !p.frozen {
+			p.freeze()
+			p.plant(p.stops(to))
+		}
+	}
+}
+
+// threadWaits is the instruction of the runtime at which a thread waits for another one, once that is known.
+var threadWaits atomic.Uint64
+
+const sizeSYSCALL = 2
+
+// pass lets the stepped thread go on from an instruction to the next one that traps, or by one instruction if it is at one
+// of those, or the other threads have gone on. ok is as waitOrThaw's.
+func (p *prey) pass(regs *unix.PtraceRegs) (ok bool) {
+	at := regs.Rip
+	was, traps := p.trapped[at]
+	traps = traps && p.planted
+	if traps {
+		p.write(at, was)
+	}
+	p.hops = !traps && p.frozen
+	defer func() { p.hops = false }()
+	for {
+		request := unix.PTRACE_SINGLESTEP
+		if p.hops && p.frozen {
+			request = unix.PTRACE_CONT
+		}
+		sweepMust(p.ptrace(request, nil))
+		if at == p.mark && p.mayRelease(regs) && p.asleep() {
+			p.comeBack()
+		}
+		status, ok := p.waitOrThaw()
+		switch {
+		case !ok:
+			return false
+		case status.StopSignal() != syscall.SIGTRAP:
+			continue // as in step
+		case status.TrapCause() == unix.PTRACE_EVENT_CLONE:
+			p.adopt()
+			continue
+		}
+		sweepMust(p.ptrace(unix.PTRACE_GETREGS, regs))
+		if _, traps := p.trapped[regs.Rip-1]; traps && p.hops && status.TrapCause() == 0 {
+			regs.Rip--
+			sweepMust(p.ptrace(unix.PTRACE_SETREGS, regs))
+		}
+		if !p.hops && regs.Rip == at {
+			continue // it repeats
+		}
+		break
+	}
+	if traps && p.planted {
+		p.write(at, trap)
+	}
+	return true
+}
+
+// adopt leaves a thread stopped that the stepped one has just started.
+func (p *prey) adopt() {
+	started, err := unix.PtraceGetEventMsg(p.tid)
+	sweepMust(err)
+	tid := int(started)
+	p.traced = append(p.traced, tid)
+	p.wait(tid)
+	sweepMust(unix.PtraceSetOptions(tid, unix.PTRACE_O_EXITKILL)) // those that it starts are not traced
+	if !p.frozen {
+		sweepMust(unix.PtraceCont(tid, 0))
+	}
+}
+
+const trap = 0xcc // INT3
+
+// plant puts instructions that trap in the place of these, except those that are not here. (0 is none.)
+func (p *prey) plant(pcs []uint64) {
+	p.trapped = make(map[uint64]byte)
+	for _, pc := range pcs {
+		if _, is := p.trapped[pc]; is || !here(p.fixed(pc)) {
+			continue
+		}
+		var was [1]byte
+		_, err := p.memory().ReadAt(was[:], int64(pc))
+		sweepMust(err)
+		p.trapped[pc] = was[0]
+		p.write(pc, trap)
+	}
+	p.planted = true
+}
+
+// unplant undoes plant.
+func (p *prey) unplant() {
+	if !p.planted {
+		return
+	}
+	p.planted = false
+	for pc, was := range p.trapped {
+		p.write(pc, was)
+	}
+}
+
+// write changes a byte of the helper's program, in its memory alone.
+func (p *prey) write(pc uint64, to byte) {
+	_, err := p.memory().WriteAt([]byte{to}, int64(pc))
+	sweepMust(err)
+}
+
+func (p *prey) memory() *os.File {
+	if p.mem == nil {
+		mem, err := os.OpenFile(fmt.Sprintf("/proc/%d/mem", p.pid), os.O_RDWR, 0)
+		sweepMust(err)
+		p.mem = mem
+	}
+	return p.mem
 }
 
 // asleep waits until the helper sleeps, and reports whether it does. The server of a loose operation is another thread, for
