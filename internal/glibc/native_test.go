@@ -498,12 +498,15 @@ func TestNativeStress(t *testing.T) {
 			name := UniqueName(t)
 			const permits = 3
 			Open(t, name, semaphore.EngineNative, semaphore.WithValue(permits))
+			dir := t.TempDir()
 			var actors []*Actor
 			for _, kind := range []string{"native", "C"} {
 				a := StartActor(t, kind)
 				a.OK("open /%s", name)
-				a.Send("rounds 300 %d %s", permits, t.TempDir())
 				actors = append(actors, a)
+			}
+			for _, a := range actors {
+				a.Send("rounds 300 %d %s", permits, dir)
 			}
 			var all sync.WaitGroup
 			for range 4 {
