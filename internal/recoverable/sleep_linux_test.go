@@ -362,8 +362,9 @@ func TestFreeBesideThoseStopped(t *testing.T) {
 	}
 }
 
-// farAway is so far that a server which sleeps until then compares its words before that.
-const farAway = 60 * engine.SafetyNet
+// farAway is so far that a server which sleeps until then compares its words before that, also if it does
+// not get to run for some seconds.
+const farAway = 20 * engine.SafetyNet
 
 func needWaitv(t *testing.T) {
 	t.Helper()

@@ -458,7 +458,7 @@ var mutants = []mutant{
 		{"if s.netExited.IsZero() && (s.heard", "if found.Held < 0 && (s.heard"},
 	}},
 	{"a waiter does not compare its words until it looks", serve, "TestLostReport", whole, []edit{
-		{"for ; left > engine.SafetyNet; left", "for ; left > netLongest; left"},
+		{"for ; left > engine.SafetyNet; left", "for ; left > time.Hour; left"},
 	}},
 	{"a waiter does not see that the others have left", serve, "TestOthersLeave", whole, []edit{
 		{" || s.owner.Fewer(&s.found) || s.owner.Free() {", " || s.owner.Free() {"},
