@@ -354,6 +354,7 @@ func TestStoppedHolder(t *testing.T) {
 	_, err = io.WriteString(in, "go on\n")
 	must(t, err)
 	resume(t, cmd.Process)
+	defer time.AfterFunc(Deadline, func() { _ = cmd.Process.Kill() }).Stop()
 	err = cmd.Wait()
 	if text := out.String(); err != nil || !strings.Contains(text, "refused") {
 		t.Errorf("%v: %s", err, text)
